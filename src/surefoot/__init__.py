@@ -1,0 +1,1 @@
+"""Policy optimisation and meta-reinforcement learning on JAX."""

@@ -1,0 +1,12 @@
+"""Algorithms: compositions of rules, and the way from trajectories to advantages."""
+
+from surefoot.algorithms.adaptation import Adaptation as Adaptation, adapt_to_tasks as adapt_to_tasks
+from surefoot.algorithms.base import (
+    AbstractAlgorithm as AbstractAlgorithm,
+    LearnerState as LearnerState,
+    Setting as Setting,
+    policy_objective as policy_objective,
+)
+from surefoot.algorithms.estimation import Estimation as Estimation, episode_returns as episode_returns
+from surefoot.algorithms.meta import Meta as Meta
+from surefoot.algorithms.single_task import SingleTask as SingleTask

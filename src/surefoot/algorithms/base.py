@@ -1,0 +1,59 @@
+"""The contract of an algorithm, and what it is given to work with."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+from jaxtyping import PyTree
+
+from surefoot.algorithms.estimation import Estimation
+from surefoot.policies.base import AbstractPolicy
+from surefoot.rules.base import Metrics
+from surefoot.samplers.base import AbstractSampler
+from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
+from surefoot.types import Key, Task
+
+LossName = Literal["reinforce", "surrogate"]
+_LOSSES = {"reinforce": reinforce, "surrogate": surrogate}
+
+
+def policy_objective(loss: LossName) -> PolicyObjective:
+    """The objective with one of the theory's losses, by its name."""
+    return PolicyObjective(_LOSSES[loss])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where data comes from and how it is judged."""
+
+    sampler: AbstractSampler
+    estimation: Estimation
+
+
+class LearnerState(eqx.Module):
+    """Everything an algorithm carries from one iteration to the next; what a checkpoint holds."""
+
+    policy: AbstractPolicy
+    rule: PyTree
+    baselines: PyTree
+    """What the baseline learned on the iteration before, for each phase of it."""
+    task: Task
+    """The task of a single-task algorithm; None where tasks are drawn at each iteration."""
+
+
+class AbstractAlgorithm(ABC):
+    """A composition of rules: what happens in one iteration. An immutable dataclass of its options."""
+
+    @abstractmethod
+    def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
+        """The state before the first iteration."""
+
+    @abstractmethod
+    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
+        """One iteration. `metrics` holds `return` (mean undiscounted return of the episodes that judge the
+        policy) and `loss` among others, all scalars."""
+
+    @abstractmethod
+    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
+        """n tasks to evaluate on, with a leading axis of n."""

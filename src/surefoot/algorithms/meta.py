@@ -1,0 +1,87 @@
+"""Meta-learning: MAML and its kin, from any inner and any outer rule."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+
+from surefoot.algorithms.adaptation import adapt_to_tasks
+from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
+from surefoot.algorithms.reporting import describe
+from surefoot.options import check
+from surefoot.policies.base import AbstractPolicy
+from surefoot.rules import AbstractRule, GradientStep, TrustRegion
+from surefoot.rules.base import Metrics
+from surefoot.theory.meta import adapted
+from surefoot.types import Key, MetaBatch, Task
+
+
+@dataclass(frozen=True)
+class Meta(AbstractAlgorithm):
+    """Model-agnostic meta-learning (Finn et al., 2017, algorithm 3): improve the policy that tasks adapt
+    from, on the loss after adaptation."""
+
+    inner: AbstractRule = GradientStep()
+    """How the policy adapts to a task."""
+    outer: AbstractRule = TrustRegion()
+    """How the policy is meta-trained."""
+    inner_steps: int = 1
+    """Steps of adaptation, each on fresh rollouts."""
+    tasks: int = 20
+    """Tasks drawn at each iteration."""
+    order: Literal["second", "first"] = "second"
+    """Whether the meta-gradient goes through the inner steps, or takes their derivative to be the
+    identity."""
+    inner_loss: LossName = "reinforce"
+    """The loss of the inner steps: log-likelihood or likelihood ratio. First-order terms agree, second-order
+    terms do not."""
+    chunk: int = 1
+    """Tasks the outer rule works on at a time: memory grows with it, results do not depend on it."""
+
+    def __post_init__(self) -> None:
+        check(self.inner_steps >= 1, "inner_steps", self.inner_steps, "1 or more")
+        check(self.tasks >= 1, "tasks", self.tasks, "1 or more")
+        check(self.chunk >= 1, "chunk", self.chunk, "1 or more")
+
+    def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
+        del key
+        unfitted = setting.estimation.baseline.init(setting.sampler.env.observation_size)
+        baselines = (unfitted,) * (self.inner_steps + 1)
+        return LearnerState(policy, self.outer.init(policy), baselines, None)
+
+    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
+        env, estimation = setting.sampler.env, setting.estimation
+        task_key, play_key = jax.random.split(key)
+        tasks = env.sample_tasks(task_key, self.tasks)
+        inner_objective = policy_objective(self.inner_loss)
+        lived = adapt_to_tasks(
+            setting,
+            inner_objective,
+            self.inner,
+            state.policy,
+            tasks,
+            play_key,
+            steps=self.inner_steps,
+            baselines=state.baselines,
+        )
+        objective = adapted(
+            policy_objective("surrogate"),
+            self.inner,
+            inner_objective=inner_objective,
+            first_order=self.order == "first",
+            chunk=self.chunk,
+        )
+        batch = MetaBatch(support=lived.batches[:-1], query=lived.batches[-1])
+        policy, rule, metrics = self.outer.step(objective, state.policy, batch, state.rule)
+        baselines = tuple(
+            estimation.refit(rollout, previous, env.time_limit_ends_return)
+            for rollout, previous in zip(lived.rollouts, state.baselines, strict=True)
+        )
+        return LearnerState(policy, rule, baselines, None), {
+            **describe(state.policy, lived.rollouts),
+            **metrics,
+        }
+
+    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
+        del state
+        return setting.sampler.env.sample_tasks(key, n)

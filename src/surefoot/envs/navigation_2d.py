@@ -1,0 +1,60 @@
+"""2-D navigation: reach a goal on the plane that is not observed (Finn et al., 2017, sec. 5.3)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from surefoot.envs.base import AbstractEnv, Step
+from surefoot.options import check
+from surefoot.types import Continuous, Key
+
+_MAX_VELOCITY = 0.1
+_REACHED = 0.01
+
+
+@dataclass(frozen=True)
+class Navigation2D(AbstractEnv):
+    """A point starts at the origin and is told where it is, not where it should go.
+
+    Task: the goal, `[2]`, uniform on the square of half-width `goal_range`. Action: the velocity, clipped to
+    ±0.1 in each axis. Reward: −‖position − goal‖ after the move. The episode terminates within 0.01 of the
+    goal in both axes.
+    """
+
+    horizon: int = 100
+    goal_range: float = 0.5
+
+    def __post_init__(self) -> None:
+        check(self.horizon >= 1, "horizon", self.horizon, "1 or more")
+        check(self.goal_range > 0, "goal_range", self.goal_range, "above 0")
+
+    @property
+    def observation_size(self) -> int:
+        return 2
+
+    @property
+    def action_space(self) -> Continuous:
+        return Continuous(2)
+
+    @property
+    def time_limit_ends_return(self) -> bool:
+        return True
+
+    def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 2"]:
+        return jax.random.uniform(key, (n, 2), minval=-self.goal_range, maxval=self.goal_range)
+
+    def reset(self, key: Key, task: Float[Array, "2"]) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+        del key
+        start = jnp.zeros_like(task)
+        return start, start
+
+    def step(
+        self, key: Key, state: Float[Array, "2"], action: Float[Array, "2"], task: Float[Array, "2"]
+    ) -> Step:
+        del key
+        position = state + jnp.clip(action, -_MAX_VELOCITY, _MAX_VELOCITY)
+        offset = position - task
+        reached: Bool[Array, ""] = jnp.all(jnp.abs(offset) < _REACHED)
+        return Step(position, position, -jnp.linalg.norm(offset), reached)

@@ -1,0 +1,73 @@
+"""Gradient steps: plain, as inner loops want them, and through Optax, with a memory."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from surefoot.options import check
+from surefoot.rules.base import AbstractRule, Metrics
+from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
+
+
+@dataclass(frozen=True)
+class GradientStep(AbstractRule):
+    """θ ← θ − α_k ∇L(θ): the inner step of MAML."""
+
+    lr: float | tuple[float, ...] = 0.1
+    """The rate α, or one for each step in turn; the last serves all steps after it."""
+
+    def __post_init__(self) -> None:
+        rates = self.lr if isinstance(self.lr, tuple) else (self.lr,)
+        check(len(rates) > 0, "lr", self.lr, "at least one rate")
+        check(all(0 <= rate < float("inf") for rate in rates), "lr", self.lr, "finite rates of 0 or more")
+
+    def init(self, policy: PyTree) -> Int[Array, ""]:
+        """The number of steps taken."""
+        del policy
+        return jnp.zeros((), jnp.int32)
+
+    def step(
+        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: Int[Array, ""]
+    ) -> tuple[PyTree, Int[Array, ""], Metrics]:
+        loss, gradient = loss_and_gradient(objective, policy, batch)
+        rates = jnp.asarray(self.lr if isinstance(self.lr, tuple) else (self.lr,), loss.dtype)
+        rate = rates[jnp.minimum(state, len(rates) - 1)]
+        policy = eqx.apply_updates(policy, optax.tree.scale(-rate, gradient))
+        return policy, state + 1, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+
+
+@dataclass(frozen=True)
+class OptaxStep(AbstractRule):
+    """A step of one of Optax's optimisers."""
+
+    optimiser: Literal["sgd", "adam", "adamw", "rmsprop"] = "adam"
+    lr: float = 1e-3
+    max_gradient_norm: float | None = None
+    """Longer gradients are scaled down to this Euclidean norm; none for no limit."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
+        limit = self.max_gradient_norm
+        check(limit is None or limit > 0, "max_gradient_norm", limit, "a positive number or none")
+
+    def init(self, policy: PyTree) -> PyTree:
+        return self._optimiser().init(eqx.filter(policy, eqx.is_inexact_array))
+
+    def step(
+        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: PyTree
+    ) -> tuple[PyTree, PyTree, Metrics]:
+        loss, gradient = loss_and_gradient(objective, policy, batch)
+        parameters = eqx.filter(policy, eqx.is_inexact_array)
+        updates, state = self._optimiser().update(gradient, state, parameters)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        return eqx.apply_updates(policy, updates), state, metrics
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        step = getattr(optax, self.optimiser)(self.lr)
+        if self.max_gradient_norm is None:
+            return step
+        return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), step)

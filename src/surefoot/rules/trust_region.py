@@ -1,0 +1,93 @@
+"""The trust region step: as far along the natural gradient as a bound on the KL allows."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from surefoot.options import check
+from surefoot.rules.base import AbstractRule, Metrics
+from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
+from surefoot.theory.trust_region import line_search, natural_direction, step_length
+
+
+@dataclass(frozen=True)
+class TrustRegion(AbstractRule):
+    """TRPO's step (Schulman et al., 2015, appendix C); with an adapted objective, MAML-TRPO's."""
+
+    max_kl: float = 0.01
+    """δ: the largest mean KL(old ‖ new), in nats."""
+    cg_iterations: int = 10
+    """At most so many products with the Fisher matrix."""
+    cg_tolerance: float = 1e-5
+    """Conjugate gradient stops when its residual has shrunk to this fraction of the gradient."""
+    damping: float = 1e-5
+    """λ, added to the Fisher matrix's diagonal."""
+    backtrack_ratio: float = 0.8
+    """Each attempt of the line search is this much shorter than the one before."""
+    max_backtracks: int = 15
+    """How often the line search shortens the step before it gives up and keeps the old policy."""
+    fisher_fraction: float = 1.0
+    """The part of the batch's leading axis (tasks, or episodes of one task) that the Fisher matrix is taken
+    from, drawn anew at each step. Gradient, loss and KL always use all of it."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.max_kl < float("inf"), "max_kl", self.max_kl, "a positive number")
+        check(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "1 or more")
+        check(self.cg_tolerance >= 0, "cg_tolerance", self.cg_tolerance, "0 or more")
+        check(self.damping >= 0, "damping", self.damping, "0 or more")
+        check(0 < self.backtrack_ratio < 1, "backtrack_ratio", self.backtrack_ratio, "between 0 and 1")
+        check(self.max_backtracks >= 0, "max_backtracks", self.max_backtracks, "0 or more")
+        fraction = self.fisher_fraction
+        check(0 < fraction <= 1, "fisher_fraction", fraction, "above 0 and at most 1")
+
+    def init(self, policy: PyTree) -> Int[Array, ""]:
+        """The number of steps taken, from which the Fisher matrix's part of the batch is drawn."""
+        del policy
+        return jnp.zeros((), jnp.int32)
+
+    def step(
+        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: Int[Array, ""]
+    ) -> tuple[PyTree, Int[Array, ""], Metrics]:
+        loss, gradient = loss_and_gradient(objective, policy, batch)
+        natural = natural_direction(
+            objective,
+            policy,
+            gradient,
+            self._fisher_part(batch, state),
+            damping=self.damping,
+            max_iterations=self.cg_iterations,
+            tolerance=self.cg_tolerance,
+        )
+        scale = -step_length(self.max_kl, natural.curvature)
+        search = line_search(
+            objective,
+            policy,
+            optax.tree.scale(scale, natural.direction),
+            batch,
+            loss,
+            max_kl=self.max_kl,
+            ratio=self.backtrack_ratio,
+            max_backtracks=self.max_backtracks,
+        )
+        metrics = {
+            "loss": loss,
+            "loss_after": search.loss,
+            "gradient_norm": optax.tree.norm(gradient),
+            "kl": search.kl,
+            "cg_iterations": natural.solution.iterations.astype(loss.dtype),
+            "cg_residual": natural.solution.relative_residual,
+            "line_search_attempts": search.attempts.astype(loss.dtype),
+            "step_accepted": search.accepted.astype(loss.dtype),
+        }
+        return search.policy, state + 1, metrics
+
+    def _fisher_part(self, batch: PyTree, state: Int[Array, ""]) -> PyTree:
+        total = jax.tree.leaves(batch)[0].shape[0]
+        part = max(1, round(self.fisher_fraction * total))
+        if part == total:
+            return batch
+        chosen = jax.random.permutation(jax.random.fold_in(jax.random.key(0), state), total)[:part]
+        return jax.tree.map(lambda x: x[chosen], batch)

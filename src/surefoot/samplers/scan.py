@@ -1,0 +1,96 @@
+"""The scan sampler: environments written in JAX, stepped inside one compiled program."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from surefoot.envs.base import AbstractEnv
+from surefoot.options import check
+from surefoot.policies.base import AbstractPolicy
+from surefoot.samplers.base import AbstractSampler
+from surefoot.types import Key, Rollout, Task
+
+
+@dataclass(frozen=True)
+class ScanSampler(AbstractSampler):
+    """A scan over time, vmapped over episodes and tasks. `sample` is pure: it can be part of a larger
+    program."""
+
+    env: AbstractEnv
+    episodes: int
+
+    def __post_init__(self) -> None:
+        check(self.episodes >= 1, "episodes", self.episodes, "1 or more")
+
+    def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
+        future: Future[Rollout] = Future()
+        try:
+            future.set_result(_sample_task(self, policy, task, key))
+        except Exception as error:  # the contract: exceptions travel in the future
+            future.set_exception(error)
+        return future
+
+    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
+        count = jax.tree.leaves(tasks)[0].shape[0]
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+        return eqx.filter_vmap(lambda *one: _task(self, *one))(policies, tasks, keys)
+
+
+@eqx.filter_jit
+def _sample_task(sampler: ScanSampler, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
+    return _task(sampler, policy, task, key)
+
+
+def _task(sampler: ScanSampler, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(sampler.episodes))
+    return jax.vmap(lambda k: _episode(sampler.env, policy, task, k))(keys)
+
+
+class _Now(eqx.Module):
+    """An episode in progress."""
+
+    state: PyTree
+    observation: Array
+    running: Array
+
+
+def _episode(env: AbstractEnv, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
+    """One episode, padded to the horizon; what follows its end is zero."""
+    reset_key, action_key, step_key = jax.random.split(key, 3)
+    times = jnp.arange(env.horizon)
+    action_keys, step_keys = (
+        jax.vmap(lambda t, k=k: jax.random.fold_in(k, t))(times) for k in (action_key, step_key)
+    )
+
+    def advance(now: _Now, xs: tuple[Array, Key, Key]) -> tuple[_Now, dict[str, Array]]:
+        time, action_key, step_key = xs
+        distribution = policy(now.observation)
+        action = distribution.sample(action_key)
+        step = env.step(step_key, now.state, action, task)
+        terminated = now.running & step.terminated
+        record = {
+            "observations": now.observation,
+            "actions": action,
+            "log_probs": distribution.log_prob(action),
+            "rewards": step.reward,
+            "terminated": terminated,
+            "truncated": now.running & ~terminated & (time == env.horizon - 1),
+            "valid": now.running,
+        }
+        record = _where(now.running, record, jax.tree.map(jnp.zeros_like, record))
+        state, observation = _where(now.running, (step.state, step.observation), (now.state, now.observation))
+        return _Now(state, observation, now.running & ~terminated), record
+
+    state, observation = env.reset(reset_key, task)
+    start = _Now(state, observation, jnp.ones((), bool))
+    end, record = jax.lax.scan(advance, start, (times, action_keys, step_keys))
+    return Rollout(**record, final_observation=end.observation)
+
+
+def _where(condition: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

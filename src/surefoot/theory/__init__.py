@@ -1,0 +1,8 @@
+"""The mathematics, as pure functions: one chapter a file, in the order in which one studies them.
+
+`distributions` · `returns` · `advantages` · `importance` · `objectives` · `divergences` · `fisher` ·
+`conjugate_gradient` · `trust_region` · `meta`
+
+A formula of the library stands here once, for one trajectory or one step, with its equation, its symbols and
+its source. Everything else calls it.
+"""

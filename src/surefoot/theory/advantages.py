@@ -1,0 +1,62 @@
+"""Advantages: how much better an action was than what the policy does on average.
+
+Values come in pairs, so that the end of a trajectory needs no special case here: `values[t]` = V(s_t) and
+`next_values[t]` = V(s_{t+1}), which at the last step is the value of the final observation.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from surefoot.theory.averages import valid_mean
+from surefoot.theory.returns import reward_to_go
+
+
+def td_residuals(
+    rewards: Float[Array, " time"],
+    discounts: Float[Array, " time"],
+    values: Float[Array, " time"],
+    next_values: Float[Array, " time"],
+) -> Float[Array, " time"]:
+    """δ_t = r_t + γ_t V(s_{t+1}) − V(s_t): the advantage seen one step ahead (Sutton, 1988)."""
+    return rewards + discounts * next_values - values
+
+
+def gae(
+    rewards: Float[Array, " time"],
+    discounts: Float[Array, " time"],
+    values: Float[Array, " time"],
+    next_values: Float[Array, " time"],
+    decay: Float[Array, " time"],
+) -> Float[Array, " time"]:
+    """Generalised advantage estimation: A_t = δ_t + γ_t λ_t A_{t+1}; Schulman et al. (2016), eq. 16.
+
+    `decay[t]` = λ_t: 0 gives the TD residual, 1 the reward-to-go less V(s_t). It must be zero at the last
+    step of a trajectory that was cut short, where nothing after belongs to it although γ_t is not zero.
+
+    Padding must be masked by the caller: zero rewards, discounts and values there keep it out of the
+    recursion.
+    """
+    return reward_to_go(td_residuals(rewards, discounts, values, next_values), discounts * decay)
+
+
+def normalise(
+    advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"], epsilon: float = 1e-8
+) -> Float[Array, "*axes"]:
+    """(A − mean) / (standard deviation + ε) over valid steps; padding becomes zero.
+
+    Use it within one task: it removes the scale, also that between tasks.
+    """
+    mean = valid_mean(advantages, valid)
+    deviation = jnp.sqrt(valid_mean((advantages - mean) ** 2, valid))
+    return jnp.where(valid, (advantages - mean) / (deviation + epsilon), 0.0)
+
+
+def successor_values(
+    values: Float[Array, " time"], valid: Bool[Array, " time"], final_value: Float[Array, ""]
+) -> Float[Array, " time"]:
+    """V(s_{t+1}) from V(s_t): shifted by one, with `final_value` after the last valid step and zero in
+    padding."""
+    no_more = jnp.zeros((1,), values.dtype)
+    shifted = jnp.concatenate([values[1:], no_more])
+    follows = jnp.concatenate([valid[1:], jnp.zeros((1,), bool)])
+    return jnp.where(valid, jnp.where(follows, shifted, final_value), 0.0)

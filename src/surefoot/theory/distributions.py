@@ -1,0 +1,94 @@
+"""Action distributions: what a policy predicts at an observation.
+
+Each is a pytree over any batch of observations, so a prediction can be differentiated, vmapped and stored.
+Log-probabilities, entropies and divergences are *summed* over action dimensions (their mean would make the
+importance ratio its d-th root) and in nats.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from surefoot.types import Key
+
+_LOG_2PI = 1.8378770664093453
+
+
+class AbstractDistribution(eqx.Module):
+    """A distribution over actions for every element of a batch, shape `*batch`."""
+
+    @abstractmethod
+    def sample(self, key: Key) -> Array:
+        """One action for each element of the batch."""
+
+    @abstractmethod
+    def mode(self) -> Array:
+        """The most probable action for each element of the batch."""
+
+    @abstractmethod
+    def log_prob(self, action: Array) -> Float[Array, "*batch"]:
+        """Log-probability (density) of `action`."""
+
+    @abstractmethod
+    def entropy(self) -> Float[Array, "*batch"]:
+        """H = −E[log p]."""
+
+    @abstractmethod
+    def kl(self, other: Any) -> Float[Array, "*batch"]:
+        """KL(self ‖ other) = E_self[log p_self − log p_other]; `other` is of the same kind."""
+
+
+class DiagonalGaussian(AbstractDistribution):
+    """Independent normal distributions, one an action dimension."""
+
+    mean: Float[Array, "*batch act"]
+    log_std: Float[Array, "*batch act"]
+
+    def sample(self, key: Key) -> Float[Array, "*batch act"]:
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def mode(self) -> Float[Array, "*batch act"]:
+        return self.mean
+
+    def log_prob(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch"]:
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * (z**2 + _LOG_2PI) - self.log_std, axis=-1)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return jnp.sum(0.5 * (1.0 + _LOG_2PI) + self.log_std, axis=-1)
+
+    def kl(self, other: Any) -> Float[Array, "*batch"]:
+        """Σ_d log(σ'/σ) + (σ² + (μ − μ')²) / (2σ'²) − ½."""
+        ratio = jnp.exp(2.0 * (self.log_std - other.log_std))
+        distance = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
+        return jnp.sum(other.log_std - self.log_std + 0.5 * (ratio + distance - 1.0), axis=-1)
+
+
+class Categorical(AbstractDistribution):
+    """One of n actions, with unnormalised log-probabilities `logits`."""
+
+    logits: Float[Array, "*batch n"]
+
+    def sample(self, key: Key) -> Int[Array, "*batch"]:
+        return jax.random.categorical(key, self.logits)
+
+    def mode(self) -> Int[Array, "*batch"]:
+        return jnp.argmax(self.logits, axis=-1)
+
+    def log_prob(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        log_probs = jax.nn.log_softmax(self.logits)
+        return jnp.take_along_axis(log_probs, action[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        log_probs = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+    def kl(self, other: Any) -> Float[Array, "*batch"]:
+        """Σ_a p(a) (log p(a) − log p'(a))."""
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

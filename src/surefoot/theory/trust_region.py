@@ -1,0 +1,114 @@
+"""Trust regions: the longest step whose effect on the policy's behaviour is still bounded.
+
+minimise L(θ + s) subject to KL(θ ‖ θ + s) ≤ δ. To first order in L and second in the KL: s = −β F⁻¹g with β =
+√(2δ / sᵀFs); then shortened until the real loss and the real KL agree (Schulman et al., 2015, appendix C).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax.tree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from surefoot.theory.conjugate_gradient import Solution, conjugate_gradient, inner_product
+from surefoot.theory.fisher import fisher_vector_product
+from surefoot.theory.objectives import AbstractObjective
+
+
+class NaturalDirection(eqx.Module):
+    """The natural gradient, and what the trust region asks of it."""
+
+    direction: PyTree
+    """s = (F + λI)⁻¹ g: subtract it to descend."""
+    curvature: Float[Array, ""]
+    """sᵀ(F + λI)s."""
+    solution: Solution
+
+
+def natural_direction(
+    objective: AbstractObjective,
+    policy: PyTree,
+    gradient: PyTree,
+    batch: PyTree,
+    *,
+    damping: float,
+    max_iterations: int,
+    tolerance: float,
+) -> NaturalDirection:
+    """(F + λI)⁻¹ g by conjugate gradient, λ = `damping` (Kakade, 2002). F is that of `batch`."""
+
+    def matvec(vector: PyTree) -> PyTree:
+        product = fisher_vector_product(objective, policy, batch, vector)
+        return optax.tree.add_scale(product, damping, vector)
+
+    solution = conjugate_gradient(matvec, gradient, max_iterations=max_iterations, tolerance=tolerance)
+    # (F + λI)s = g − r by the definition of the residual: this saves one more product.
+    curvature = inner_product(solution.x, optax.tree.sub(gradient, solution.residual))
+    return NaturalDirection(solution.x, curvature, solution)
+
+
+def step_length(max_kl: float, curvature: Float[Array, ""]) -> Float[Array, ""]:
+    """β = √(2δ / sᵀFs): the multiple of s at which the quadratic model of the KL reaches δ; zero where s has
+    no curvature."""
+    positive = curvature > 0
+    return jnp.where(positive, jnp.sqrt(2.0 * max_kl / jnp.where(positive, curvature, 1.0)), 0.0)
+
+
+class LineSearch(eqx.Module):
+    """Where a backtracking line search ended."""
+
+    policy: PyTree
+    """The accepted policy; the old one, unchanged, where `accepted` is False."""
+    accepted: Bool[Array, ""]
+    loss: Float[Array, ""]
+    """At `policy`."""
+    kl: Float[Array, ""]
+    """KL(old ‖ policy)."""
+    attempts: Int[Array, ""]
+    """How many lengths were tried, the full step included."""
+
+
+def line_search(
+    objective: AbstractObjective,
+    policy: PyTree,
+    step: PyTree,
+    batch: PyTree,
+    old_loss: Float[Array, ""],
+    *,
+    max_kl: float,
+    ratio: float,
+    max_backtracks: int,
+) -> LineSearch:
+    """The first of `policy` + ratioᵏ·`step`, k = 0, 1, …, `max_backtracks`, that lowers the loss, keeps
+    KL(old ‖ new) ≤ `max_kl` and has both finite; the old policy if none does.
+
+    `step` is shaped like the policy's floating-point arrays.
+    """
+    parameters, static = eqx.partition(policy, eqx.is_inexact_array)
+    old_prediction = objective.predict(policy, batch)
+
+    def evaluate(candidate: PyTree) -> tuple[Array, Array]:
+        def on(part: tuple[PyTree, PyTree]) -> tuple[Array, Array]:
+            data, old = part
+            new = objective.predict(eqx.combine(candidate, static), data)
+            return objective.loss(new, data), objective.divergence(old, new, data)
+
+        return objective.average(on, (batch, old_prediction))
+
+    def attempt(search: LineSearch) -> LineSearch:
+        scale = jnp.asarray(ratio, old_loss.dtype) ** search.attempts.astype(old_loss.dtype)
+        candidate = optax.tree.add_scale(parameters, scale, step)
+        loss, kl = evaluate(candidate)
+        accepted = jnp.isfinite(loss) & jnp.isfinite(kl) & (loss < old_loss) & (kl <= max_kl)
+        tried = LineSearch(candidate, accepted, loss, kl, search.attempts + 1)
+        failed = LineSearch(parameters, accepted, old_loss, jnp.zeros_like(kl), search.attempts + 1)
+        return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), tried, failed)
+
+    def turn(search: LineSearch, _: None) -> tuple[LineSearch, None]:
+        return jax.lax.cond(search.accepted, lambda s: s, attempt, search), None
+
+    start = LineSearch(
+        parameters, jnp.zeros((), bool), old_loss, jnp.zeros_like(old_loss), jnp.zeros((), jnp.int32)
+    )
+    end, _ = jax.lax.scan(turn, start, length=max_backtracks + 1)
+    return eqx.tree_at(lambda s: s.policy, end, eqx.combine(end.policy, static))
