@@ -36,7 +36,7 @@ class LearnerState(eqx.Module):
 
     policy: AbstractPolicy
     rule: PyTree
-    baselines: PyTree
+    baselines: tuple[PyTree, ...]
     """What the baseline learned on the iteration before, for each phase of it."""
     task: Task
     """The task of a single-task algorithm; None where tasks are drawn at each iteration."""

@@ -26,17 +26,17 @@ class SingleTask(AbstractAlgorithm):
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         env = setting.sampler.env
         unfitted = setting.estimation.baseline.init(env.observation_size)
-        return LearnerState(policy, self.rule.init(policy), unfitted, env.sample_tasks(key, 1))
+        return LearnerState(policy, self.rule.init(policy), (unfitted,), env.sample_tasks(key, 1))
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         limit_ends = setting.sampler.env.time_limit_ends_return
         policies = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, state.policy)
         rollouts = setting.sampler.sample(policies, state.task, key)
         rollout = jax.tree.map(lambda x: x[0], rollouts)
-        batch = setting.estimation.batch(rollout, state.baselines, limit_ends)
+        batch = setting.estimation.batch(rollout, state.baselines[0], limit_ends)
         policy, rule, metrics = self.rule.step(policy_objective(self.loss), state.policy, batch, state.rule)
-        baseline = setting.estimation.refit(rollouts, state.baselines, limit_ends)
-        return LearnerState(policy, rule, baseline, state.task), {
+        baseline = setting.estimation.refit(rollouts, state.baselines[0], limit_ends)
+        return LearnerState(policy, rule, (baseline,), state.task), {
             **describe(state.policy, (rollout,)),
             **metrics,
         }

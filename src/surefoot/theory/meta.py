@@ -6,7 +6,7 @@ when it is handed the adapted one; nothing else in the library knows the differe
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from surefoot.theory.objectives import AbstractObjective
 from surefoot.types import Batch, MetaBatch
 
 
+@runtime_checkable
 class InnerRule(Protocol):
     """What adaptation asks of a rule."""
 

@@ -1,0 +1,110 @@
+"""Checkpoints: every array of a training state in one file, written atomically and checked when read.
+
+A file is one line of JSON (what it is, of which iteration, and the SHA-256 of the rest) and a NumPy archive
+with one entry for each array, named by its place in the state.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from surefoot.experiment.files import write_atomically
+from surefoot.options import UserError
+
+_MAGIC = "surefoot checkpoint"
+_FORMAT = 1
+
+
+def save(path: Path, state: PyTree, iteration: int) -> None:
+    """Writes `state`, whose leaves are arrays or random keys, as it was after `iteration` iterations."""
+    archive = io.BytesIO()
+    np.savez(
+        archive, allow_pickle=False, **{name: np.asarray(_raw(leaf)) for name, leaf in _named(state).items()}
+    )
+    payload = archive.getvalue()
+    digest = hashlib.sha256(payload).hexdigest()
+    header = {"file": _MAGIC, "format": _FORMAT, "iteration": iteration, "sha256": digest}
+    write_atomically(path, json.dumps(header).encode() + b"\n" + payload)
+
+
+def load(path: Path, like: PyTree) -> tuple[PyTree, int]:
+    """The state in a checkpoint and its iteration. `like` has the structure, shapes and types that are
+    expected.
+
+    Raises `UserError` if the file is missing, damaged, foreign, or of another configuration.
+    """
+    header, payload = _read(path)
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    expected = _named(like)
+    if arrays.keys() != expected.keys():
+        raise UserError(f"{path} belongs to another configuration: {_difference(arrays, expected)}.")
+    leaves = [_restore(path, name, arrays[name], leaf) for name, leaf in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves), header["iteration"]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    try:
+        line, _, payload = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise UserError(f"The checkpoint {path} cannot be opened: {error.strerror}.") from error
+    try:
+        header = json.loads(line)
+        foreign = header["file"] != _MAGIC
+    except (ValueError, TypeError, KeyError):
+        foreign, header = True, {}
+    if foreign:
+        raise UserError(f"{path} is not a surefoot checkpoint.")
+    if header["format"] != _FORMAT:
+        raise UserError(
+            f"{path} has checkpoint format {header['format']} and this version of surefoot reads {_FORMAT}. "
+            "Use the version that wrote it."
+        )
+    if hashlib.sha256(payload).hexdigest() != header["sha256"]:
+        raise UserError(
+            f"The checkpoint {path} is damaged: its checksum is wrong. "
+            "Move it away to go on from the one before it, if there is one."
+        )
+    return header, payload
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw(leaf: Array) -> Array:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _restore(path: Path, name: str, value: np.ndarray, like: Any) -> Array:
+    wanted = eqx.filter_eval_shape(_raw, like)
+    if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
+        raise UserError(
+            f"{path} belongs to another configuration: {name} is {value.dtype}{list(value.shape)} in it and "
+            f"{wanted.dtype}{list(wanted.shape)} in the run's."
+        )
+    array = jnp.asarray(value)
+    return jax.random.wrap_key_data(array) if _is_key(like) else array
+
+
+def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
+    words = [f"it lacks {sorted(missing)[0]}"] if missing else []
+    return " and ".join([*words, *([f"it has {sorted(extra)[0]}, which the run has not"] if extra else [])])

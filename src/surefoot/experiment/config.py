@@ -1,0 +1,76 @@
+"""What an experiment is, completely: a run with the same configuration is the same run."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import tyro
+
+from surefoot.algorithms import AbstractAlgorithm, Estimation, Setting
+from surefoot.envs import AbstractEnv
+from surefoot.options import check
+from surefoot.policies import AbstractPolicy, PolicyOptions
+from surefoot.samplers import ScanSampler
+from surefoot.types import Key
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a policy is judged: by adapting it to tasks it was not trained on."""
+
+    tasks: int = 40
+    """Held-out tasks."""
+    episodes: int = 20
+    """Episodes of each task, before adaptation and after each step of it."""
+    steps: int = 3
+    """Inner steps, each on fresh rollouts."""
+    seed: int = 1
+    """Of the tasks and rollouts; independent of the training seed."""
+
+    def __post_init__(self) -> None:
+        check(self.tasks >= 1, "tasks", self.tasks, "1 or more")
+        check(self.episodes >= 1, "episodes", self.episodes, "1 or more")
+        check(self.steps >= 0, "steps", self.steps, "0 or more")
+        check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
+
+
+@dataclass(frozen=True)
+class Config:
+    """An experiment."""
+
+    env: AbstractEnv
+    policy: PolicyOptions
+    algorithm: Annotated[AbstractAlgorithm, tyro.conf.arg(name="")]
+    estimation: Estimation = Estimation()
+    evaluation: Evaluation = Evaluation()
+    """What the run reports at its end."""
+    episodes: int = 20
+    """Episodes of each task, for each batch."""
+    iterations: int = 100
+    """Iterations of training."""
+    checkpoint_every: int = 10
+    """Iterations from one checkpoint to the next. There is always one at the end, and one when a run is
+    interrupted."""
+    seed: int = 0
+    """Everything random in training follows from it."""
+    preset: Annotated[str, tyro.conf.Suppress] = "custom"
+
+    def __post_init__(self) -> None:
+        check(self.iterations >= 1, "iterations", self.iterations, "1 or more")
+        check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "1 or more")
+        check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
+        self.estimation.validate(self.episodes)
+        self.estimation.validate(self.evaluation.episodes)
+
+    def setting(self, episodes: int | None = None) -> Setting:
+        """Where data comes from; with another number of episodes a task, if given."""
+        return Setting(ScanSampler(self.env, episodes or self.episodes), self.estimation)
+
+    def build_policy(self, key: Key) -> AbstractPolicy:
+        """A new policy for the environment."""
+        return self.policy.build(key, self.env.observation_size, self.env.action_space)
+
+    def keys(self) -> tuple[Key, Key, Key]:
+        """Those of the policy's initial parameters, of the algorithm's start, and of the iterations."""
+        policy, start, iterations = jax.random.split(jax.random.key(self.seed), 3)
+        return policy, start, iterations

@@ -1,0 +1,55 @@
+"""Metrics on disk, as they come: a line of JSON for each iteration, and the same for TensorBoard."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from surefoot.experiment.files import write_atomically
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, without a last one that was cut short. Numbers that are not finite are
+    None."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+class MetricsWriter:
+    """Appends to `metrics.jsonl` and `tensorboard/` of a run, after dropping what follows `iteration`.
+
+    What a killed run wrote after its last checkpoint is written anew by the run that resumes it.
+    """
+
+    def __init__(self, folder: Path, iteration: int) -> None:
+        path = folder / "metrics.jsonl"
+        kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
+        write_atomically(path, "".join(map(_line, kept)).encode())
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
+
+    def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
+        """One iteration's metrics; they are on disk when this returns."""
+        self._file.write(_line({"iteration": iteration, **metrics}))
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Flushes both."""
+        self._file.close()
+        self._board.close()
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """JSON has no word for NaN or infinity: they become null."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"

@@ -1,0 +1,163 @@
+"""A run on disk: one folder with everything that was asked for and everything that came of it.
+
+RUN/config.yaml               the configuration, complete
+RUN/metrics.jsonl             one line for each iteration
+RUN/tensorboard/              the same for TensorBoard
+RUN/checkpoints/000100.ckpt   the training state after 100 iterations
+RUN/evaluation.json           what adaptation to held-out tasks gave, at the end
+RUN/adaptation.png            the same as a picture
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from surefoot.algorithms import LearnerState
+from surefoot.experiment import checkpoint
+from surefoot.experiment.config import Config
+from surefoot.experiment.evaluation import adapt
+from surefoot.experiment.serialise import load_config
+from surefoot.options import UserError
+from surefoot.policies import AbstractPolicy
+from surefoot.rules import AbstractRule
+from surefoot.types import Key, Task
+
+
+class TrainingState(eqx.Module):
+    """What a checkpoint holds."""
+
+    learner: LearnerState
+    key: Key
+    """The root of every iteration's keys."""
+    iteration: Int[Array, ""]
+    """Iterations that have been completed."""
+
+
+@eqx.filter_jit
+def initial_state(config: Config) -> TrainingState:
+    """The training state before the first iteration: all of it follows from the configuration."""
+    policy_key, start_key, iterations_key = config.keys()
+    policy = config.build_policy(policy_key)
+    learner = config.algorithm.init(config.setting(), policy, start_key)
+    return TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """A new folder. Raises `UserError` if there is anything at `path`: no run is ever written over."""
+        try:
+            path.mkdir(parents=True)
+            (path / "checkpoints").mkdir()
+        except FileExistsError:
+            raise UserError(
+                f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
+            ) from None
+        except OSError as error:
+            raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The folder of an existing run. Raises `UserError` if there is none."""
+        folder = cls(path)
+        if not path.is_dir():
+            raise UserError(f"There is no run at {path}.")
+        if not folder.config.exists():
+            raise UserError(f"{path} is not a run of surefoot: it has no config.yaml.")
+        return folder
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def picture(self) -> Path:
+        return self.path / "adaptation.png"
+
+    def checkpoint(self, iteration: int) -> Path:
+        """The file of the state after so many iterations."""
+        return self.path / "checkpoints" / f"{iteration:06d}.ckpt"
+
+    def latest_checkpoint(self) -> Path:
+        """Raises `UserError` if there is none."""
+        files = sorted((self.path / "checkpoints").glob("*.ckpt"))
+        if not files:
+            raise UserError(f"{self.path} holds no checkpoint; start the run again with another --out.")
+        return files[-1]
+
+    def save(self, state: TrainingState) -> Path:
+        """Writes a checkpoint; returns its path."""
+        iteration = int(state.iteration)
+        path = self.checkpoint(iteration)
+        checkpoint.save(path, state, iteration)
+        return path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it stands: what was asked for and what has been learned."""
+
+    folder: RunFolder
+    config: Config
+    state: TrainingState
+
+    @property
+    def policy(self) -> AbstractPolicy:
+        """The trained policy: call it on observations for a distribution over actions."""
+        return self.state.learner.policy
+
+    @property
+    def iteration(self) -> int:
+        """Iterations of training behind it."""
+        return int(self.state.iteration)
+
+    def adapt(
+        self,
+        task: Task,
+        key: Key,
+        *,
+        steps: int = 1,
+        episodes: int | None = None,
+        inner: AbstractRule | None = None,
+    ) -> AbstractPolicy:
+        """The policy after `steps` inner steps on one task of the run's environment, each on fresh episodes.
+
+        `inner` replaces the run's own inner rule, `episodes` the number it was trained with.
+        """
+        tasks = jax.tree.map(lambda x: jnp.asarray(x)[None], task)
+        lived = adapt(
+            self.config, self.state.learner, tasks, key, steps=steps, episodes=episodes, inner=inner
+        )
+        return jax.tree.map(lambda x: x[0], lived.policies)
+
+
+def load(path: str | Path) -> Run:
+    """A run from its folder, or from one checkpoint file in it. Raises `UserError`, saying what is wrong.
+
+    `load(RUN)` takes the latest checkpoint.
+    """
+    path = Path(path)
+    folder = RunFolder.open(path.parent.parent if path.suffix == ".ckpt" else path)
+    config = load_config(folder.config)
+    file = path if path.suffix == ".ckpt" else folder.latest_checkpoint()
+    state, _ = checkpoint.load(file, eqx.filter_eval_shape(initial_state, config))
+    return Run(folder, config, state)

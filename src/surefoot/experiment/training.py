@@ -1,0 +1,145 @@
+"""The training loop, and resuming it.
+
+iteration    sample tasks, play and adapt, improve the policy: one compiled call for environments in JAX
+checkpoint   the whole training state on disk, after every few iterations, at the end, and on interruption
+interruption the first Ctrl-C or SIGTERM: the iteration is finished and a checkpoint written
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from filelock import FileLock, Timeout
+
+from surefoot.experiment.config import Config
+from surefoot.experiment.interrupts import Interrupts
+from surefoot.experiment.metrics import MetricsWriter
+from surefoot.experiment.progress import TrainingProgress
+from surefoot.experiment.run import Run, RunFolder, TrainingState, initial_state, load
+from surefoot.experiment.serialise import save_config
+from surefoot.options import UserError
+from surefoot.rules.base import Metrics
+
+Iteration = Callable[[TrainingState], tuple[TrainingState, Metrics]]
+
+
+class NonFiniteError(Exception):
+    """Training produced a loss or a parameter that is not a finite number. The message names the last good
+    checkpoint."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` or `resume` ended."""
+
+    run: Run
+    interrupted: signal.Signals | None
+    """The signal that ended it before its last iteration; None if it is complete."""
+
+
+def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
+    """Trains from the beginning, into a new folder. With `quiet` off, progress goes to standard error.
+
+    Raises `UserError` if the folder exists or a part does not fit another, `NonFiniteError` as it says.
+    """
+    state = initial_state(config)
+    folder = RunFolder.create(Path(out))
+    save_config(config, folder.config)
+    folder.save(state)
+    return _go_on(Run(folder, config, state), quiet)
+
+
+def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True) -> Outcome:
+    """Goes on with a run from its latest checkpoint, to the same end as if it had never stopped.
+
+    `iterations` sets a new total, for a run that should learn on. Raises `UserError` if the run cannot be
+    read or is at its end, `NonFiniteError` as it says.
+    """
+    found = load(run)
+    config = found.config if iterations is None else replace(found.config, iterations=iterations)
+    if found.iteration > config.iterations:
+        raise UserError(f"{run} is at iteration {found.iteration} already, beyond {config.iterations}.")
+    if found.iteration == config.iterations and found.folder.evaluation.exists():
+        raise UserError(
+            f"{run} is complete: {found.iteration} of {config.iterations} iterations. "
+            f"To learn on: surefoot resume {run} --iterations {2 * config.iterations}"
+        )
+    save_config(config, found.folder.config)
+    return _go_on(replace(found, config=config), quiet)
+
+
+def _go_on(run: Run, quiet: bool) -> Outcome:
+    lock = FileLock(run.folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"Another process is training {run.folder.path}; wait for it or stop it.") from None
+    with lock, Interrupts() as interrupts:
+        state = _loop(run, interrupts, quiet)
+    complete = int(state.iteration) == run.config.iterations
+    return Outcome(replace(run, state=state), None if complete else interrupts.received)
+
+
+def _loop(run: Run, interrupts: Interrupts, quiet: bool) -> TrainingState:
+    config, folder, state = run.config, run.folder, run.state
+    writer = MetricsWriter(folder.path, run.iteration)
+    with TrainingProgress(config.iterations, run.iteration, quiet) as progress:
+        try:
+            progress.waiting("compiling the iteration")
+            iterate = compiled_iteration(config, state)
+            for iteration in range(run.iteration + 1, config.iterations + 1):
+                if interrupts.received:
+                    break
+                progress.waiting("sampling and learning")
+                began = time.monotonic()
+                following, metrics = iterate(state)
+                values = {name: float(value) for name, value in metrics.items()}
+                values["seconds"] = time.monotonic() - began
+                finite = values.pop("finite")
+                writer.write(iteration, values)
+                if not finite:
+                    raise _not_finite(folder, state, iteration)
+                state = following
+                progress.completed(iteration, values)
+                if iteration % config.checkpoint_every == 0:
+                    progress.waiting("writing a checkpoint")
+                    folder.save(state)
+        finally:
+            writer.close()
+        if not folder.checkpoint(int(state.iteration)).exists():
+            folder.save(state)
+    return state
+
+
+def compiled_iteration(config: Config, state: TrainingState) -> Iteration:
+    """One iteration of training, compiled for states like this one.
+
+    Its keys follow from the run's seed and the iteration's number alone. Beside the algorithm's metrics it
+    returns `finite`: whether the loss and every parameter are.
+    """
+
+    def iterate(state: TrainingState) -> tuple[TrainingState, Metrics]:
+        key = jax.random.fold_in(state.key, state.iteration)
+        learner, metrics = config.algorithm.iterate(config.setting(), state.learner, key)
+        parameters = jax.tree.leaves(eqx.filter(learner.policy, eqx.is_inexact_array))
+        finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in [metrics["loss"], *parameters]])
+        following = TrainingState(learner, state.key, state.iteration + 1)
+        return following, {**metrics, "finite": jnp.all(finite).astype(metrics["loss"].dtype)}
+
+    compilable: Any = eqx.filter_jit(iterate)
+    return compilable.lower(state).compile()
+
+
+def _not_finite(folder: RunFolder, state: TrainingState, iteration: int) -> NonFiniteError:
+    good = folder.save(state)
+    return NonFiniteError(
+        f"Iteration {iteration} gave a loss or a parameter that is not finite, so training stopped. "
+        f"The state before it is kept in {good}. Lower the learning rates or --outer.max-kl, "
+        "or look for rewards and observations that are not finite."
+    )
