@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from surefoot.baselines.base import AbstractBaseline
+from surefoot.baselines.least_squares import ridge_regression
 from surefoot.options import check
 
 
@@ -13,14 +14,13 @@ from surefoot.options import check
 class LinearFeatures(AbstractBaseline):
     """V(s, t) = w · [s, s², τ, τ², τ³, 1] with τ = t/100 (Duan et al., 2016, supplement 1.2).
 
-    w minimises Σ (w·φ − G)² + n·ridge·‖w‖² over the n valid steps, with features scaled to unit mean square.
-    The normal matrix is factored by its eigenvectors, and directions that the data do not span are left out:
-    repeated or constant features do no harm. Where the solution is not finite (a return is not), every weight
-    is NaN, so that nothing is learned from it unnoticed.
+    w minimises Σ (w·φ − G)² over the valid steps, with a little ridge. Repeated or constant features do no
+    harm. Where the solution is not finite (a return is not), every weight is NaN, so that nothing is learned
+    from it unnoticed.
     """
 
     ridge: float = 1e-6
-    """Relative to the features' mean square."""
+    """The penalty on squared weights, for each step and relative to a feature's mean square."""
 
     def __post_init__(self) -> None:
         check(self.ridge >= 0, "ridge", self.ridge, "0 or more")
@@ -36,17 +36,8 @@ class LinearFeatures(AbstractBaseline):
     ) -> Float[Array, " features"]:
         episodes, steps = returns.shape
         times = jnp.broadcast_to(jnp.arange(steps, dtype=returns.dtype), (episodes, steps))
-        x = jnp.where(valid[..., None], _features(observations, times), 0.0).reshape(episodes * steps, -1)
-        y = jnp.where(valid, returns, 0.0).reshape(-1)
-        n = jnp.maximum(jnp.sum(valid), 1).astype(x.dtype)
-        scale = jnp.sqrt(jnp.sum(x**2, axis=0) / n)
-        scale = jnp.where(scale > 0, scale, 1.0)
-        x = x / scale
-        gram = x.T @ x / n
-        eigenvalues, vectors = jnp.linalg.eigh(gram)
-        floor = jnp.finfo(x.dtype).eps * len(scale) * jnp.max(eigenvalues)
-        inverse = jnp.where(eigenvalues > floor, 1.0 / (jnp.maximum(eigenvalues, floor) + self.ridge), 0.0)
-        weights = vectors @ (inverse * (vectors.T @ (x.T @ y / n))) / scale
+        x = _features(observations, times).reshape(episodes * steps, -1)
+        weights = ridge_regression(x, returns.reshape(-1), valid.reshape(-1), self.ridge)
         return jnp.where(jnp.all(jnp.isfinite(weights)), weights, jnp.nan)
 
     def values(

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,7 +21,7 @@ class Interrupts:
         """The first signal that came, if one did."""
         self._active = threading.current_thread() is threading.main_thread()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Interrupts":
         if self._active:
             self._read_end, self._write_end = os.pipe()
             os.set_blocking(self._write_end, False)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -51,7 +50,7 @@ class TrainingProgress:
         )
         self._bar = self._live.add_task("", total=total, completed=done, left="", headline="", waiting="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TrainingProgress":
         self._live.start()
         return self
 

@@ -10,7 +10,6 @@ RUN/adaptation.png            the same as a picture
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import equinox as eqx
 import jax
@@ -54,7 +53,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path) -> Self:
+    def create(cls, path: Path) -> "RunFolder":
         """A new folder. Raises `UserError` if there is anything at `path`: no run is ever written over."""
         try:
             path.mkdir(parents=True)
@@ -68,7 +67,7 @@ class RunFolder:
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path) -> "RunFolder":
         """The folder of an existing run. Raises `UserError` if there is none."""
         folder = cls(path)
         if not path.is_dir():

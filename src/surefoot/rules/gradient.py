@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
@@ -62,7 +63,8 @@ class OptaxStep(AbstractRule):
     ) -> tuple[PyTree, PyTree, Metrics]:
         loss, gradient = loss_and_gradient(objective, policy, batch)
         parameters = eqx.filter(policy, eqx.is_inexact_array)
-        updates, state = self._optimiser().update(gradient, state, parameters)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
+            updates, state = self._optimiser().update(gradient, state, parameters)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
         return eqx.apply_updates(policy, updates), state, metrics
 

@@ -82,9 +82,15 @@ class Adapted(AbstractObjective):
             )
             return self.outer.predict(policy_of_task, task.query)
 
-        if _length(batch) <= self.chunk:
+        whole, rest = divmod(_length(batch), self.chunk)
+        if whole + (rest > 0) <= 1:
             return jax.vmap(on_task)(batch)
-        return jax.lax.map(on_task, batch, batch_size=self.chunk)
+        parts = jax.lax.map(lambda k: jax.vmap(on_task)(self._tasks(batch, k, self.chunk)), jnp.arange(whole))
+        prediction = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+        if rest:
+            tail = jax.vmap(on_task)(self._tasks(batch, whole, rest))
+            prediction = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), prediction, tail)
+        return prediction
 
     def loss(self, prediction: PyTree, batch: MetaBatch) -> Float[Array, ""]:
         return jnp.mean(jax.vmap(self.outer.loss)(prediction, batch.query))
@@ -98,20 +104,23 @@ class Adapted(AbstractObjective):
         whole, rest = divmod(tasks, self.chunk)
         if whole + (rest > 0) <= 1:
             return f(batch)
-        split = whole * self.chunk
-        chunks = jax.tree.map(lambda x: x[:split].reshape(whole, self.chunk, *x.shape[1:]), batch)
-        shapes = jax.eval_shape(f, jax.tree.map(lambda x: x[0], chunks))
 
-        def accumulate(total: PyTree, chunk: PyTree) -> tuple[PyTree, None]:
-            return jax.tree.map(lambda t, y: t + self.chunk / tasks * y, total, f(chunk)), None
+        def accumulate(total: PyTree, k: Array) -> tuple[PyTree, None]:
+            value = f(self._tasks(batch, k, self.chunk))
+            return jax.tree.map(lambda t, y: t + self.chunk / tasks * y, total, value), None
 
-        total, _ = jax.lax.scan(
-            accumulate, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), chunks
-        )
+        shapes = jax.eval_shape(lambda: f(self._tasks(batch, 0, self.chunk)))
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        total, _ = jax.lax.scan(accumulate, zero, jnp.arange(whole))
         if rest:
-            tail = f(jax.tree.map(lambda x: x[split:], batch))
+            tail = f(self._tasks(batch, whole, rest))
             total = jax.tree.map(lambda t, y: t + rest / tasks * y, total, tail)
         return total
+
+    def _tasks(self, batch: PyTree, k: Array | int, count: int) -> PyTree:
+        """The first `count` tasks of the k-th chunk, as a slice: the compiler copies all the data where it is
+        reshaped into chunks."""
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, k * self.chunk, count), batch)
 
 
 def adapted(
