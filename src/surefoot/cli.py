@@ -29,7 +29,8 @@ from surefoot.rules import AbstractRule
 _USAGE = """\
 surefoot: policy optimisation and meta-reinforcement learning
 
-  surefoot train [PRESET] [--out RUN]   train; leaves a run folder with metrics, checkpoints and a picture
+  surefoot train [PRESET] [--out RUN]   train (navigation-2d, unless a preset is named); leaves a run folder
+                                        with metrics, checkpoints and a picture
   surefoot resume RUN                   go on with a run that was interrupted, or train it further
   surefoot evaluate RUN                 adapt a trained policy to held-out tasks
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, samplers
@@ -112,18 +113,14 @@ def _train(arguments: list[str]) -> int:
 
 
 def _base_config(arguments: list[str]) -> tuple[Config, list[str]]:
-    """The preset, or the file after `--config`, and the arguments that are left."""
+    """The preset (by default the first of all), or the file after `--config`; and the other arguments."""
     names, rest = (arguments[:1], arguments[1:]) if arguments and arguments[0][0] != "-" else ([], arguments)
     file, rest = _take_option("--config", rest)
     if names and file:
         raise UserError("Give a preset or --config FILE, not both.")
     if file:
         return load_config(Path(file)), rest
-    if names:
-        return preset(names[0]), rest
-    if "--help" in rest or "-h" in rest:
-        return preset("navigation-2d"), rest
-    raise UserError("Train what? Name a preset (surefoot list presets) or give --config FILE.")
+    return preset(names[0] if names else next(iter(PRESETS))), rest
 
 
 def _take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -194,10 +191,12 @@ def _resume(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
-    path = next((a for a in arguments if not a.startswith("-")), None)
-    if path is None and not {"-h", "--help"} & set(arguments):
+    asks_for_help = bool({"-h", "--help"} & set(arguments))
+    words = [a for a in arguments if not a.startswith("-")]
+    path = next((word for word in words if Path(word).exists()), words[0] if words else None)
+    if path is None and not asks_for_help:
         raise UserError("Evaluate what? Name a run folder.")
-    found = load(path) if path else None
+    found = load(path) if path and not asks_for_help else None
     config = found.config if found else preset("navigation-2d")
     default = _Evaluate(
         run=Path(path or "RUN"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
@@ -51,6 +52,7 @@ class Estimation:
         `previous` is what the baseline learned on the iteration before; `limit_ends_return` is the
         environment's word on its time limit.
         """
+        rollout = _without_padding(rollout)
         ends = self._limit_ends(limit_ends_return)
         returns = self.returns(rollout, previous, limit_ends_return)
         values, final_values = self._values(rollout, returns, previous)
@@ -75,6 +77,7 @@ class Estimation:
     ) -> Float[Array, "episode time"]:
         """Discounted rewards-to-go, the targets of the baseline; bootstrapped with `previous` where the time
         limit is not the end."""
+        rollout = _without_padding(rollout)
         ends = self._limit_ends(limit_ends_return)
 
         def of_episode(rollout: Rollout) -> Array:
@@ -113,6 +116,18 @@ class Estimation:
 def episode_returns(rollout: Rollout) -> Float[Array, "*axes"]:
     """The undiscounted return of each episode."""
     return jnp.sum(jnp.where(rollout.valid, rollout.rewards, 0.0), axis=-1)
+
+
+def _without_padding(rollout: Rollout) -> Rollout:
+    """Zeros in the padding, whatever stood there: a NaN that is only weighted with zero remains one."""
+
+    def masked(x: Array) -> Array:
+        extra = tuple(range(rollout.valid.ndim, x.ndim))
+        return jnp.where(jnp.expand_dims(rollout.valid, extra), x, 0)
+
+    return eqx.tree_at(
+        lambda r: (r.observations, r.actions, r.log_probs, r.rewards), rollout, replace_fn=masked
+    )
 
 
 def _discounts(rollout: Rollout, discount: float, limit_ends: bool) -> Float[Array, " time"]:

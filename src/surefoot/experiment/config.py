@@ -53,7 +53,8 @@ class Config:
     interrupted."""
     seed: int = 0
     """Everything random in training follows from it."""
-    preset: Annotated[str, tyro.conf.Suppress] = "custom"
+    preset: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = "custom"
+    """The preset it began as."""
 
     def __post_init__(self) -> None:
         check(self.iterations >= 1, "iterations", self.iterations, "1 or more")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
@@ -55,6 +56,6 @@ class NaturalGradient(AbstractRule):
             "cg_residual": natural.solution.relative_residual,
         }
         finite = jnp.isfinite(natural.curvature)
-        scale = jnp.where(finite, -self.lr, 0.0)
-        step = optax.tree.scale(scale, natural.direction)
+        # `where` and not a scale of zero: the direction may hold what zero does not cancel.
+        step = jax.tree.map(lambda s: jnp.where(finite, -self.lr * s, 0.0), natural.direction)
         return eqx.apply_updates(policy, step), state, metrics

@@ -42,7 +42,8 @@ def conjugate_gradient(
 
     It stops after `max_iterations`, when ‖r‖ ≤ `tolerance`·‖b‖, or when a direction shows no positive
     curvature (pᵀAp ≤ 0 or not finite); it then returns the last iterate, which is never worse than where it
-    started. The loop has a fixed length whose idle turns are skipped, so it can be differentiated in reverse.
+    started. Where ‖b‖² is not finite it does not start. The loop has a fixed length whose idle turns are
+    skipped, so it can be differentiated in reverse.
     """
     bb = inner_product(b, b)
 
@@ -61,7 +62,8 @@ def conjugate_gradient(
     def turn(s: _State, _: None) -> tuple[_State, None]:
         return jax.lax.cond(s.running, step, lambda s: s, s), None
 
-    start = _State(optax.tree.zeros_like(b), b, b, bb, jnp.zeros((), jnp.int32), bb > 0)
+    solvable = jnp.isfinite(bb) & (bb > 0)
+    start = _State(optax.tree.zeros_like(b), b, b, bb, jnp.zeros((), jnp.int32), solvable)
     end, _ = jax.lax.scan(turn, start, length=max_iterations)
     relative = jnp.sqrt(end.rr / jnp.where(bb > 0, bb, 1.0))
     return Solution(end.x, end.r, end.iterations, relative)
