@@ -11,7 +11,7 @@ from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.rules import GradientStep, TrustRegion
 
 # Half the rate from the second step on, as in the paper, overshoots distant goals: see docs/results.md.
-_NAVIGATION_MAML = Meta(inner=GradientStep(lr=(0.5, 0.2, 0.1)), outer=TrustRegion(max_kl=0.01), tasks=20)
+_NAVIGATION_MAML = Meta(inner=GradientStep(lr=(0.5, 0.17, 0.1)), outer=TrustRegion(max_kl=0.01), tasks=20)
 _NAVIGATION = Config(
     env=Navigation2D(),
     # In the paper's code the policy acts in [−1, 1] and the environment rescales that to its velocities.

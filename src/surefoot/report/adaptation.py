@@ -72,7 +72,12 @@ def _draw_returns(axes: Axes, result: EvaluationResult) -> None:
     errors = np.abs(bounds.T - means)
     axes.errorbar(steps, means, yerr=errors, color=_AFTER, marker="o", capsize=4, linewidth=2, zorder=3)
     for step, mean in enumerate(means):
-        axes.annotate(f"{mean:.1f}", (step, mean), xytext=(6, 7), textcoords="offset points", color=_AFTER)
+        label = {
+            "color": _AFTER,
+            "zorder": 4,
+            "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        }
+        axes.annotate(f"{mean:.1f}", (step, mean), xytext=(8, -14), textcoords="offset points", **label)
     options = result.options
     axes.set(
         title=f"{options.tasks} held-out tasks, {options.episodes} episodes a step",
@@ -80,7 +85,7 @@ def _draw_returns(axes: Axes, result: EvaluationResult) -> None:
         ylabel="return (mean and 95% interval; grey: tasks)",
         xticks=steps,
     )
-    axes.margins(x=0.12)
+    axes.margins(x=0.15)
 
 
 def _draw_paths(axes: Axes, result: EvaluationResult) -> None:

@@ -1,0 +1,146 @@
+import sys
+
+import pytest
+
+from surefoot.checks import load_class, load_object
+from surefoot.envs import Bandit
+from surefoot.options import UserError
+
+SOURCE = """
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from surefoot.options import UserError
+
+
+@dataclass(frozen=True)
+class Maze:
+    size: int = 3
+
+
+@dataclass(frozen=True)
+class Sized:
+    size: int
+    depth: int
+
+
+class Contract(ABC):
+    @abstractmethod
+    def step(self): ...
+    @abstractmethod
+    def reset(self): ...
+
+
+class Fails:
+    def __init__(self):
+        raise ValueError("no walls")
+
+
+class Refuses:
+    def __init__(self):
+        raise UserError("size is 0; it must be 1 or more.")
+
+
+maze = Maze(7)
+"""
+
+
+@pytest.fixture
+def name(tmp_path, monkeypatch, request):
+    """A module of the current directory, under a name of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = "module_of_" + request.node.name.split("[")[0]
+    (tmp_path / f"{name}.py").write_text(SOURCE)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def message(spec):
+    with pytest.raises(UserError) as raised:
+        load_object(spec)
+    return str(raised.value)
+
+
+def test_a_class_is_built(name):
+    assert load_object(f"{name}:Maze").size == 3
+
+
+def test_a_file_is_as_good_as_a_module(name, tmp_path):
+    cls = load_class(f"{name}.py:Maze")
+    assert load_object(f"{tmp_path}/{name}.py:Maze") == cls()
+    assert load_object(f"{name}:Maze") == cls()
+    assert cls.__module__ == name
+
+
+def test_an_instance_is_returned_as_it_is(name):
+    assert load_object(f"{name}:maze").size == 7
+
+
+def test_installed_modules_are_found():
+    assert load_object("surefoot.envs:Bandit") == Bandit()
+
+
+@pytest.mark.parametrize("spec", ["Maze", ":Maze", "mazes:", ""])
+def test_without_a_colon(spec):
+    assert "write MODULE:CLASS" in message(spec)
+
+
+def test_no_such_module():
+    assert message("no_such_module:Maze").startswith("There is no module 'no_such_module'.")
+    assert "for there is no 'no_such'" in message("no_such.module:Maze")
+    assert "'surefoot.mazes'" in message("surefoot.mazes:Maze")
+
+
+def test_no_such_file(tmp_path):
+    assert message(f"{tmp_path}/mazes.py:Maze") == f"There is no file {tmp_path}/mazes.py."
+
+
+@pytest.mark.parametrize("suffix", ["", ".py"])
+def test_an_import_inside_fails(name, tmp_path, suffix):
+    (tmp_path / f"{name}.py").write_text("import sys\nimport no_such_module\n")
+    told = message(f"{name}{suffix}:Maze")
+    assert told.startswith(
+        f"Importing {name}{suffix} failed: ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    assert told.endswith(f" at {name}.py:2.")
+
+
+@pytest.mark.parametrize(("line", "told"), [("1 / 0", "ZeroDivisionError"), ("exit(3)", "SystemExit: 3")])
+def test_a_module_fails(name, tmp_path, line, told):
+    (tmp_path / f"{name}.py").write_text(line)
+    assert told in message(f"{name}:Maze")
+    assert told in message(f"{name}.py:Maze")
+
+
+def test_a_syntax_error(name, tmp_path):
+    (tmp_path / f"{name}.py").write_text("class Maze\n")
+    assert "SyntaxError: expected ':'" in message(f"{name}:Maze")
+
+
+def test_a_close_name_is_suggested(name):
+    assert message(f"{name}:Mace") == f"{name} has no 'Mace'. Did you mean 'Maze'?"
+
+
+def test_arguments_without_a_default(name):
+    assert "cannot be built without arguments: it needs `size`, `depth`" in message(f"{name}:Sized")
+
+
+def test_abstract_methods_are_listed(name):
+    assert "is abstract; it must still implement `reset`, `step`" in message(f"{name}:Contract")
+
+
+def test_a_constructor_that_fails(name):
+    assert f"cannot be built: ValueError: no walls at {name}.py:28." in message(f"{name}:Fails")
+    assert message(f"{name}:Refuses") == "size is 0; it must be 1 or more."
+
+
+def test_a_file_with_the_name_of_another_module(tmp_path):
+    (tmp_path / "json.py").write_text(SOURCE)
+    assert "has the name of another module, 'json'" in message(f"{tmp_path}/json.py:Maze")
+
+
+def test_load_class_wants_a_class(name):
+    assert load_class(f"{name}:Sized").__name__ == "Sized"
+    with pytest.raises(UserError, match="is a Maze, not a class"):
+        load_class(f"{name}:maze")

@@ -1,0 +1,266 @@
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from surefoot import policies
+from surefoot.checks import check_policy
+from surefoot.checks.policy import _CHECKS, _options, _serves
+from surefoot.checks.policy_probe import PolicyProbe
+from surefoot.checks.problem import collect
+from surefoot.options import UserError
+from surefoot.theory.distributions import DiagonalGaussian
+from surefoot.types import Continuous, Discrete
+
+EXPORTED = [
+    x
+    for x in vars(policies).values()
+    if inspect.isclass(x) and issubclass(x, policies.PolicyOptions) and not inspect.isabstract(x)
+]
+ZOO = []
+SPACES = (Continuous(2), Discrete(3))
+NAMED = {c.__name__.strip("_").replace("_", " "): [c] for c in (_options, _serves, *_CHECKS)}
+
+
+def broken(check, phrase):
+    def register(options):
+        ZOO.append(pytest.param(options, check, phrase, id=options.__name__))
+        return options
+
+    return register
+
+
+class Linear(eqx.Module):
+    weight: Any
+    distribution: Any = eqx.field(static=True, default=DiagonalGaussian)
+
+    def __call__(self, observations):
+        mean = observations @ self.weight
+        return self.distribution(mean, jnp.full_like(mean, -0.5))
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A linear Gaussian policy, a subclass of nothing."""
+
+    def build(self, key, observation_size, action_space):
+        if not isinstance(action_space, Continuous):
+            raise UserError("Continuous actions only.")
+        return self.policy(key, (observation_size, action_space.size))
+
+    def policy(self, key, shape):
+        return Linear(0.1 * jax.random.normal(key, shape), self.distribution)
+
+    distribution = DiagonalGaussian
+
+
+def around(base=DiagonalGaussian, **methods):
+    """A Gaussian with some methods of its own."""
+    return type("Odd", (base,), methods)
+
+
+@broken("options", "`build` is missing")
+class NoBuild(Sound):
+    build = None
+
+
+@broken("options", "cannot be hashed")
+@dataclass
+class NotFrozen:
+    distribution: Any = DiagonalGaussian
+    build, policy = Sound.build, Sound.policy
+
+
+@broken(
+    "serves", "For Discrete(n=3): `build` raised AttributeError: 'Discrete' object has no attribute 'size'"
+)
+class ForgetsToRefuse(Sound):
+    def build(self, key, observation_size, action_space):
+        return self.policy(key, (observation_size, action_space.size))
+
+
+@broken("serves", "`build` refuses every action space")
+class RefusesAll(Sound):
+    def build(self, key, observation_size, action_space):
+        raise UserError("No.")
+
+
+@broken("serves", "which cannot be called")
+class BuildsAnArray(Sound):
+    def policy(self, key, shape):
+        return jnp.zeros(shape)
+
+
+@broken("build follows the key", "different parameters for the same key")
+class NumPyParameters(Sound):
+    def policy(self, key, shape):
+        return Linear(jnp.asarray(np.random.normal(size=shape), jnp.float32))
+
+
+@broken("has parameters", "`policy.weight` is float32[3,2] and not finite")
+class StartsAtNaN(Sound):
+    def policy(self, key, shape):
+        return Linear(jnp.full(shape, jnp.nan))
+
+
+class _Constant(eqx.Module):
+    shape: tuple = eqx.field(static=True)
+    distribution = DiagonalGaussian
+
+    @property
+    def weight(self):
+        return jnp.full(self.shape, 0.1)
+
+    __call__ = Linear.__call__
+
+
+@broken("has parameters", "holds no floating-point arrays")
+class NoParameters(Sound):
+    def policy(self, key, shape):
+        return _Constant(shape)
+
+
+@broken("distribution has methods", "`log_prob` is missing")
+class ReturnsTheMean(Sound):
+    def policy(self, key, shape):
+        return _Mean(0.1 * jax.random.normal(key, shape))
+
+
+class _Mean(eqx.Module):
+    weight: Any
+
+    def __call__(self, observations):
+        return observations @ self.weight
+
+
+@broken(
+    "actions fit the space", "`mode` gives float32[] actions; for Continuous(size=2) they must be float32[2]"
+)
+class ModeIsANumber(Sound):
+    distribution = around(mode=lambda self: self.mean[..., 0])
+
+
+@broken("actions fit the space", "for Discrete(n=3) they must be int32[]")
+class GaussianForDiscrete(Sound):
+    def build(self, key, observation_size, action_space):
+        return self.policy(key, (observation_size, 3))
+
+
+@broken("scores are sums", "`log_prob` is float32[2]; it must be float32[]")
+class NotSummed(Sound):
+    distribution = around(log_prob=lambda self, a: -0.5 * (a - self.mean) ** 2)
+
+
+@broken("probabilities sum to one", "exp(log_prob) adds up to")
+class AveragesDimensions(Sound):
+    distribution = around(log_prob=lambda self, a: 0.5 * DiagonalGaussian.log_prob(self, a))
+
+
+@broken("entropy is that of the samples", "`entropy` is")
+class HalfTheEntropy(Sound):
+    distribution = around(entropy=lambda self: 0.5 * DiagonalGaussian.entropy(self))
+
+
+@broken("kl is that of the samples", "`kl` is")
+class SquaredDistance(Sound):
+    distribution = around(kl=lambda self, other: 3.0 * jnp.sum((self.mean - other.mean) ** 2, -1))
+
+
+@broken("rows of a batch agree", "The distribution at row (0, 0) of a batch")
+class NormalisesOverTheBatch(Sound):
+    def policy(self, key, shape):
+        return _Normalised(0.1 * jax.random.normal(key, shape))
+
+
+class _Normalised(eqx.Module):
+    weight: Any
+    distribution = DiagonalGaussian
+
+    def __call__(self, observations):
+        axes = tuple(range(observations.ndim - 1))
+        return Linear.__call__(self, observations - jnp.mean(observations, axes, keepdims=True))
+
+
+@broken("gradient is finite", "The gradient of log_prob is zero")
+class StopsTheGradient(Sound):
+    distribution = around(log_prob=lambda self, a: DiagonalGaussian.log_prob(jax.lax.stop_gradient(self), a))
+
+
+@broken("gradient is finite", "The gradient of log_prob is not finite")
+class RootOfZero(Sound):
+    distribution = around(
+        log_prob=lambda self, a: (
+            DiagonalGaussian.log_prob(self, a) + jnp.sqrt(jnp.sum((self.mean - self.mean) ** 2, axis=-1))
+        )
+    )
+
+
+@broken(
+    "compiles and vmaps", "uses Python `if`, `while`, `and`, `or`, `not` or `assert` on a traced value at"
+)
+class PythonIf(Sound):
+    def policy(self, key, shape):
+        return _Checking(0.1 * jax.random.normal(key, shape))
+
+
+class _Checking(eqx.Module):
+    weight: Any
+    distribution = DiagonalGaussian
+
+    def __call__(self, observations):
+        if not isinstance(self.weight, jax.core.Tracer) or jnp.all(jnp.isfinite(self.weight)):
+            return Linear.__call__(self, observations)
+        raise ValueError("not finite")
+
+
+@broken("compiles and vmaps", "the policy behaves otherwise")
+class LooksWhetherItIsTraced(Sound):
+    def policy(self, key, shape):
+        return _Looking(0.1 * jax.random.normal(key, shape))
+
+
+class _Looking(eqx.Module):
+    weight: Any
+    distribution = DiagonalGaussian
+
+    def __call__(self, observations):
+        shift = 1.0 if isinstance(self.weight, jax.core.Tracer) else 0.0
+        return DiagonalGaussian(observations @ self.weight, jnp.full((*observations.shape[:-1], 2), shift))
+
+
+@pytest.mark.parametrize("options", EXPORTED)
+def test_the_library_keeps_its_own_contract(options):
+    assert check_policy(options()) == []
+
+
+def test_a_subclass_of_nothing_is_sound():
+    assert check_policy(Sound()) == []
+
+
+@pytest.mark.parametrize(("options", "check", "phrase"), ZOO)
+def test_each_fault_is_found(options, check, phrase):
+    spaces = (Discrete(3),) if options is GaussianForDiscrete else SPACES
+    subject = {"options": options(), "serves": (options(), 3, SPACES)}
+    problems = collect(NAMED[check], subject.get(check) or PolicyProbe(options(), 3, spaces[0]))
+    assert check in {p.check for p in problems if phrase in p.what}
+
+
+def test_every_check_has_an_example():
+    assert set(NAMED) == {case.values[1] for case in ZOO}
+
+
+def test_all_faults_are_found_at_once():
+    class Many(ForgetsToRefuse):
+        distribution = around(mode=ModeIsANumber.distribution.mode)
+
+    problems = check_policy(Many())
+    assert {"serves", "actions fit the space"} == {p.check for p in problems}
+
+
+def test_only_the_spaces_asked_for_are_tried():
+    assert "refuses every action space" in check_policy(Sound(), action_spaces=[Discrete(2)])[0].what

@@ -1,0 +1,208 @@
+import inspect
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import count
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+from surefoot import samplers
+from surefoot.checks import check_sampler
+from surefoot.checks.problem import collect
+from surefoot.checks.sampler import _CHECKS, _attributes
+from surefoot.checks.sampler_probe import SamplerProbe
+from surefoot.envs import Navigation2D
+
+EXPORTED = [
+    x
+    for x in vars(samplers).values()
+    if inspect.isclass(x) and issubclass(x, samplers.AbstractSampler) and not inspect.isabstract(x)
+]
+NAMED = {c.__name__.strip("_").replace("_", " "): [c] for c in (_attributes, *_CHECKS)}
+ZOO = []
+INNER = samplers.ScanSampler(Navigation2D(horizon=3), 2)
+SAMPLE = eqx.filter_jit(INNER.sample)
+
+
+def broken(check, phrase):
+    def register(sampler):
+        ZOO.append(pytest.param(sampler, check, phrase, id=sampler.__name__))
+        return sampler
+
+    return register
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A subclass of nothing."""
+
+    env = INNER.env
+    episodes = INNER.episodes
+
+    def submit(self, policy, task, key):
+        return INNER.submit(policy, task, key)
+
+    def sample(self, policies, tasks, key):
+        return self.changed(SAMPLE(policies, tasks, key))
+
+    def changed(self, rollout):
+        return rollout
+
+
+def changed(**changes):
+    """What `sample` gives, some of its fields changed."""
+
+    def change(self, rollout):
+        for name, function in changes.items():
+            rollout = eqx.tree_at(lambda r, n=name: getattr(r, n), rollout, replace_fn=function)
+        return rollout
+
+    return change
+
+
+@broken("attributes", "`episodes` is 0")
+class NoEpisodes(Sound):
+    episodes = 0
+
+
+@broken("attributes", "`submit` is missing")
+class NoSubmit(Sound):
+    submit = None
+
+
+@broken("sample has the axes", "`terminated` as float32[3,2,3]; it must be bool[3,2,3]")
+class FloatFlags(Sound):
+    changed = changed(terminated=lambda x: x.astype(jnp.float32))
+
+
+@broken("sample has the axes", "`sample` gives a tuple, which has no observations")
+class ReturnsATuple(Sound):
+    def changed(self, rollout):
+        return (rollout.observations, rollout.actions)
+
+
+@broken("episodes end once", "`valid` is not a run of True")
+class ValidHasAHole(Sound):
+    changed = changed(valid=lambda x: x.at[..., 1].set(False))
+
+
+@broken("episodes end once", "A step is both terminated and truncated")
+class BothAtOnce(Sound):
+    changed = changed(terminated=lambda x: x.at[..., -1].set(True))
+
+
+@broken("episodes end once", "is not set at the last valid step of each episode")
+class NeverTruncated(Sound):
+    changed = changed(truncated=lambda x: x & False)
+
+
+@broken("episodes end once", "An episode is truncated before the horizon")
+class CutShort(Sound):
+    changed = changed(
+        terminated=lambda x: x & False,
+        valid=lambda x: x.at[..., :2].set(True).at[..., -1].set(False),
+        truncated=lambda x: x.at[..., -2].set(True).at[..., -1].set(False),
+    )
+
+
+@broken("log probs are those of the actions", "`log_probs` are not those of `actions`")
+class ClipsTheActions(Sound):
+    changed = changed(actions=lambda x: jnp.clip(x, -0.1, 0.1))
+
+
+@broken("sample follows the key", "`sample` gives different rollouts for the same arguments")
+class CountsCalls(Sound):
+    calls = count()
+
+    def sample(self, policies, tasks, key):
+        return SAMPLE(policies, tasks, jax.random.fold_in(key, next(self.calls)))
+
+
+@broken("sample follows the key", "`sample` gives the same actions for different keys")
+class IgnoresTheKey(Sound):
+    def sample(self, policies, tasks, key):
+        return SAMPLE(policies, tasks, jax.random.key(0))
+
+
+@broken("episodes differ", "Two episodes get the same action noise")
+class SameEpisodes(Sound):
+    changed = changed(actions=lambda x: jnp.broadcast_to(x[:, :1], x.shape))
+
+
+@broken("episodes differ", "Two tasks get the same action noise")
+class SameTasks(Sound):
+    changed = changed(actions=lambda x: jnp.broadcast_to(x[:1], x.shape))
+
+
+@broken("tasks do not depend on each other", "depend on how many others are sampled with them")
+class SplitsTheKey(Sound):
+    def sample(self, policies, tasks, key):
+        return SAMPLE(policies, tasks, jax.random.fold_in(key, tasks.shape[0]))
+
+
+@broken("submit agrees with sample", "differs from row 0 of `sample`")
+class SubmitsAnotherKey(Sound):
+    def submit(self, policy, task, key):
+        return INNER.submit(policy, task, jax.random.fold_in(key, 1))
+
+
+@broken("submit agrees with sample", "`submit` returns a Rollout, not a concurrent.futures.Future")
+class ReturnsARollout(Sound):
+    def submit(self, policy, task, key):
+        return INNER.submit(policy, task, key).result()
+
+
+@broken("submit agrees with sample", "`submit` raised TimeoutError")
+class Hangs(Sound):
+    def submit(self, policy, task, key):
+        return Future()
+
+
+@broken("final observations are finite", "is not finite")
+class NoFinalObservation(Sound):
+    changed = changed(final_observation=lambda x: x * jnp.nan)
+
+
+@broken("exceptions travel in the future", "An exception in the policy leaves `submit` at once")
+class RaisesAtOnce(Sound):
+    def submit(self, policy, task, key):
+        future = INNER.submit(policy, task, key)
+        future.result()
+        return future
+
+
+@broken("exceptions travel in the future", "An exception in the policy does not reach the future")
+class SwallowsExceptions(Sound):
+    def submit(self, policy, task, key):
+        future = Future()
+        future.set_result(None)
+        return future
+
+
+@pytest.mark.parametrize("sampler", EXPORTED)
+def test_the_library_keeps_its_own_contract(sampler):
+    assert check_sampler(sampler(env=Navigation2D(horizon=3), episodes=2)) == []
+
+
+def test_a_subclass_of_nothing_is_sound():
+    assert check_sampler(Sound()) == []
+
+
+@pytest.mark.parametrize(("sampler", "check", "phrase"), ZOO)
+def test_each_fault_is_found(sampler, check, phrase):
+    subject = sampler() if check == "attributes" else SamplerProbe(sampler(), None, 0.1)
+    assert check in {p.check for p in collect(NAMED[check], subject) if phrase in p.what}
+
+
+def test_every_check_has_an_example():
+    assert set(NAMED) == {case.values[1] for case in ZOO}
+
+
+def test_all_faults_are_found_at_once():
+    class Many(SubmitsAnotherKey):
+        changed = changed(actions=lambda x: jnp.clip(x, -0.1, 0.1))
+
+    found = {p.check for p in check_sampler(Many())}
+    assert found == {"log probs are those of the actions", "submit agrees with sample"}
