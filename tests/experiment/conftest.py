@@ -1,0 +1,46 @@
+"""A small experiment, trained once for all tests that only read it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import jax
+import pytest
+
+from surefoot.algorithms import Meta
+from surefoot.experiment import Config, Evaluation, preset, train
+from surefoot.experiment.run import Run
+
+_CACHE = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+
+
+def small(**changes: object) -> Config:
+    """A bandit experiment of a few milliseconds an iteration."""
+    config = preset("bandit/maml-trpo")
+    algorithm = replace(config.algorithm, tasks=4)
+    evaluation = Evaluation(tasks=3, episodes=4, steps=2)
+    base = replace(
+        config, algorithm=algorithm, evaluation=evaluation, episodes=4, iterations=6, checkpoint_every=2
+    )
+    return replace(base, **changes)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Many tests train the same small experiment: it is compiled once."""
+    old = {name: getattr(jax.config, name) for name in _CACHE}
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield
+    for name, value in old.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    return small()
+
+
+@pytest.fixture(scope="session")
+def trained(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    assert isinstance(config.algorithm, Meta)
+    return train(config, tmp_path_factory.mktemp("runs") / "trained").run

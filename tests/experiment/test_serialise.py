@@ -1,0 +1,97 @@
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from surefoot.envs import Bandit
+from surefoot.experiment import PRESETS, Config
+from surefoot.experiment.serialise import load_config, save_config
+from surefoot.options import UserError
+from surefoot.rules import GradientStep
+
+
+def edited(path: Path, config: Config, edit) -> Path:
+    save_config(config, path)
+    document = yaml.safe_load(path.read_text())
+    edit(document)
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_survives_the_round_trip(name: str, tmp_path: Path) -> None:
+    save_config(PRESETS[name], tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == PRESETS[name]
+
+
+@pytest.mark.parametrize("lr", [0.5, (0.5, 0.25)])
+def test_one_rate_or_many(lr: float | tuple[float, ...], config: Config, tmp_path: Path) -> None:
+    changed = replace(config, algorithm=replace(config.algorithm, inner=GradientStep(lr=lr)))
+    save_config(changed, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == changed
+
+
+@dataclass(frozen=True)
+class MyBandit(Bandit):
+    """A user's own environment, outside the library."""
+
+    extra: int = 3
+
+
+def test_a_part_from_outside_is_named_by_module_and_class(config: Config, tmp_path: Path) -> None:
+    changed = replace(config, env=MyBandit(extra=5))
+    save_config(changed, tmp_path / "config.yaml")
+    assert f"type: {__name__}:MyBandit" in (tmp_path / "config.yaml").read_text()
+    assert load_config(tmp_path / "config.yaml") == changed
+
+
+def set_in(*place: str, to: object):
+    def edit(document: dict) -> None:
+        for key in place[:-1]:
+            document = document[key]
+        document[place[-1]] = to
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (set_in("seeed", to=3), "seeed is not an option. Did you mean 'seed'?"),
+        (
+            set_in("algorithm", "outer", "max_kI", to=1),
+            r"algorithm\.outer\.max_kI is not an option.*'max_kl'",
+        ),
+        (set_in("algorithm", "outer", "max_kl", to="much"), r"max_kl is 'much'; it must be a number"),
+        (set_in("algorithm", "outer", "max_kl", to=-1.0), "max-kl is -1.0; it must be a positive number"),
+        (set_in("algorithm", "tasks", to=2.5), "tasks is 2.5; it must be a whole number"),
+        (set_in("algorithm", "tasks", to=True), "tasks is True"),
+        (set_in("algorithm", "order", to="third"), "'second' or 'first'"),
+        (set_in("algorithm", "inner", "lr", to="fast"), "lr is 'fast'; it must be a number or a list"),
+        (set_in("env", "type", to="bandits"), "no 'bandits' among the envs. Did you mean 'bandit'"),
+        (set_in("env", to=3), "env needs a `type`"),
+        (set_in("evaluation", to=3), "evaluation. is 3; it must be a mapping"),
+        (set_in("surefoot_config", to=0), "format 0 and this version of surefoot reads format 1"),
+        (lambda document: document.pop("env"), "env is missing"),
+        (lambda document: document.pop("surefoot_config"), "not a surefoot configuration"),
+    ],
+)
+def test_what_is_not_understood_is_an_error(edit, message: str, config: Config, tmp_path: Path) -> None:
+    path = edited(tmp_path / "config.yaml", config, edit)
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"- 1\n", b"\xff\xfe\x00", b""])
+def test_a_file_that_is_no_configuration(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError):
+        load_config(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")

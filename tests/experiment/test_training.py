@@ -1,0 +1,167 @@
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from surefoot.algorithms import SingleTask
+from surefoot.envs import Bandit, Step
+from surefoot.experiment import Config, load, resume, train
+from surefoot.experiment.metrics import MetricsWriter, read_metrics
+from surefoot.experiment.run import Run
+from surefoot.experiment.training import NonFiniteError
+from surefoot.options import UserError
+from surefoot.rules import OptaxStep
+
+
+def leaves(run: Run) -> list[np.ndarray]:
+    raw = jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, run.state
+    )
+    return [np.asarray(x) for x in jax.tree.leaves(raw)]
+
+
+def assert_same(a: Run, b: Run) -> None:
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def rows(run: Run) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_metrics(run.folder.metrics)]
+
+
+def test_a_run_leaves_configuration_metrics_and_checkpoints(trained: Run) -> None:
+    folder = trained.folder.path
+    assert {f.name for f in (folder / "checkpoints").iterdir()} == {f"{i:06d}.ckpt" for i in (0, 2, 4, 6)}
+    assert [row["iteration"] for row in rows(trained)] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(value) for row in rows(trained) for value in row.values())
+    assert {"return_before", "return_after", "kl", "loss", "cg_residual"} <= rows(trained)[0].keys()
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_the_same_configuration_is_the_same_run(trained: Run, config: Config, tmp_path: Path) -> None:
+    again = train(config, tmp_path / "again").run
+    assert_same(again, trained)
+    assert rows(again) == rows(trained)
+    other = train(replace(config, seed=1), tmp_path / "other").run
+    assert rows(other) != rows(trained)
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    stop: int, trained: Run, config: Config, tmp_path: Path
+) -> None:
+    first = train(replace(config, iterations=stop), tmp_path / "run").run
+    assert first.iteration == stop
+    assert resume(tmp_path / "run", iterations=6).interrupted is None
+    resumed = load(tmp_path / "run")
+    assert resumed.iteration == 6
+    assert_same(resumed, trained)
+    assert rows(resumed) == rows(trained)
+
+
+def test_with_an_optimiser_that_remembers(config: Config, tmp_path: Path) -> None:
+    adam = replace(config, algorithm=SingleTask(rule=OptaxStep("adam", 0.1), loss="reinforce"))
+    whole = train(adam, tmp_path / "whole").run
+    train(replace(adam, iterations=3), tmp_path / "parts")
+    assert_same(resume(tmp_path / "parts", iterations=6).run, whole)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(trained: Run, tmp_path: Path) -> None:
+    """Killed in iteration 6: metrics up to 5 and a line cut short, checkpoints up to 4."""
+    copy = tmp_path / "killed"
+    shutil.copytree(trained.folder.path, copy)
+    (copy / "checkpoints" / "000006.ckpt").unlink()
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
+    (copy / "checkpoints" / ".000006.ckpt.1.tmp").write_bytes(b"half")
+    outcome = resume(copy)
+    assert_same(outcome.run, trained)
+    assert rows(outcome.run) == rows(trained)
+
+
+def test_a_complete_run_says_how_to_learn_on(trained: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "complete"
+    shutil.copytree(trained.folder.path, copy)
+    (copy / "evaluation.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is complete: 6 of 6 iterations\. To learn on: .* --iterations 12"):
+        resume(copy)
+    with pytest.raises(UserError, match="beyond 3"):
+        resume(copy, iterations=3)
+
+
+def test_nothing_is_overwritten(trained: Run, config: Config) -> None:
+    before = {f: f.read_bytes() for f in trained.folder.path.rglob("*") if f.is_file()}
+    with pytest.raises(UserError, match="exists already"):
+        train(config, trained.folder.path)
+    assert {f: f.read_bytes() for f in trained.folder.path.rglob("*") if f.is_file()} == before
+
+
+def test_a_damaged_checkpoint_stops_resuming_and_changes_nothing(trained: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(trained.folder.path, copy)
+    path = copy / "checkpoints" / "000006.ckpt"
+    path.write_bytes(path.read_bytes()[:-1])
+    before = {f: f.read_bytes() for f in copy.rglob("*") if f.is_file()}
+    with pytest.raises(UserError, match="damaged"):
+        resume(copy, iterations=8)
+    assert {f: f.read_bytes() for f in copy.rglob("*") if f.is_file()} == before
+    path.unlink()
+    assert_same(resume(copy).run, trained)
+
+
+def test_two_processes_cannot_train_one_run(trained: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "busy"
+    shutil.copytree(trained.folder.path, copy)
+    with FileLock(copy / ".lock"), pytest.raises(UserError, match="Another process"):
+        resume(copy, iterations=8)
+
+
+@dataclass(frozen=True)
+class Treacherous(Bandit):
+    """Rewards are NaN once the policy has an arm it likes well enough."""
+
+    def step(self, key, state, action, task) -> Step:
+        step = Bandit.step(self, key, state, action, task)
+        return eqx.tree_at(lambda s: s.reward, step, jnp.where(jnp.max(task) > 0.97, jnp.nan, step.reward))
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(config: Config, tmp_path: Path) -> None:
+    treacherous = replace(config, env=Treacherous(), iterations=40, checkpoint_every=100)
+    with pytest.raises(NonFiniteError, match=r"kept in .*\.ckpt") as caught:
+        train(treacherous, tmp_path / "run")
+    kept = load(tmp_path / "run")
+    assert str(kept.folder.latest_checkpoint()) in str(caught.value)
+    assert all(np.all(np.isfinite(x)) for x in leaves(kept) if x.dtype.kind == "f")
+    written = rows(kept)
+    assert [row["iteration"] for row in written] == list(range(1, kept.iteration + 2))
+    assert written[-1]["loss"] is None, "the metrics of the failing iteration are kept too, as null"
+
+
+def test_metrics_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, {"loss": float("nan"), "kl": 0.5})
+    writer.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"iteration": 1, "loss": None, "kl": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("nothing", "There is no run at"), (".", "is not a run of surefoot")]
+)
+def test_folders_that_are_no_runs(path: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / path)
+
+
+def test_a_run_without_checkpoints(trained: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "empty"
+    shutil.copytree(trained.folder.path, copy)
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        load(copy)

@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from surefoot import cli
+from surefoot.experiment import PRESETS, load, parts
+from surefoot.experiment.metrics import read_metrics
+
+SMALL = ["--tasks", "3", "--episodes", "4", "--iterations", "2", "--evaluation.tasks", "3"]
+SMALL += ["--evaluation.episodes", "4", "--evaluation.steps", "2"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command line."""
+    try:
+        code = cli.run(list(arguments))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert (
+        cli.run(["train", "bandit", *SMALL, "--seed", "3", "--outer.max-kl", "0.02", "--out", str(folder)])
+        == 0
+    )
+    return folder
+
+
+def test_train_leaves_everything_and_reads_its_options(trained: Path) -> None:
+    assert {
+        "config.yaml",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "adaptation.png",
+        "evaluation.json",
+    } <= {f.name for f in trained.iterdir()}
+    config = load(trained).config
+    assert (config.preset, config.seed, config.iterations) == ("bandit/maml-trpo", 3, 2)
+    assert config.algorithm.outer.max_kl == 0.02  # pyright: ignore[reportAttributeAccessIssue]
+    assert (trained / "adaptation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_prints_one_json_object(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--tasks", "5", "--episodes", "4", "--steps", "3", "--seed", "1", "--json"]
+    code, out, _ = run(capsys, "evaluate", str(trained), *options, "--inner.lr", "2.0", "1.0")
+    assert code == 0
+    found = json.loads(out)
+    assert list(found) == ["preset", "iteration", "seed", "tasks", "episodes", "returns"]
+    assert (found["tasks"], found["episodes"], found["seed"], found["iteration"]) == (5, 4, 1, 2)
+    assert [row["step"] for row in found["returns"]] == [0, 1, 2, 3]
+    assert all(row["ci95"][0] <= row["mean"] <= row["ci95"][1] for row in found["returns"])
+
+
+def test_evaluate_prints_a_table(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "evaluate", str(trained / "checkpoints" / "000000.ckpt"))
+    assert code == 0
+    assert "iteration 0" in out
+    assert "95% interval" in out
+
+
+def test_resume_goes_further_and_a_saved_config_is_accepted(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, _ = run(capsys, "train", "--config", str(trained / "config.yaml"), "--out", str(tmp_path / "a"))
+    assert code == 0
+    assert load(tmp_path / "a").config == load(trained).config
+    code, _, _ = run(capsys, "resume", str(tmp_path / "a"), "--iterations", "3")
+    assert code == 0
+    assert load(tmp_path / "a").iteration == 3
+    assert len(read_metrics(tmp_path / "a" / "metrics.jsonl")) == 3
+
+
+def test_whole_parts_can_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swaps = ["--outer", "optax-step", "--outer.lr", "0.01", "--estimation.baseline", "zero"]
+    swaps += ["--policy", "surefoot.policies:CategoricalMLP", "--policy.hidden", "8"]
+    code, _, errors = run(capsys, "train", "bandit", *SMALL, *swaps, "--out", str(tmp_path / "a"))
+    assert code == 0, errors
+    config = load(tmp_path / "a").config
+    assert parts.name_of(config.algorithm.outer) == "optax-step"  # pyright: ignore[reportAttributeAccessIssue]
+    assert parts.name_of(config.estimation.baseline) == "zero"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "no command 'trian'. Did you mean 'train'?"),
+        (["train", "navigation-2d/maml-trop"], "Did you mean 'navigation-2d/maml-trpo'?"),
+        (["train", "nothing-like-it"], "`surefoot list presets` shows them all"),
+        (["train", "bandit", "--outer.max-kl", "-1"], "max-kl is -1.0; it must be a positive number"),
+        (["train", "bandit", "--tasks", "0"], "tasks is 0; it must be 1 or more"),
+        (["train", "bandit", "--iterations", "0"], "iterations is 0; it must be 1 or more"),
+        (["train", "bandit", "--seed", "-1"], "seed is -1"),
+        (["train", "bandit", "--episodes", "1"], "needs 2 episodes or more"),
+        (["train", "bandit", "--inner.lr", "nan"], "lr is nan"),
+        (["train", "bandit", "--outer.max-lk", "1"], "--outer.max-kl"),
+        (["train", "bandit", "--seed", "x"], "--seed"),
+        (
+            ["train", "bandit", "--outer", "trust-regoin"],
+            "no 'trust-regoin' among the rules. Did you mean 'trust-region'?",
+        ),
+        (["train", "bandit", "--outer"], "--outer needs a value"),
+        (["train", "bandit", "--rule", "trust-region"], "meta has no --rule"),
+        (["train", "bandit", "--policy", "gaussian-mlp"], "use --policy categorical-mlp"),
+        (["train", "bandit", "--env", "nowhere:Env"], "nowhere"),
+        (["train", "bandit", "--config", "x.yaml"], "not both"),
+        (["train", "--config", "x.yaml"], "cannot be read"),
+        (["resume", "no-run"], "There is no run at no-run"),
+        (["evaluate"], "Name a run folder"),
+        (["evaluate", "no-run", "--json"], "There is no run at no-run"),
+        (["list", "rule"], "Did you mean 'rules'?"),
+        (["check", "policy"], "surefoot check env MODULE:CLASS"),
+        (["check", "env", "nowhere:Env"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = run(capsys, *arguments)
+    assert code == 2
+    assert message in " ".join(errors.split())
+    assert out == ""
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind by a command that was refused"
+
+
+def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {f: f.read_bytes() for f in trained.rglob("*") if f.is_file()}
+    code, _, errors = run(capsys, "train", "bandit", *SMALL, "--out", str(trained))
+    assert code == 2
+    assert "exists already" in errors
+    assert {f: f.read_bytes() for f in trained.rglob("*") if f.is_file()} == before
+
+
+def test_list_names_every_part_and_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    names = [*PRESETS, *[name for room in parts.rooms() for name in parts.parts(room)]]
+    assert len(names) > 15
+    assert all(name in out for name in names)
+
+
+def test_check_says_what_is_wrong_with_an_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    code, out, _ = run(capsys, "check", "env", "surefoot.envs:Navigation2D")
+    assert (code, out) == (0, "surefoot.envs:Navigation2D: 0 problems found\n")
+    (tmp_path / "mine.py").write_text("class Mine:\n    horizon = 0\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "check", "env", "mine.py:Mine")
+    assert code == 2
+    assert "horizon" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["train", "bandit", "--help"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert "surefoot" in out

@@ -1,0 +1,54 @@
+"""What the README shows, runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from surefoot import cli
+
+README = Path(__file__).parent.parent / "README.md"
+SMALL = ["--tasks", "2", "--episodes", "2", "--iterations", "2", "--policy.hidden", "8"]
+SMALL += ["--evaluation.tasks", "2", "--evaluation.episodes", "2"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_use_what_you_trained(here: Path) -> None:
+    assert cli.run(["train", "navigation-2d", *SMALL, "--out", "runs/mine"]) == 0
+    (program,) = [block for block in blocks("python") if "surefoot.load" in block]
+    names: dict = {}
+    exec(program, names)
+    assert names["action"].shape == names["best"].shape == (2,)
+    assert names["more"].run.iteration == 22
+
+
+def test_the_two_ideas(here: Path) -> None:
+    (program,) = [block for block in blocks("python") if "algorithm = " in block]
+    exec(program, {})
+
+
+def test_an_environment_of_your_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = [block for block in blocks("python") if "class Reach" in block]
+    (here / "reach.py").write_text(program)
+    assert cli.run(["check", "env", "reach.py:Reach"]) == 0
+    assert "0 problems found" in capsys.readouterr().out
+    assert cli.run(["train", "navigation-2d", "--env", "reach:Reach", *SMALL, "--out", "run"]) == 0
+
+
+def test_the_commands_it_prints_are_understood(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
+    commands = [line[1:] for line in lines if line and line[0] == "surefoot"]
+    assert {"train", "resume", "evaluate", "list"} <= {command[0] for command in commands}
+    for command in commands:
+        with pytest.raises(SystemExit) as end:
+            cli.run([*command, "--help"]) if command[0] != "list" else exit(cli.run(command))
+        assert end.value.code == 0, command
