@@ -1,0 +1,93 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.dense import identical
+from support.probes import Clock
+from support.settings import iterate, policy_for, setting_of, train
+from surefoot.algorithms import SingleTask
+from surefoot.baselines import LinearFeatures
+from surefoot.rules import AbstractRule, GradientStep, NaturalGradient, OptaxStep, TrustRegion
+
+CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross")
+RULES: dict[str, AbstractRule] = {
+    "gradient": GradientStep(lr=0.1),
+    "adam": OptaxStep(lr=0.1),
+    "natural gradient": NaturalGradient(lr=0.3),
+    "trust region": TrustRegion(max_kl=0.05),
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_rule_finds_the_optimum_of_the_probe(rule: AbstractRule):
+    """Reward −(a − 1)²: the best mean is 1, and the return of a policy with mean 0 and deviation 1 is −2."""
+    # A gradient step's length is that of the gradient, which grows without bound where advantages are
+    # normalised and the policy grows certain.
+    setting = setting_of(episodes=64, normalise=not isinstance(rule, GradientStep))
+    policy = policy_for(setting)
+    state, seen = train(SingleTask(rule=rule), setting, policy, iterations=30)
+    mean = float(state.policy(jnp.ones(1)).mean[0])
+    assert policy(jnp.ones(1)).mean[0] == 0.0
+    assert abs(mean - 1) < 0.25
+    assert seen[0]["return"] < -1.2
+    assert np.mean([m["return"] for m in seen[-3:]]) > -0.6
+    assert seen[-1]["entropy"] < seen[0]["entropy"]
+
+
+@pytest.mark.parametrize("loss", ["reinforce", "surrogate"])
+def test_both_losses_take_the_same_gradient_step(loss: Any):
+    setting = setting_of()
+    algorithm, other = (SingleTask(rule=GradientStep(lr=0.3), loss=name) for name in (loss, "surrogate"))
+    (state, _), (expected, _) = (
+        train(a, setting, policy_for(setting), iterations=1) for a in (algorithm, other)
+    )
+    for got, want in zip(jax.tree.leaves(state.policy), jax.tree.leaves(expected.policy), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_the_same_key_gives_the_same_iteration_to_the_last_bit():
+    algorithm = SingleTask()
+    state = algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(1))
+    first, second = (iterate(algorithm, CLOCK, state, jax.random.key(5)) for _ in range(2))
+    other = iterate(algorithm, CLOCK, state, jax.random.key(6))
+    assert identical(first, second)
+    assert not identical(first[0].policy, other[0].policy)
+
+
+def test_what_an_iteration_says_of_itself():
+    _, (metrics,) = train(SingleTask(), CLOCK, policy_for(CLOCK), iterations=1)
+    assert {"return", "episode_length", "entropy", "loss", "kl", "step_accepted"} <= metrics.keys()
+    assert 1 <= metrics["episode_length"] <= 3
+    # Two action dimensions of deviation 1.
+    np.testing.assert_allclose(metrics["entropy"], 1 + np.log(2 * np.pi), rtol=1e-4)
+    # Before the step the ratio is 1, and normalised advantages have the mean 0.
+    assert abs(metrics["loss"]) < 1e-5
+
+
+def test_the_task_is_drawn_once_and_kept():
+    algorithm = SingleTask()
+    start = algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(1))
+    state, _ = train(algorithm, CLOCK, policy_for(CLOCK), iterations=2)
+    assert identical(state.task, start.task)
+    assert not identical(start.task, algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(7)).task)
+    held_out = algorithm.held_out_tasks(CLOCK, state, jax.random.key(9), 3)
+    np.testing.assert_array_equal(held_out, np.repeat(start.task, 3))
+
+
+def test_the_baseline_learns_from_iteration_to_iteration():
+    """The clock's rewards depend on time alone, so its returns can be foretold but for the random ends."""
+    setting = setting_of(Clock(), episodes=16, baseline=LinearFeatures(), fit="after", normalise=False)
+    state, _ = train(SingleTask(rule=GradientStep(lr=0.0)), setting, policy_for(setting), iterations=3)
+    sampler, estimation = setting.sampler, setting.estimation
+    rollout = sampler.submit(state.policy, state.task[0], jax.random.key(11)).result()
+    unfitted = (estimation.baseline.init(1),)
+
+    def error(baselines: Any) -> float:
+        # Where the limit is taken for an end both are judged by the same returns.
+        batch = estimation.batch(rollout, baselines[0], True)
+        return float(jnp.mean(batch.advantages[rollout.valid] ** 2))
+
+    assert error(state.baselines) < 0.5 * error(unfitted)

@@ -1,0 +1,125 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.dense import fisher_matrix, gradient_of, identical, ravel
+from support.probes import Bowl, Point
+from support.samples import categorical_policy, gaussian_policy, random_batch
+from surefoot.options import UserError
+from surefoot.rules import TrustRegion
+from surefoot.theory.objectives import PolicyObjective, surrogate
+
+OBJECTIVE = PolicyObjective(surrogate)
+
+
+def test_a_step_by_hand():
+    # The gradient at (3, 2) is (3, 4) and the Fisher matrix the identity: a step of length √(2 · 0.02) = 0.2.
+    rule = TrustRegion(max_kl=0.02, damping=0.0)
+    start = Point(3.0, 2.0)
+    policy, state, metrics = rule.step(Bowl([0.0, 1.0], [1.0, 4.0]), start, jnp.zeros(1), rule.init(start))
+    np.testing.assert_allclose(policy.x, [3 - 0.12, 2 - 0.16], rtol=1e-3)
+    assert policy.label == 7
+    assert state == 1
+    assert metrics["loss"] == 6.5
+    assert metrics["loss_after"] < 6.5
+    assert metrics["kl"] <= 0.02
+    assert metrics["step_accepted"] == 1.0
+
+
+@pytest.mark.parametrize(("build", "max_kl"), [(gaussian_policy, 0.01), (categorical_policy, 0.1)])
+def test_the_divergence_stays_within_its_bound_and_the_loss_falls(build: object, max_kl: float):
+    policy = build()
+    batch = random_batch(policy, jax.random.key(1))
+    rule = TrustRegion(max_kl=max_kl)
+    new, _, metrics = eqx.filter_jit(rule.step)(OBJECTIVE, policy, batch, rule.init(policy))
+    old, prediction = OBJECTIVE.predict(policy, batch), OBJECTIVE.predict(new, batch)
+    kl = OBJECTIVE.divergence(old, prediction, batch)
+    np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-3, atol=1e-6)
+    assert 0 < kl <= max_kl * (1 + 1e-3)
+    np.testing.assert_allclose(metrics["loss_after"], OBJECTIVE.loss(prediction, batch), rtol=1e-4)
+    assert metrics["loss_after"] < metrics["loss"]
+    assert metrics["step_accepted"] == 1.0
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_gradient_that_is_not_finite_is_refused(bad: float):
+    policy = gaussian_policy()
+    batch = random_batch(policy, jax.random.key(1))
+    batch = eqx.tree_at(lambda b: b.advantages, batch, batch.advantages.at[0, 0].set(bad))
+    rule = TrustRegion(max_kl=0.01)
+    new, _, metrics = eqx.filter_jit(rule.step)(OBJECTIVE, policy, batch, rule.init(policy))
+    assert identical(new, policy)
+    assert metrics["step_accepted"] == 0.0
+    assert metrics["kl"] == 0.0
+    assert not jnp.isfinite(metrics["loss"])
+
+
+def test_without_a_gradient_the_policy_stays():
+    policy = gaussian_policy()
+    batch = random_batch(policy, jax.random.key(1))
+    batch = eqx.tree_at(lambda b: b.advantages, batch, jnp.zeros_like(batch.advantages))
+    rule = TrustRegion(max_kl=0.01)
+    new, _, metrics = eqx.filter_jit(rule.step)(OBJECTIVE, policy, batch, rule.init(policy))
+    assert identical(new, policy)
+    assert metrics["step_accepted"] == 0.0
+    assert metrics["cg_iterations"] == 0.0
+
+
+def test_the_fisher_matrix_can_be_taken_from_a_part_of_the_batch():
+    policy = gaussian_policy()
+    batch = random_batch(policy, jax.random.key(1), episodes=4)
+    part = TrustRegion(fisher_fraction=0.5)._fisher_part(batch, jnp.array(0))
+    assert part.observations.shape == (2, 4, 2)
+    rows = [np.flatnonzero([np.array_equal(one, o) for o in batch.observations]) for one in part.observations]
+    assert len({int(row[0]) for row in rows}) == 2
+    for i, row in enumerate(rows):
+        assert identical(
+            jax.tree.map(lambda x, i=i: x[i], part), jax.tree.map(lambda x, row=row: x[int(row[0])], batch)
+        )
+
+
+def test_the_part_changes_from_step_to_step_and_is_never_empty():
+    batch = jnp.arange(10)
+    some = TrustRegion(fisher_fraction=0.3)
+    parts = [tuple(np.sort(some._fisher_part(batch, jnp.array(k))).tolist()) for k in range(4)]
+    assert all(len(set(part)) == 3 for part in parts)
+    assert len(set(parts)) > 1
+    assert TrustRegion(fisher_fraction=0.01)._fisher_part(batch, jnp.array(0)).shape == (1,)
+    assert TrustRegion(fisher_fraction=1.0)._fisher_part(batch, jnp.array(0)) is batch
+
+
+def test_only_the_direction_is_taken_from_the_part(x64: None):
+    policy = gaussian_policy()
+    batch = random_batch(policy, jax.random.key(1), episodes=4)
+    rule = TrustRegion(fisher_fraction=0.5, damping=0.1, cg_iterations=60, cg_tolerance=1e-10, max_kl=1e-4)
+    new, _, metrics = eqx.filter_jit(rule.step)(OBJECTIVE, policy, batch, rule.init(policy))
+    loss, gradient = gradient_of(OBJECTIVE, policy, batch)
+    part = rule._fisher_part(batch, rule.init(policy))
+    fisher = fisher_matrix(OBJECTIVE, policy, part)
+    direction = -jnp.linalg.solve(fisher + 0.1 * jnp.eye(len(fisher)), ravel(gradient))
+    step = ravel(new) - ravel(policy)
+    cosine = step @ direction / jnp.linalg.norm(step) / jnp.linalg.norm(direction)
+    np.testing.assert_allclose(cosine, 1.0, rtol=1e-8)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-12)
+    kl = OBJECTIVE.divergence(OBJECTIVE.predict(policy, batch), OBJECTIVE.predict(new, batch), batch)
+    np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_kl": 0.0}, "max-kl is 0.0; it must be a positive number"),
+        ({"max_kl": float("nan")}, "max-kl is nan"),
+        ({"cg_iterations": 0}, "cg-iterations is 0; it must be 1 or more"),
+        ({"cg_tolerance": -1.0}, "cg-tolerance is -1.0; it must be 0 or more"),
+        ({"damping": -1.0}, "damping is -1.0; it must be 0 or more"),
+        ({"backtrack_ratio": 1.0}, "backtrack-ratio is 1.0; it must be between 0 and 1"),
+        ({"max_backtracks": -1}, "max-backtracks is -1; it must be 0 or more"),
+        ({"fisher_fraction": 0.0}, "fisher-fraction is 0.0; it must be above 0 and at most 1"),
+    ],
+)
+def test_wrong_options_are_refused_with_what_they_must_be(options: dict, says: str):
+    with pytest.raises(UserError, match=says):
+        TrustRegion(**options)

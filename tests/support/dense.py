@@ -1,0 +1,62 @@
+"""What the library never forms: flat parameter vectors, dense matrices, finite differences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
+
+from surefoot.theory.fisher import fisher_vector_product
+from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
+
+gradient_of = eqx.filter_jit(loss_and_gradient)
+
+
+def flatten(policy: PyTree) -> tuple[Array, Callable[[Array], Any]]:
+    """The parameters as one vector, and the way back from a vector to a policy."""
+    parameters, static = eqx.partition(policy, eqx.is_inexact_array)
+    vector, unravel = ravel_pytree(parameters)
+    return vector, lambda v: eqx.combine(unravel(v), static)
+
+
+def ravel(tree: PyTree) -> Array:
+    return ravel_pytree(eqx.filter(tree, eqx.is_inexact_array))[0]
+
+
+@eqx.filter_jit
+def kl_hessian(objective: AbstractObjective, policy: PyTree, batch: PyTree) -> Array:
+    """The Hessian of KL(old ‖ ·) in the parameters, by differentiating twice."""
+    vector, build = flatten(policy)
+    old = objective.predict(policy, batch)
+    return jax.hessian(lambda v: objective.divergence(old, objective.predict(build(v), batch), batch))(vector)
+
+
+@eqx.filter_jit
+def fisher_matrix(objective: AbstractObjective, policy: PyTree, batch: PyTree) -> Array:
+    """The matrix whose products `fisher_vector_product` gives, column by column."""
+    vector, build = flatten(policy)
+
+    def column(basis: Array) -> Array:
+        direction = eqx.filter(build(basis), eqx.is_inexact_array)
+        return ravel(fisher_vector_product(objective, policy, batch, direction))
+
+    return jax.vmap(column)(jnp.eye(len(vector), dtype=vector.dtype)).T
+
+
+def central_difference(f: Callable[[Array], Array], at: Array, step: float = 1e-5) -> Array:
+    """The gradient of a scalar function, one coordinate at a time; its error is of the order step²."""
+    moves = step * jnp.eye(len(at), dtype=at.dtype)
+    values = jax.jit(jax.vmap(f))
+    return (values(at + moves) - values(at - moves)) / (2 * step)
+
+
+def identical(a: PyTree, b: PyTree) -> bool:
+    """Whether two trees of arrays agree to the last bit, NaNs included."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(
+        np.array_equal(x, y, equal_nan=np.issubdtype(np.asarray(x).dtype, np.inexact)) for x, y in pairs
+    )

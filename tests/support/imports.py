@@ -1,0 +1,105 @@
+"""Which module of the library imports which, read from the source, and whether it may."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = "surefoot"
+BELOW: dict[str, frozenset[str]] = {}
+"""For each room, the rooms it may import. A room may always import itself."""
+
+
+def _allow(rooms: str, *more: str) -> None:
+    lower = frozenset(more).union(*(BELOW[room] | {room} for room in more))
+    BELOW.update(dict.fromkeys(rooms.split(), lower))
+
+
+_allow("types options")
+_allow("theory", "types", "options")
+_allow("policies baselines envs", "theory")
+_allow("rules", "policies", "baselines", "envs")
+# What samplers may import is named module by module, since it is less than whole rooms.
+BELOW["samplers"] = frozenset({"types", "options", "policies.base", "envs.base"})
+_allow("algorithms", "rules", "samplers")
+_allow("checks", "algorithms")
+_allow("experiment", "algorithms", "checks")
+_allow("report", "experiment")
+_allow("cli", "report")
+_allow("__main__", "cli")
+
+Imports = Mapping[str, set[str]]
+"""Each module's name and the modules of the library that it imports, all without the leading `surefoot.`."""
+
+
+def read_imports(source: Path) -> dict[str, set[str]]:
+    """Of every module under `source`, the folder of the package, but not of the package's own `__init__`."""
+    files = {_name(path.relative_to(source)): path for path in source.rglob("*.py")}
+    return {
+        name: {_resolve(target, files) for target in _targets(ast.parse(path.read_text()))} - {name, ""}
+        for name, path in files.items()
+        if name
+    }
+
+
+def violations(imports: Imports) -> list[str]:
+    """Imports against the direction of the arrows."""
+    return sorted(
+        f"{module} imports {target}"
+        for module, targets in imports.items()
+        for target in targets
+        if not _may(_room(module), target)
+    )
+
+
+def find_cycle(imports: Imports) -> list[str]:
+    """Modules that import one another in a ring, or nothing."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        for target in sorted(imports.get(module, ())):
+            ring = visit(target, [*path, module])
+            if ring:
+                return ring
+        done.add(module)
+        return []
+
+    return next((ring for module in sorted(imports) if (ring := visit(module, []))), [])
+
+
+def _name(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _targets(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise ValueError("Relative imports hide the direction; write them in full.")
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _resolve(target: str, files: Mapping[str, Path]) -> str:
+    """The longest part of `target` that names a module; empty for what is not the library's."""
+    first, *parts = target.split(".")
+    if first != ROOT:
+        return ""
+    while parts and ".".join(parts) not in files:
+        parts.pop()
+    return ".".join(parts)
+
+
+def _room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def _may(room: str, target: str) -> bool:
+    if room not in BELOW:
+        return False
+    return _room(target) == room or _room(target) in BELOW[room] or target in BELOW[room]

@@ -1,0 +1,98 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from surefoot.theory.advantages import gae, normalise, successor_values, td_residuals
+from surefoot.theory.returns import reward_to_go
+
+REWARDS = jnp.array([1.0, 2.0, 3.0])
+VALUES = jnp.array([4.0, 2.0, 1.0])
+
+
+def test_td_residuals_by_hand():
+    residuals = td_residuals(REWARDS, jnp.array([0.5, 0.5, 0.0]), VALUES, jnp.array([2.0, 1.0, 99.0]))
+    np.testing.assert_array_equal(residuals, [1 + 1 - 4, 2 + 0.5 - 2, 3 - 1])
+
+
+def test_gae_by_hand():
+    advantages = gae(
+        REWARDS, jnp.array([0.5, 0.5, 0.0]), VALUES, jnp.array([2.0, 1.0, 0.0]), jnp.full(3, 0.5)
+    )
+    # Residuals −2, 0.5, 2; each step adds a quarter of what follows.
+    np.testing.assert_array_equal(advantages, [-2 + 0.25 * (0.5 + 0.25 * 2), 0.5 + 0.25 * 2, 2])
+
+
+def test_gae_takes_each_steps_own_decay():
+    advantages = gae(
+        REWARDS, jnp.array([0.5, 0.5, 0.0]), VALUES, jnp.array([2.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0])
+    )
+    np.testing.assert_array_equal(advantages, [-2 + 0.5 * 0.5, 0.5, 2])
+
+
+def test_gae_with_no_decay_is_the_td_residual():
+    discounts, following = jnp.array([0.9, 0.3, 0.7]), jnp.array([2.0, 1.0, 5.0])
+    advantages = gae(REWARDS, discounts, VALUES, following, jnp.zeros(3))
+    np.testing.assert_array_equal(advantages, td_residuals(REWARDS, discounts, VALUES, following))
+
+
+def test_gae_with_full_decay_is_the_return_less_the_value():
+    discounts = jnp.array([0.9, 0.3, 0.0])
+    advantages = gae(REWARDS, discounts, VALUES, jnp.array([2.0, 1.0, 5.0]), jnp.ones(3))
+    np.testing.assert_allclose(advantages, reward_to_go(REWARDS, discounts) - VALUES, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_a_truncated_trajectory_bootstraps_with_the_value_that_follows(decay: float):
+    # One step whose reward is 1, then the limit: V before is 4, V after is 10.
+    one = jnp.array([1.0])
+    cut = gae(one, jnp.array([0.5]), jnp.array([4.0]), jnp.array([10.0]), jnp.zeros(1))
+    np.testing.assert_array_equal(cut, [1 + 0.5 * 10 - 4])
+    ended = gae(one, jnp.array([0.0]), jnp.array([4.0]), jnp.array([10.0]), jnp.full(1, decay))
+    np.testing.assert_array_equal(ended, [1 - 4])
+
+
+def test_what_follows_a_truncated_trajectory_in_the_same_row_stays_out_of_it():
+    alone = gae(
+        jnp.array([1.0, 1.0]),
+        jnp.full(2, 0.5),
+        jnp.array([1.0, 2.0]),
+        jnp.array([2.0, 3.0]),
+        jnp.array([1.0, 0]),
+    )
+    followed = gae(
+        jnp.array([1.0, 1.0, 50.0]),
+        jnp.full(3, 0.5),
+        jnp.array([1.0, 2.0, 70.0]),
+        jnp.array([2.0, 3.0, 90.0]),
+        jnp.array([1.0, 0.0, 1.0]),
+    )
+    np.testing.assert_array_equal(followed[:2], alone)
+
+
+def test_successor_values_by_hand():
+    valid = jnp.array([True, True, True, False])
+    following = successor_values(jnp.array([1.0, 2.0, 3.0, jnp.nan]), valid, jnp.array(9.0))
+    np.testing.assert_array_equal(following, [2.0, 3.0, 9.0, 0.0])
+
+
+def test_successor_values_of_a_full_trajectory_end_with_the_final_value():
+    following = successor_values(jnp.array([1.0, 2.0]), jnp.ones(2, bool), jnp.array(9.0))
+    np.testing.assert_array_equal(following, [2.0, 9.0])
+
+
+def test_normalise_divides_by_the_standard_deviation_of_valid_steps():
+    # Mean 3, variance 4: were they divided by the variance, the result would be ±½.
+    advantages = jnp.array([[1.0, 5.0], [5.0, 1.0], [jnp.nan, jnp.inf]])
+    valid = jnp.array([[True, True], [True, True], [False, False]])
+    np.testing.assert_allclose(normalise(advantages, valid), [[-1, 1], [1, -1], [0, 0]], atol=1e-6)
+
+
+def test_normalise_leaves_equal_advantages_finite():
+    np.testing.assert_array_equal(normalise(jnp.full(3, 7.0), jnp.ones(3, bool)), jnp.zeros(3))
+
+
+def test_normalise_removes_the_scale():
+    advantages = jax.random.normal(jax.random.key(0), (4, 5))
+    valid = jnp.ones((4, 5), bool)
+    np.testing.assert_allclose(normalise(1000 * advantages, valid), normalise(advantages, valid), atol=1e-4)

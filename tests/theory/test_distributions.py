@@ -1,0 +1,131 @@
+"""Closed forms against numerical integration, enumeration and samples.
+
+The bound on a sample mean of n draws is four of its standard errors: with the fixed keys used here, a test
+either always passes or always fails.
+"""
+
+from math import log, pi, sqrt
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from surefoot.theory.distributions import Categorical, DiagonalGaussian
+
+NARROW = DiagonalGaussian(jnp.array([0.5, -1.0]), jnp.log(jnp.array([0.5, 1.0])))
+WIDE = DiagonalGaussian(jnp.array([0.0, 1.0]), jnp.log(jnp.array([1.5, 2.0])))
+COIN = Categorical(jnp.log(jnp.array([0.25, 0.75])))
+SKEWED = Categorical(jnp.log(jnp.array([0.9, 0.1])) + 3.0)
+DRAWS = 4000
+
+
+def grid(low: float = -12.0, high: float = 12.0, points: int = 2401) -> tuple[jax.Array, float]:
+    return jnp.linspace(low, high, points), (high - low) / (points - 1)
+
+
+def in_one_dimension(d: DiagonalGaussian, i: int) -> DiagonalGaussian:
+    return DiagonalGaussian(d.mean[i : i + 1], d.log_std[i : i + 1])
+
+
+def integrals(p: DiagonalGaussian, q: DiagonalGaussian) -> tuple[float, float, float]:
+    """∫p, H(p) and KL(p ‖ q) of two distributions in one dimension, on a grid."""
+    x, width = grid()
+    log_p = jax.vmap(p.log_prob)(x[:, None])
+    log_q = jax.vmap(q.log_prob)(x[:, None])
+    density = jnp.exp(log_p)
+    totals = [jnp.sum(density), jnp.sum(-density * log_p), jnp.sum(density * (log_p - log_q))]
+    return tuple(float(width * total) for total in totals)  # type: ignore[return-value]
+
+
+def test_gaussian_log_prob_by_hand_is_summed_over_dimensions():
+    action = jnp.array([1.5, 0.0])
+    # z = 2 and 1, so that a mean over dimensions would give half of this.
+    expected = -0.5 * (4 + 1) - log(2 * pi) - log(0.5)
+    np.testing.assert_allclose(NARROW.log_prob(action), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("i", [0, 1])
+def test_gaussian_agrees_with_numerical_integration(i: int, x64: None):
+    p, q = (in_one_dimension(jax.tree.map(lambda x: x.astype(jnp.float64), d), i) for d in (NARROW, WIDE))
+    total, entropy, kl = integrals(p, q)
+    np.testing.assert_allclose(total, 1, atol=1e-7)
+    np.testing.assert_allclose(p.entropy(), entropy, rtol=1e-6)
+    np.testing.assert_allclose(p.kl(q), kl, rtol=1e-6)
+
+
+def test_gaussian_entropy_and_kl_are_sums_over_dimensions():
+    parts = [(in_one_dimension(NARROW, i), in_one_dimension(WIDE, i)) for i in (0, 1)]
+    np.testing.assert_allclose(NARROW.entropy(), sum(p.entropy() for p, _ in parts), rtol=1e-6)
+    np.testing.assert_allclose(NARROW.kl(WIDE), sum(p.kl(q) for p, q in parts), rtol=1e-6)
+
+
+def test_gaussian_kl_by_hand_in_both_directions():
+    # N(0, 1) and N(1, 4).
+    p = DiagonalGaussian(jnp.zeros(1), jnp.zeros(1))
+    q = DiagonalGaussian(jnp.ones(1), jnp.full(1, log(2.0)))
+    np.testing.assert_allclose(p.kl(q), log(2) + (1 + 1) / 8 - 0.5, rtol=1e-6)
+    np.testing.assert_allclose(q.kl(p), -log(2) + (4 + 1) / 2 - 0.5, rtol=1e-6)
+
+
+def test_gaussian_samples_have_its_moments_and_its_entropy():
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (DRAWS, *x.shape)), NARROW)
+    draws = many.sample(jax.random.key(0))
+    std = np.exp(NARROW.log_std)
+    np.testing.assert_array_less(np.abs(draws.mean(0) - NARROW.mean), 4 * std / sqrt(DRAWS))
+    np.testing.assert_allclose(draws.std(0), std, rtol=4 / sqrt(2 * DRAWS))
+    # −log p has variance ½ in each dimension.
+    error = abs(-many.log_prob(draws).mean() - NARROW.entropy())
+    assert error < 4 / sqrt(DRAWS)
+
+
+def test_gaussian_kl_is_the_mean_log_ratio_under_the_first():
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (DRAWS, *x.shape)), NARROW)
+    draws = many.sample(jax.random.key(1))
+    ratios = many.log_prob(draws) - jax.vmap(WIDE.log_prob)(draws)
+    assert abs(ratios.mean() - NARROW.kl(WIDE)) < 4 * ratios.std() / sqrt(DRAWS)
+    assert abs(ratios.mean() - WIDE.kl(NARROW)) > 40 * ratios.std() / sqrt(DRAWS)
+
+
+def test_gaussian_mode_is_the_mean():
+    np.testing.assert_array_equal(NARROW.mode(), NARROW.mean)
+
+
+def test_categorical_log_prob_by_hand_ignores_a_shift_of_the_logits():
+    np.testing.assert_allclose(COIN.log_prob(jnp.array(1, jnp.int32)), log(0.75), rtol=1e-6)
+    np.testing.assert_allclose(SKEWED.log_prob(jnp.array(0, jnp.int32)), log(0.9), rtol=1e-5)
+
+
+def test_categorical_entropy_by_hand():
+    np.testing.assert_allclose(COIN.entropy(), -(0.25 * log(0.25) + 0.75 * log(0.75)), rtol=1e-6)
+    np.testing.assert_allclose(Categorical(jnp.zeros(5)).entropy(), log(5), rtol=1e-6)
+
+
+def test_categorical_kl_by_hand_in_both_directions():
+    forward = 0.25 * log(0.25 / 0.9) + 0.75 * log(0.75 / 0.1)
+    backward = 0.9 * log(0.9 / 0.25) + 0.1 * log(0.1 / 0.75)
+    np.testing.assert_allclose(COIN.kl(SKEWED), forward, rtol=1e-5)
+    np.testing.assert_allclose(SKEWED.kl(COIN), backward, rtol=1e-5)
+    assert abs(forward - backward) > 0.05
+
+
+def test_categorical_samples_are_as_frequent_as_they_should_be():
+    draws = Categorical(jnp.broadcast_to(COIN.logits, (DRAWS, 2))).sample(jax.random.key(0))
+    assert draws.dtype == jnp.int32
+    assert abs(np.mean(draws) - 0.75) < 4 * sqrt(0.25 * 0.75 / DRAWS)
+
+
+def test_categorical_mode_is_the_most_probable_action():
+    both = Categorical(jnp.stack([COIN.logits, SKEWED.logits]))
+    np.testing.assert_array_equal(both.mode(), [1, 0])
+
+
+@pytest.mark.parametrize("distribution", [NARROW, COIN], ids=["gaussian", "categorical"])
+def test_a_batch_is_each_of_its_elements(distribution: DiagonalGaussian | Categorical):
+    batch = jax.tree.map(lambda x: jnp.stack([x, x + 0.5]), distribution)
+    actions = batch.sample(jax.random.key(0))
+    for i in (0, 1):
+        one = jax.tree.map(lambda x, i=i: x[i], batch)
+        np.testing.assert_allclose(batch.log_prob(actions)[i], one.log_prob(actions[i]), rtol=1e-6)
+        np.testing.assert_allclose(batch.entropy()[i], one.entropy(), rtol=1e-6)
+        np.testing.assert_allclose(batch.kl(batch)[i], 0.0, atol=1e-7)

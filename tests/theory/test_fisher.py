@@ -1,0 +1,111 @@
+"""The product with the Fisher matrix, against three matrices made in other ways."""
+
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.dense import fisher_matrix, flatten, kl_hessian
+from support.samples import categorical_policy, gaussian_policy, random_batch, random_meta_batch
+from surefoot.rules import GradientStep
+from surefoot.theory.meta import adapted
+from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
+from surefoot.types import Batch
+
+OBJECTIVE = PolicyObjective(surrogate)
+
+
+def weighted_outer(jacobian: Any, metric: Any, valid: Any) -> np.ndarray:
+    """The mean over valid steps of JᵀMJ."""
+    weights = np.asarray(valid, float) / int(valid.sum())
+    return np.einsum("et,etai,etab,etbj->ij", weights, jacobian, metric, jacobian)
+
+
+def gaussian_scores(policy: Any, batch: Batch) -> np.ndarray:
+    """E_a[∇log π ∇log πᵀ] by a Gauss–Hermite rule, exact here: the product has degree 4 in the action."""
+    vector, build = flatten(policy)
+    now = policy(batch.observations)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    weights = weights / weights.sum()
+    score = jax.jit(jax.jacobian(lambda v, action: build(v)(batch.observations).log_prob(action)))
+    total = np.zeros((len(vector), len(vector)))
+    for pair in product(range(3), repeat=now.mean.shape[-1]):
+        action = now.mean + jnp.exp(now.log_std) * jnp.asarray(nodes[list(pair)])
+        one = np.ones((*batch.valid.shape, 1, 1))
+        total += np.prod(weights[list(pair)]) * weighted_outer(
+            score(vector, action)[..., None, :], one, batch.valid
+        )
+    return total
+
+
+def categorical_scores(policy: Any, batch: Batch) -> np.ndarray:
+    """E_a[∇log π ∇log πᵀ] by summing over the actions."""
+    vector, build = flatten(policy)
+
+    def log_probs(v: jax.Array) -> jax.Array:
+        return jax.nn.log_softmax(build(v)(batch.observations).logits)
+
+    probabilities = np.exp(log_probs(vector))
+    metric = probabilities[..., None] * np.eye(probabilities.shape[-1])
+    return weighted_outer(jax.jit(jax.jacobian(log_probs))(vector), metric, batch.valid)
+
+
+KINDS = pytest.mark.parametrize(
+    ("build", "scores"),
+    [(gaussian_policy, gaussian_scores), (categorical_policy, categorical_scores)],
+    ids=["gaussian", "categorical"],
+)
+
+
+@KINDS
+def test_it_is_the_expected_outer_product_of_the_score(build: Any, scores: Any, x64: None):
+    policy = build()
+    batch = random_batch(policy, jax.random.key(1))
+    dense = scores(policy, batch)
+    np.testing.assert_allclose(fisher_matrix(OBJECTIVE, policy, batch), dense, atol=1e-12)
+    assert np.linalg.norm(dense) > 0.1
+
+
+@KINDS
+def test_it_is_the_hessian_of_the_divergence(build: Any, scores: Any, x64: None):
+    policy = build()
+    batch = random_batch(policy, jax.random.key(1))
+    expected = kl_hessian(OBJECTIVE, policy, batch)
+    np.testing.assert_allclose(fisher_matrix(OBJECTIVE, policy, batch), expected, atol=1e-12)
+
+
+def test_the_metric_of_a_gaussian_is_known_in_closed_form(x64: None):
+    policy = gaussian_policy(initial_std=0.5)
+    batch = random_batch(policy, jax.random.key(1))
+    vector, build = flatten(policy)
+
+    def outputs(v: jax.Array) -> jax.Array:
+        now = build(v)(batch.observations)
+        return jnp.concatenate([now.mean, now.log_std], axis=-1)
+
+    # 1/σ² for each mean and 2 for each log standard deviation.
+    metric = np.broadcast_to(np.diag([4.0, 4.0, 2.0, 2.0]), (*batch.valid.shape, 4, 4))
+    expected = weighted_outer(jax.jit(jax.jacobian(outputs))(vector), metric, batch.valid)
+    np.testing.assert_allclose(fisher_matrix(OBJECTIVE, policy, batch), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("build", "steps", "first_order"),
+    [(gaussian_policy, 1, False), (gaussian_policy, 2, True), (categorical_policy, 2, False)],
+)
+def test_through_an_adaptation_too(build: Any, steps: int, first_order: bool, x64: None):
+    policy = build(actions=2, hidden=(2,))
+    batch = random_meta_batch(policy, jax.random.key(1), tasks=2, steps=steps)
+    objective = adapted(
+        OBJECTIVE,
+        GradientStep(lr=0.3),
+        inner_objective=PolicyObjective(reinforce),
+        first_order=first_order,
+    )
+    expected = kl_hessian(objective, policy, batch)
+    np.testing.assert_allclose(fisher_matrix(objective, policy, batch), expected, atol=1e-11)
+    as_one_task = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.query)
+    assert jnp.linalg.norm(expected - fisher_matrix(OBJECTIVE, policy, as_one_task)) > 1e-3
