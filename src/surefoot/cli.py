@@ -13,8 +13,10 @@ from typing import Annotated, Any
 import jax
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from surefoot.algorithms import Meta
 from surefoot.checks import check_env
 from surefoot.checks.loading import load_object
 from surefoot.experiment import PRESETS, Config, Evaluation, evaluate, load, parts, preset, resume, train
@@ -83,10 +85,10 @@ def run(arguments: list[str]) -> int:
         use_compilation_cache()
         return _COMMANDS[name](rest)
     except UserError as error:
-        console.print(f"[bold red]error:[/bold red] {_escape(str(error))}")
+        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         return 2
     except NonFiniteError as error:
-        console.print(f"[bold red]training stopped:[/bold red] {_escape(str(error))}")
+        console.print(f"[bold red]training stopped:[/bold red] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -165,15 +167,18 @@ def _default_folder(config: Config) -> Path:
 
 def _finish(outcome: Outcome) -> int:
     """What follows training: the picture, or how to go on."""
-    console = Console(soft_wrap=True, highlight=False)
     folder = outcome.run.folder
     if outcome.interrupted:
-        console.print(f"Interrupted after iteration {outcome.run.iteration}; nothing is lost. To go on:")
-        console.print(f"  surefoot resume {folder.path}")
+        print(f"Interrupted after iteration {outcome.run.iteration}; nothing is lost. To go on:")
+        print(f"  surefoot resume {folder.path}")
         return exit_code(outcome.interrupted)
-    Console(stderr=True).print("evaluating on held-out tasks …", highlight=False)
-    _print_result(finish(outcome.run))
-    console.print(f"run      {folder.path}\npicture  {folder.picture}")
+    print("evaluating on held-out tasks …", file=sys.stderr)
+    try:
+        _print_result(finish(outcome.run))
+    except KeyboardInterrupt:
+        print(f"Training is complete, the evaluation is not. To make it: surefoot resume {folder.path}")
+        raise
+    print(f"run      {folder.path}\npicture  {folder.picture}")
     return 0
 
 
@@ -239,7 +244,7 @@ def _list(arguments: list[str]) -> int:
         found = PRESETS if what == "presets" else parts.parts(what)
         table = Table(title=what, title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, item in found.items():
-            table.add_row(name, _describe(item))
+            table.add_row(name, escape(_describe(item)))
         Console().print(table)
     return 0
 
@@ -248,7 +253,8 @@ def _describe(item: Config | type) -> str:
     if isinstance(item, Config):
         algorithm = item.algorithm
         rules = [option for option in vars(algorithm).values() if isinstance(option, AbstractRule)]
-        return " · ".join([parts.name_of(item.env), parts.name_of(algorithm), *map(parts.name_of, rules)])
+        words = [parts.name_of(item.env), parts.name_of(algorithm), *map(parts.name_of, rules)]
+        return " · ".join([*words, *([f"{algorithm.order} order"] if isinstance(algorithm, Meta) else [])])
     return (inspect.getdoc(item) or "").split("\n\n")[0].replace("\n", " ")
 
 
@@ -260,11 +266,6 @@ def _check(arguments: list[str]) -> int:
         print(problem)
     print(f"{arguments[1]}: {len(problems)} problem{'s' * (len(problems) != 1)} found")
     return 2 if any(problem.severity == "error" for problem in problems) else 0
-
-
-def _escape(text: str) -> str:
-    """Square brackets are markup to rich."""
-    return text.replace("[", r"\[")
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {

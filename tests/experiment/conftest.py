@@ -10,7 +10,11 @@ from surefoot.algorithms import Meta
 from surefoot.experiment import Config, Evaluation, preset, train
 from surefoot.experiment.run import Run
 
-_CACHE = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+_OPTIONS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_disable_most_optimizations",
+)
 
 
 def small(**changes: object) -> Config:
@@ -25,11 +29,13 @@ def small(**changes: object) -> Config:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Many tests train the same small experiment: it is compiled once."""
-    old = {name: getattr(jax.config, name) for name in _CACHE}
+def compilation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Many tests train the same small experiment: it is compiled once, and with all optimisations, since what
+    users run is what must resume bit for bit."""
+    old = {name: jax.config.values[name] for name in _OPTIONS}
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
     for name, value in old.items():
         jax.config.update(name, value)

@@ -61,7 +61,7 @@ def test_adaptation_starts_anew_for_every_task(trained: Run) -> None:
     alone = adapt(trained.config, trained.state.learner, one.tasks, key, steps=2, episodes=4)
     among = adapt(trained.config, trained.state.learner, tasks, key, steps=2, episodes=4)
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(among), strict=True):
-        np.testing.assert_allclose(a[0], b[0], atol=1e-6)
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-4)
 
 
 def test_rates_can_be_scheduled_by_step(trained: Run) -> None:

@@ -58,8 +58,9 @@ def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
 def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True) -> Outcome:
     """Goes on with a run from its latest checkpoint, to the same end as if it had never stopped.
 
-    `iterations` sets a new total, for a run that should learn on. Raises `UserError` if the run cannot be
-    read or is at its end, `NonFiniteError` as it says.
+    `iterations` sets a new total, for a run that should learn on. A run that lacks nothing but its evaluation
+    is returned as it is. Raises `UserError` if the run cannot be read or is at its end, `NonFiniteError` as
+    it says.
     """
     found = load(run)
     config = found.config if iterations is None else replace(found.config, iterations=iterations)
@@ -70,6 +71,8 @@ def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True
             f"{run} is complete: {found.iteration} of {config.iterations} iterations. "
             f"To learn on: surefoot resume {run} --iterations {2 * config.iterations}"
         )
+    if found.iteration == config.iterations:
+        return Outcome(found, None)
     save_config(config, found.folder.config)
     return _go_on(replace(found, config=config), quiet)
 

@@ -22,7 +22,7 @@ class CategoricalMLPPolicy(AbstractPolicy):
 
 @dataclass(frozen=True)
 class CategoricalMLP(MLPOptions, PolicyOptions):
-    """Options of a categorical policy."""
+    """For discrete actions: softmax(f(s)), with f from a perceptron."""
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> CategoricalMLPPolicy:
         if not isinstance(action_space, Discrete):

@@ -38,7 +38,7 @@ class GaussianMLPPolicy(AbstractPolicy):
 
 @dataclass(frozen=True)
 class GaussianMLP(MLPOptions, PolicyOptions):
-    """Options of a Gaussian policy."""
+    """For continuous actions: N(μ(s), σ²), with μ from a perceptron and σ learned beside it."""
 
     initial_std: float = 1.0
     """The standard deviation it starts with, in units of `action_scale`."""
