@@ -6,20 +6,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from surefoot.options import check
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
-from surefoot.theory.trust_region import natural_direction
+from surefoot.theory.trust_region import NaturalDirection, natural_direction
 
 
-@dataclass(frozen=True)
-class NaturalGradient(AbstractRule):
-    """θ ← θ − α (F + λI)⁻¹ ∇L(θ) (Kakade, 2002)."""
+@dataclass(frozen=True, kw_only=True)
+class NaturalOptions:
+    """How a rule finds the natural direction, and what it tells of it."""
 
-    lr: float = 0.1
-    """The rate α."""
     cg_iterations: int = 10
     """At most so many products with the Fisher matrix."""
     cg_tolerance: float = 1e-5
@@ -28,19 +26,15 @@ class NaturalGradient(AbstractRule):
     """λ, added to the Fisher matrix's diagonal."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
         check(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "1 or more")
         check(self.cg_tolerance >= 0, "cg_tolerance", self.cg_tolerance, "0 or more")
         check(self.damping >= 0, "damping", self.damping, "0 or more")
 
-    def init(self, policy: PyTree) -> None:
-        del policy
-
-    def step(
-        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: None
-    ) -> tuple[PyTree, None, Metrics]:
-        loss, gradient = loss_and_gradient(objective, policy, batch)
-        natural = natural_direction(
+    def direction(
+        self, objective: AbstractObjective, policy: PyTree, gradient: PyTree, batch: PyTree
+    ) -> NaturalDirection:
+        """(F + λI)⁻¹ `gradient`, with the Fisher matrix F of `batch`."""
+        return natural_direction(
             objective,
             policy,
             gradient,
@@ -49,13 +43,40 @@ class NaturalGradient(AbstractRule):
             max_iterations=self.cg_iterations,
             tolerance=self.cg_tolerance,
         )
-        metrics = {
+
+    def describe(
+        self, loss: Float[Array, ""], gradient: PyTree, natural: NaturalDirection
+    ) -> dict[str, Float[Array, ""]]:
+        """The metrics of a step in that direction."""
+        return {
             "loss": loss,
             "gradient_norm": optax.tree.norm(gradient),
             "cg_iterations": natural.solution.iterations.astype(loss.dtype),
             "cg_residual": natural.solution.relative_residual,
         }
+
+
+@dataclass(frozen=True)
+class NaturalGradient(NaturalOptions, AbstractRule):
+    """θ ← θ − α (F + λI)⁻¹ ∇L(θ) (Kakade, 2002). A step that is not finite is refused."""
+
+    lr: float = 0.1
+    """The rate α."""
+
+    def __post_init__(self) -> None:
+        NaturalOptions.__post_init__(self)
+        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
+
+    def init(self, policy: PyTree) -> None:
+        del policy
+
+    def step(
+        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: None
+    ) -> tuple[PyTree, None, Metrics]:
+        loss, gradient = loss_and_gradient(objective, policy, batch)
+        natural = self.direction(objective, policy, gradient, batch)
         finite = jnp.isfinite(natural.curvature)
         # `where` and not a scale of zero: the direction may hold what zero does not cancel.
         step = jax.tree.map(lambda s: jnp.where(finite, -self.lr * s, 0.0), natural.direction)
+        metrics = self.describe(loss, gradient, natural) | {"step_accepted": finite.astype(loss.dtype)}
         return eqx.apply_updates(policy, step), state, metrics

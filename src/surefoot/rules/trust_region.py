@@ -9,22 +9,17 @@ from jaxtyping import Array, Int, PyTree
 
 from surefoot.options import check
 from surefoot.rules.base import AbstractRule, Metrics
+from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
-from surefoot.theory.trust_region import line_search, natural_direction, step_length
+from surefoot.theory.trust_region import line_search, step_length
 
 
 @dataclass(frozen=True)
-class TrustRegion(AbstractRule):
+class TrustRegion(NaturalOptions, AbstractRule):
     """TRPO's step (Schulman et al., 2015, appendix C); with an adapted objective, MAML-TRPO's."""
 
     max_kl: float = 0.01
     """δ: the largest mean KL(old ‖ new), in nats."""
-    cg_iterations: int = 10
-    """At most so many products with the Fisher matrix."""
-    cg_tolerance: float = 1e-5
-    """Conjugate gradient stops when its residual has shrunk to this fraction of the gradient."""
-    damping: float = 1e-5
-    """λ, added to the Fisher matrix's diagonal."""
     backtrack_ratio: float = 0.8
     """Each attempt of the line search is this much shorter than the one before."""
     max_backtracks: int = 15
@@ -34,10 +29,8 @@ class TrustRegion(AbstractRule):
     from, drawn anew at each step. Gradient, loss and KL always use all of it."""
 
     def __post_init__(self) -> None:
+        NaturalOptions.__post_init__(self)
         check(0 < self.max_kl < float("inf"), "max_kl", self.max_kl, "a positive number")
-        check(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "1 or more")
-        check(self.cg_tolerance >= 0, "cg_tolerance", self.cg_tolerance, "0 or more")
-        check(self.damping >= 0, "damping", self.damping, "0 or more")
         check(0 < self.backtrack_ratio < 1, "backtrack_ratio", self.backtrack_ratio, "between 0 and 1")
         check(self.max_backtracks >= 0, "max_backtracks", self.max_backtracks, "0 or more")
         fraction = self.fisher_fraction
@@ -52,15 +45,7 @@ class TrustRegion(AbstractRule):
         self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: Int[Array, ""]
     ) -> tuple[PyTree, Int[Array, ""], Metrics]:
         loss, gradient = loss_and_gradient(objective, policy, batch)
-        natural = natural_direction(
-            objective,
-            policy,
-            gradient,
-            self._fisher_part(batch, state),
-            damping=self.damping,
-            max_iterations=self.cg_iterations,
-            tolerance=self.cg_tolerance,
-        )
+        natural = self.direction(objective, policy, gradient, self._fisher_part(batch, state))
         scale = -step_length(self.max_kl, natural.curvature)
         search = line_search(
             objective,
@@ -72,13 +57,9 @@ class TrustRegion(AbstractRule):
             ratio=self.backtrack_ratio,
             max_backtracks=self.max_backtracks,
         )
-        metrics = {
-            "loss": loss,
+        metrics = self.describe(loss, gradient, natural) | {
             "loss_after": search.loss,
-            "gradient_norm": optax.tree.norm(gradient),
             "kl": search.kl,
-            "cg_iterations": natural.solution.iterations.astype(loss.dtype),
-            "cg_residual": natural.solution.relative_residual,
             "line_search_attempts": search.attempts.astype(loss.dtype),
             "step_accepted": search.accepted.astype(loss.dtype),
         }
