@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 from surefoot.experiment.files import write_atomically
 
 
@@ -30,6 +28,8 @@ class MetricsWriter:
     """
 
     def __init__(self, folder: Path, iteration: int) -> None:
+        from tensorboardX import SummaryWriter  # here, for it imports PyTorch where that is installed
+
         path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
         write_atomically(path, "".join(map(_line, kept)).encode())
