@@ -12,11 +12,13 @@ from filelock import FileLock
 
 from surefoot.algorithms import SingleTask
 from surefoot.envs import Bandit, Step
-from surefoot.experiment import Config, load, resume, train
+from surefoot.experiment import PRESETS, Config, Evaluation, load, preset, resume, train
+from surefoot.experiment.checkpoint import load as checkpoint_load, save
 from surefoot.experiment.metrics import MetricsWriter, read_metrics
-from surefoot.experiment.run import Run
+from surefoot.experiment.run import Run, initial_state
 from surefoot.experiment.training import NonFiniteError
 from surefoot.options import UserError
+from surefoot.policies import GaussianMLP
 from surefoot.rules import OptaxStep
 
 
@@ -53,6 +55,17 @@ def test_the_same_configuration_is_the_same_run(trained: Run, config: Config, tm
     assert rows(other) != rows(trained)
 
 
+@dataclass(frozen=True)
+class WeaklyTyped(GaussianMLP):
+    """Its parameters are as `jnp.full` makes them from Python's numbers."""
+
+    def build(self, key, observation_size, action_space):
+        policy = GaussianMLP.build(self, key, observation_size, action_space)
+        weak = jnp.full(action_space.size, -0.5)
+        assert weak.weak_type
+        return eqx.tree_at(lambda p: p.raw_log_std, policy, weak)
+
+
 @pytest.mark.parametrize("stop", [2, 3])
 def test_resumed_equals_uninterrupted_bit_for_bit(
     stop: int, trained: Run, config: Config, tmp_path: Path
@@ -64,6 +77,24 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     assert resumed.iteration == 6
     assert_same(resumed, trained)
     assert rows(resumed) == rows(trained)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_checkpoint_compiles_to_the_same_program(name: str, tmp_path: Path) -> None:
+    """Else rounding would differ after a resume. Types that a file cannot hold (weak ones) would do that."""
+    state = initial_state(PRESETS[name])
+    save(tmp_path / "a.ckpt", state, 0)
+    found, _ = checkpoint_load(tmp_path / "a.ckpt", state)
+    assert [x.aval for x in jax.tree.leaves(found)] == [x.aval for x in jax.tree.leaves(state)]
+
+
+def test_a_policy_of_weakly_typed_arrays_resumes_bit_for_bit_too(tmp_path: Path) -> None:
+    evaluation = Evaluation(tasks=2, episodes=2)
+    small = replace(preset("navigation-2d/trpo"), policy=WeaklyTyped(hidden=(8,)), episodes=4, iterations=4)
+    small = replace(small, evaluation=evaluation)
+    whole = train(small, tmp_path / "whole").run
+    train(replace(small, iterations=2), tmp_path / "parts")
+    assert_same(resume(tmp_path / "parts", iterations=4).run, whole)
 
 
 def test_with_an_optimiser_that_remembers(config: Config, tmp_path: Path) -> None:

@@ -43,7 +43,10 @@ def initial_state(config: Config) -> TrainingState:
     policy_key, start_key, iterations_key = config.keys()
     policy = config.build_policy(policy_key)
     learner = config.algorithm.init(config.setting(), policy, start_key)
-    return TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
+    state = TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
+    # A weakly typed array compiles to another program than the strongly typed one that a checkpoint gives
+    # back, and another program rounds differently: a resumed run would not equal an uninterrupted one.
+    return jax.tree.map(lambda x: x.astype(x.dtype), state)
 
 
 @dataclass(frozen=True)

@@ -65,5 +65,5 @@ class GaussianMLP(MLPOptions, PolicyOptions):
         lower = log(self.min_std)
         above = log(self.initial_std) - lower
         raw = lower + above + log(-expm1(-above))
-        raw_log_std = jnp.full(action_space.size, raw)
+        raw_log_std = jnp.full(action_space.size, raw, float)
         return GaussianMLPPolicy(network, raw_log_std, lower, self.action_scale)
