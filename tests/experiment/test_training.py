@@ -152,6 +152,13 @@ def test_two_processes_cannot_train_one_run(trained: Run, tmp_path: Path) -> Non
     shutil.copytree(trained.folder.path, copy)
     with FileLock(copy / ".lock"), pytest.raises(UserError, match="Another process"):
         resume(copy, iterations=8)
+    assert load(copy).config.iterations == 6, "what was refused changes nothing"
+
+
+def test_the_run_is_free_when_training_ends(config: Config, tmp_path: Path) -> None:
+    outcome = train(replace(config, iterations=1), tmp_path / "run")
+    with FileLock(outcome.run.folder.path / ".lock", timeout=0) as lock:
+        assert lock.is_locked
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,6 @@ def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
     """
     state = initial_state(config)
     folder = RunFolder.create(Path(out))
-    save_config(config, folder.config)
     folder.save(state)
     return _go_on(Run(folder, config, state), quiet)
 
@@ -73,17 +72,16 @@ def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True
         )
     if found.iteration == config.iterations:
         return Outcome(found, None)
-    save_config(config, found.folder.config)
     return _go_on(replace(found, config=config), quiet)
 
 
 def _go_on(run: Run, quiet: bool) -> Outcome:
-    lock = FileLock(run.folder.path / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(run.folder.path / ".lock").acquire(timeout=0)
     except Timeout:
         raise UserError(f"Another process is training {run.folder.path}; wait for it or stop it.") from None
     with lock, Interrupts() as interrupts:
+        save_config(run.config, run.folder.config)
         state = _loop(run, interrupts, quiet)
     complete = int(state.iteration) == run.config.iterations
     return Outcome(replace(run, state=state), None if complete else interrupts.received)
