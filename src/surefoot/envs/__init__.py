@@ -2,5 +2,16 @@
 
 from surefoot.envs.bandit import Bandit as Bandit
 from surefoot.envs.base import AbstractEnv as AbstractEnv, Step as Step
+from surefoot.envs.gymnax import Gymnax as Gymnax
 from surefoot.envs.navigation_2d import Navigation2D as Navigation2D
+from surefoot.envs.probes import (
+    AbstractProbe as AbstractProbe,
+    ActionReward as ActionReward,
+    ConstantReward as ConstantReward,
+    DelayedReward as DelayedReward,
+    EndlessReward as EndlessReward,
+    ObservedAction as ObservedAction,
+    ObservedReward as ObservedReward,
+)
+from surefoot.envs.recall import Recall as Recall
 from surefoot.envs.tabular_mdp import MDP as MDP, TabularMDP as TabularMDP
