@@ -1,6 +1,7 @@
 """Imports point one way, with samplers and checks at the side:
 
-`types, options ← theory ← policies, baselines, envs ← rules ← algorithms ← experiment ← report ← cli`
+`types, options ← theory, networks ← policies, baselines, envs ← rules`
+`rules ← algorithms ← experiment ← report ← cli`
 """
 
 from pathlib import Path
@@ -37,7 +38,10 @@ def test_every_room_has_its_place():
     [
         ("types", "options"),
         ("theory.returns", "policies.base"),
-        ("policies.mlp", "envs.base"),
+        ("policies.gaussian", "envs.base"),
+        ("theory.objectives", "networks"),
+        ("networks", "theory.distributions"),
+        ("envs.bandit", "networks"),
         ("baselines.zero", "policies"),
         ("envs.bandit", "baselines.base"),
         ("policies.base", "rules"),
@@ -63,7 +67,10 @@ def test_an_import_against_the_direction_is_found(module: str, target: str):
     ("module", "target"),
     [
         ("theory.meta", "theory.objectives"),
+        ("networks", "options"),
         ("policies.gaussian", "theory.distributions"),
+        ("policies.gaussian", "networks"),
+        ("baselines.value_network", "networks"),
         ("samplers.scan", "envs.base"),
         ("samplers.scan", "samplers.base"),
         ("algorithms.base", "samplers.base"),

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surefoot.networks import MLP, MLPOptions
 from surefoot.options import UserError
-from surefoot.policies import MLP, MLPOptions
 
 KEY = jax.random.key(0)
 

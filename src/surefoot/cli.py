@@ -1,10 +1,10 @@
-"""The command line: `surefoot train | resume | evaluate | list | check`."""
+"""The command line: `surefoot train | resume | evaluate | list | check | lab`."""
 
 import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +21,13 @@ from surefoot.checks import check_env
 from surefoot.checks.loading import load_object
 from surefoot.experiment import PRESETS, Config, Evaluation, evaluate, load, parts, preset, resume, train
 from surefoot.experiment.evaluation import EvaluationResult, default_steps, inner_rule
+from surefoot.experiment.files import write_atomically
 from surefoot.experiment.interrupts import exit_code
+from surefoot.experiment.seeds import SeedsOutcome, resume_seeds, seed_folders, train_seeds
 from surefoot.experiment.serialise import load_config
 from surefoot.experiment.training import NonFiniteError, Outcome
-from surefoot.options import UserError, suggestion
-from surefoot.report import finish
+from surefoot.options import UserError, check, suggestion
+from surefoot.report import finish, finish_seeds
 from surefoot.rules import AbstractRule
 
 _USAGE = """\
@@ -35,15 +37,16 @@ surefoot: policy optimisation and meta-reinforcement learning
                                         with metrics, checkpoints and a picture
   surefoot resume RUN                   go on with a run that was interrupted, or train it further
   surefoot evaluate RUN                 adapt a trained policy to held-out tasks
-  surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, samplers
+  surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
   surefoot check env MODULE:CLASS       what is wrong with an environment of yours
+  surefoot lab [EXPERIMENT | all]       the theory, measured: a figure, a table and what they confirm
 
 Start with: surefoot train navigation-2d
 Each command explains its options with --help, and so does each preset: surefoot train bandit --help
 """
 
 _SWAPS = {"env": "envs", "policy": "policies", "inner": "rules", "outer": "rules", "rule": "rules"}
-_SWAPS |= {"algorithm": "algorithms", "estimation.baseline": "baselines"}
+_SWAPS |= {"algorithm": "algorithms", "estimation.baseline": "baselines", "policy.auxiliary": "auxiliaries"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class _Train:
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path | None = None
     """The run folder to make; must not exist. By default one with today's date under runs/."""
+    seeds: int = 1
+    """Train so many seeds side by side in one program, from --seed on; each leaves a run folder in --out."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ def _train(arguments: list[str]) -> int:
     base, rest = _swap_parts(base, rest)
     options = tyro.cli(_Train, default=_Train(base), args=rest, prog=f"surefoot train {base.preset}")
     out = options.out or _default_folder(options.config)
+    if options.seeds != 1:
+        return _finish_seeds(train_seeds(options.config, options.seeds, out, quiet=False), out)
     return _finish(train(options.config, out, quiet=False))
 
 
@@ -172,27 +179,54 @@ def _finish(outcome: Outcome) -> int:
         print(f"Interrupted after iteration {outcome.run.iteration}; nothing is lost. To go on:")
         print(f"  surefoot resume {folder.path}")
         return exit_code(outcome.interrupted)
-    print("evaluating on held-out tasks …", file=sys.stderr)
+    print("evaluating …", file=sys.stderr)
     try:
         _print_result(finish(outcome.run))
     except KeyboardInterrupt:
         print(f"Training is complete, the evaluation is not. To make it: surefoot resume {folder.path}")
         raise
-    print(f"run      {folder.path}\npicture  {folder.picture}")
+    print(f"run      {folder.path}\npicture  {outcome.run.picture}")
     return 0
 
 
+def _finish_seeds(outcome: SeedsOutcome, out: Path) -> int:
+    """The same for many seeds."""
+    if outcome.interrupted:
+        print(f"Interrupted after iteration {outcome.runs[0].iteration}; nothing is lost. To go on:")
+        print(f"  surefoot resume {out}")
+        return exit_code(outcome.interrupted)
+    for run in outcome.failed:
+        print(
+            f"{run.folder.path} stopped at iteration {run.iteration}: its loss or a parameter was not finite."
+        )
+    good = [run for run in outcome.runs if run not in outcome.failed]
+    if not good:
+        return 1
+    print("evaluating every seed …", file=sys.stderr)
+    summary = finish_seeds(good, out)
+    table = Table("seed", "mean return")
+    for seed, value in zip(summary["seeds"], summary["returns"], strict=True):
+        table.add_row(str(seed), f"{value:.2f}")
+    interval = summary["ci95"]
+    spread = f" (95% interval {interval[0]:.2f} … {interval[1]:.2f})" if interval else ""
+    Console().print(table)
+    print(f"mean     {summary['mean']:.2f}{spread}\nruns     {out}\npicture  {out / 'seeds.png'}")
+    return 1 if outcome.failed else 0
+
+
 def _resume(arguments: list[str]) -> int:
-    def command(run: tyro.conf.Positional[Path], /, iterations: int | None = None) -> Outcome:
+    def command(run: tyro.conf.Positional[Path], /, iterations: int | None = None) -> int:
         """Go on with a run from its latest checkpoint.
 
         Args:
-            run: The run folder.
+            run: The run folder, or the folder of many seeds.
             iterations: A new total, to train a run further.
         """
-        return resume(run, iterations=iterations, quiet=False)
+        if seed_folders(run):
+            return _finish_seeds(resume_seeds(run, iterations=iterations, quiet=False), run)
+        return _finish(resume(run, iterations=iterations, quiet=False))
 
-    return _finish(tyro.cli(command, args=arguments, prog="surefoot resume"))
+    return tyro.cli(command, args=arguments, prog="surefoot resume")
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -221,15 +255,14 @@ def _evaluate(arguments: list[str]) -> int:
 
 def _print_result(result: EvaluationResult) -> None:
     options = result.options
-    table = Table(
-        "step", "mean return", "95% interval",
-        title=f"{result.preset}, iteration {result.iteration}: "
-        f"{options.tasks} held-out tasks, {options.episodes} episodes a step",
-        title_justify="left",
-    )  # fmt: skip
+    judged = f"{options.tasks} held-out tasks, {options.episodes} episodes a step"
+    if options.tasks == 1:
+        judged = f"{options.episodes} episodes"
+    table = Table("step", "mean return", "95% interval")
     for row in result.summary()["returns"]:
         interval = f"{row['ci95'][0]:.2f} … {row['ci95'][1]:.2f}" if row["ci95"] else "unknown"
         table.add_row(str(row["step"]), f"{row['mean']:.2f}", interval)
+    print(f"{result.preset}, iteration {result.iteration}: {judged}")
     Console().print(table)
 
 
@@ -268,10 +301,65 @@ def _check(arguments: list[str]) -> int:
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 
 
+def _lab(arguments: list[str]) -> int:
+    from surefoot.lab import EXPERIMENTS  # with SciPy, which no other command should wait for
+
+    def command(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, out: Path = Path("lab")) -> int:
+        """Measure what the theory says, on problems small enough to know everything about them.
+
+        Args:
+            experiment: One of those that `surefoot lab` lists, or `all`.
+            seed: Everything random is drawn from it.
+            out: The folder for the figures and tables.
+        """
+        if not experiment:
+            return _list_experiments(EXPERIMENTS)
+        if experiment not in ("all", *EXPERIMENTS):
+            known = suggestion(experiment, ("all", *EXPERIMENTS))
+            raise UserError(f"There is no experiment {experiment!r}.{known} `surefoot lab` lists them.")
+        names = tuple(EXPERIMENTS) if experiment == "all" else (experiment,)
+        check(seed >= 0, "seed", seed, "0 or more")
+        held = [_run_experiment(name, EXPERIMENTS[name], seed, out) for name in names]
+        return 0 if all(held) else 1
+
+    return tyro.cli(command, args=arguments, prog="surefoot lab")
+
+
+def _list_experiments(experiments: Mapping[str, type]) -> int:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, experiment in experiments.items():
+        table.add_row(name, escape(_describe(experiment)))
+    console = Console()
+    console.print(table)
+    console.print("\nsurefoot lab NAME runs one of them, surefoot lab all runs all.", highlight=False)
+    return 0
+
+
+def _run_experiment(name: str, experiment: type, seed: int, out: Path) -> bool:
+    """Runs it, prints and keeps what it found, and returns whether all its claims hold."""
+    from surefoot.lab import run
+
+    found = run(experiment(), seed)
+    table = Table(*map(escape, found.columns), title=f"{name}: {escape(found.title)}", title_justify="left")
+    for row in found.rows:
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else escape(str(cell)) for cell in row))
+    console = Console(highlight=False)
+    console.print(table)
+    for claim in found.claims:
+        mark = "[green]✓[/green]" if claim.holds else "[bold red]✗[/bold red]"
+        console.print(f"{mark} {escape(claim.statement)}: {escape(claim.measured)}", soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / f"{name}.png", found.png())
+    write_atomically(out / f"{name}.csv", found.csv())
+    console.print(f"figure   {out / name}.png\ntable    {out / name}.csv\n", soft_wrap=True)
+    return all(claim.holds for claim in found.claims)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "resume": _resume,
     "evaluate": _evaluate,
     "list": _list,
     "check": _check,
+    "lab": _lab,
 }

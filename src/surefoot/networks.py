@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: the network inside the feed-forward policies."""
+"""Multilayer perceptrons: the network inside feed-forward policies and value functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

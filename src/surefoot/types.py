@@ -54,8 +54,27 @@ class Rollout(eqx.Module):
     truncated: Bool[Array, "*axes time"]
     """True at the step at which a time limit cut the episode short; never where `terminated` is."""
     valid: Bool[Array, "*axes time"]
-    final_observation: Float[Array, "*axes obs"]
-    """What followed the last valid step: needed to bootstrap where an episode was cut short."""
+    next_observations: Float[Array, "*axes time obs"]
+    """What each step led to, before any reset: needed to bootstrap where an episode was cut short."""
+    times: Int[Array, "*axes time"]
+    """Steps since the episode began. Zero marks the first step of an episode: whole episodes begin with it,
+    and streams have it wherever one episode follows another."""
+    memory: PyTree = None
+    """Of a recurrent policy's streams: what it remembered before the first of these steps, without the time
+    axis. None where every trajectory is an episode from its beginning, or the policy remembers nothing."""
+
+
+class Transitions(eqx.Module):
+    """What else is known of a batch's steps, for losses that are not of the policy alone."""
+
+    rewards: Float[Array, "*axes time"]
+    discounts: Float[Array, "*axes time"]
+    """γ_t, zero where an episode ends for good and in padding."""
+    values: Float[Array, "*axes time"]
+    """V(s_t), as the advantages were estimated with."""
+    returns: Float[Array, "*axes time"]
+    """What a value function should predict: the advantage, before any normalisation, plus `values`."""
+    next_observations: Float[Array, "*axes time obs"]
 
 
 class Batch(eqx.Module):
@@ -67,6 +86,13 @@ class Batch(eqx.Module):
     """Under the policy that drew the actions, so that importance ratios are one at that policy."""
     advantages: Float[Array, "*axes time"]
     valid: Bool[Array, "*axes time"]
+    transitions: Transitions | None = None
+    """For a loss that needs them; otherwise None."""
+    starts: Bool[Array, "*axes time"] | None = None
+    """For a recurrent policy's streams: where it forgets what came before. None where every trajectory is an
+    episode from its beginning, or the policy remembers nothing."""
+    memory: PyTree = None
+    """As in `Rollout`."""
 
 
 class MetaBatch(eqx.Module):

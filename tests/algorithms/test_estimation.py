@@ -4,7 +4,7 @@ The episodes of `ENDED` have rewards 1, 2, 4 and 8: the second stops after two s
 first is cut short by the limit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import equinox as eqx
@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from support.dense import identical
 from support.probes import rollout_of
 from surefoot.algorithms import Estimation, episode_returns
-from surefoot.baselines import AbstractBaseline, LinearFeatures, Zero
+from surefoot.baselines import AbstractBaseline, LinearFeatures, Samples, Zero
 from surefoot.options import UserError
 from surefoot.theory.advantages import normalise
-from surefoot.types import Rollout
+from surefoot.types import Key, Rollout
 
 REWARDS = [[1.0, 2.0, 4.0], [8.0, 2.0, 0.0]]
 ENDED = rollout_of(REWARDS, lengths=[3, 2], terminated=[False, True])
@@ -28,18 +28,14 @@ ENDED = rollout_of(REWARDS, lengths=[3, 2], terminated=[False, True])
 
 @dataclass(frozen=True)
 class Mean(AbstractBaseline):
-    """V is the mean of the returns it was fitted to, the same everywhere; final observations included."""
+    """V is the mean of the returns it was fitted to, the same everywhere; after the last step too."""
 
-    def init(self, observation_size: int) -> Array:
+    def init(self, key: Key, observation_size: int, horizon: int) -> Array:
         return jnp.zeros(())
 
-    def fit(
-        self,
-        observations: Float[Array, "episode time obs"],
-        returns: Float[Array, "episode time"],
-        valid: Bool[Array, "episode time"],
-    ) -> Array:
-        return jnp.sum(jnp.where(valid, returns, 0.0)) / jnp.sum(valid).astype(returns.dtype)
+    def fit(self, parameters: Array, samples: Samples) -> Array:
+        valid = samples.valid
+        return jnp.sum(jnp.where(valid, samples.returns, 0.0)) / jnp.sum(valid).astype(samples.returns.dtype)
 
     def values(
         self, parameters: Array, observations: Float[Array, "time obs"], times: Float[Array, " time"]
@@ -65,7 +61,8 @@ def advantages(
     estimate: Estimation, rollout: Rollout, previous: Any = None, limit_ends: bool = True
 ) -> Array:
     if previous is None:
-        previous = estimate.baseline.init(rollout.observations.shape[-1])
+        _, horizon, size = rollout.observations.shape
+        previous = estimate.baseline.init(jax.random.key(0), size, horizon)
     return estimate.batch(rollout, previous, limit_ends).advantages
 
 
@@ -85,8 +82,8 @@ def test_padding_does_not_leak(fit: str, padding: float, gae_lambda: float):
         advantages(estimate, soiled, previous), advantages(estimate, ENDED, previous)
     )
     np.testing.assert_array_equal(
-        np.asarray(estimate.returns(soiled, previous, False))[np.asarray(ENDED.valid)],
-        np.asarray(estimate.returns(ENDED, previous, False))[np.asarray(ENDED.valid)],
+        np.asarray(estimate.samples(soiled, previous, False).returns)[np.asarray(ENDED.valid)],
+        np.asarray(estimate.samples(ENDED, previous, False).returns)[np.asarray(ENDED.valid)],
     )
 
 
@@ -122,11 +119,11 @@ def test_gae_adds_the_residuals_of_its_own_episode(ends: bool):
 
 
 def test_the_targets_of_the_baseline_bootstrap_with_what_it_learned_before():
-    targets = estimation(Mean(), time_limit="bootstraps").returns(ENDED, jnp.array(16.0), True)
+    targets = estimation(Mean(), time_limit="bootstraps").samples(ENDED, jnp.array(16.0), True).returns
     last = 4 + 0.5 * 16
     expected = [[1 + 0.5 * (2 + 0.5 * last), 2 + 0.5 * last, last], [8 + 0.5 * 2, 2, 0]]
     np.testing.assert_array_equal(targets, expected)
-    ended = estimation(Mean(), time_limit="ends").returns(ENDED, jnp.array(16.0), True)
+    ended = estimation(Mean(), time_limit="ends").samples(ENDED, jnp.array(16.0), True).returns
     np.testing.assert_array_equal(ended, [[3, 4, 4], [9, 2, 0]])
 
 
@@ -166,7 +163,8 @@ def test_cross_fitting_judges_no_episode_by_its_own_return():
     estimate = estimation(Mean(), fit="cross", discount=1.0)
 
     def judged_by(rollout: Rollout) -> Array:
-        return estimate.returns(rollout, jnp.zeros(()), True) - advantages(estimate, rollout)
+        returns = estimate.samples(rollout, jnp.zeros(()), True).returns
+        return returns - advantages(estimate, rollout)
 
     values = judged_by(rollout)
     for episode in (0, 4):
@@ -186,16 +184,7 @@ def test_a_fit_to_the_episodes_it_judges_shrinks_their_advantages_and_a_cross_fi
     rewards = jax.random.normal(noise_key, (20, 1))
     rollout = rollout_of(rewards.tolist(), lengths=[1] * 20, terminated=[True] * 20)
     places = jax.random.normal(place_key, (20, 1, 4))
-    rollout = Rollout(
-        places,
-        rollout.actions,
-        rollout.log_probs,
-        rollout.rewards,
-        rollout.terminated,
-        rollout.truncated,
-        rollout.valid,
-        places[:, 0],
-    )
+    rollout = replace(rollout, observations=places, next_observations=places)
     square = float(jnp.mean(rewards**2))
     before, cross = (
         eqx.filter_jit(advantages)(estimation(LinearFeatures(), fit=fit), rollout)

@@ -24,7 +24,8 @@ INNER = GradientStep(lr=0.1)
 def live(
     setting: Setting, policy: Any, tasks: Any, key: Any, steps: int, inner: AbstractRule = INNER
 ) -> Adaptation:
-    baseline = setting.estimation.baseline.init(setting.sampler.env.observation_size)
+    env = setting.sampler.env
+    baseline = setting.estimation.baseline.init(key, env.observation_size, env.horizon)
     return adapt_to_tasks(
         setting,
         policy_objective("reinforce"),
@@ -34,6 +35,7 @@ def live(
         key,
         steps=steps,
         baselines=(baseline,) * (steps + 1),
+        scales=setting.normalisation.init(env.observation_size),
     )
 
 
@@ -160,7 +162,7 @@ def test_a_baseline_for_each_phase_is_carried_on():
 
 def test_held_out_tasks_come_from_the_family():
     setting = setting_of(Target(spread=1.0))
-    empty = LearnerState(policy_for(setting), None, (), None)
+    empty = LearnerState(policy_for(setting), None, (), None, setting.normalisation.init(1))
     tasks = Meta().held_out_tasks(setting, empty, KEY, 4)
     np.testing.assert_array_equal(tasks, setting.sampler.env.sample_tasks(KEY, 4))
 

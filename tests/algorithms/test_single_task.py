@@ -7,18 +7,13 @@ import pytest
 
 from support.dense import identical
 from support.probes import Clock
+from support.rules import RULES
 from support.settings import iterate, policy_for, setting_of, train
 from surefoot.algorithms import SingleTask
 from surefoot.baselines import LinearFeatures
-from surefoot.rules import AbstractRule, GradientStep, NaturalGradient, OptaxStep, TrustRegion
+from surefoot.rules import AbstractRule, GradientStep
 
 CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross")
-RULES: dict[str, AbstractRule] = {
-    "gradient": GradientStep(lr=0.1),
-    "adam": OptaxStep(lr=0.1),
-    "natural gradient": NaturalGradient(lr=0.3),
-    "trust region": TrustRegion(max_kl=0.05),
-}
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -83,7 +78,7 @@ def test_the_baseline_learns_from_iteration_to_iteration():
     state, _ = train(SingleTask(rule=GradientStep(lr=0.0)), setting, policy_for(setting), iterations=3)
     sampler, estimation = setting.sampler, setting.estimation
     rollout = sampler.submit(state.policy, state.task[0], jax.random.key(11)).result()
-    unfitted = (estimation.baseline.init(1),)
+    unfitted = (estimation.baseline.init(jax.random.key(0), 1, 4),)
 
     def error(baselines: Any) -> float:
         # Where the limit is taken for an end both are judged by the same returns.

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support.samples import samples_at
 from surefoot.baselines import LinearFeatures
 from surefoot.options import UserError
 
@@ -10,7 +11,12 @@ KEY = jax.random.key(0)
 OBSERVATIONS = jax.random.normal(KEY, (4, 6, 2))
 TIMES = jnp.arange(6.0)
 ALL = jnp.ones((4, 6), bool)
-fit = jax.jit(LinearFeatures().fit)
+
+
+@jax.jit
+def fit(observations: jax.Array, returns: jax.Array, valid: jax.Array) -> jax.Array:
+    nothing = LinearFeatures().init(KEY, observations.shape[-1], 6)
+    return LinearFeatures().fit(nothing, samples_at(observations, returns, valid))
 
 
 def values(weights: jax.Array, observations: jax.Array = OBSERVATIONS) -> jax.Array:
@@ -32,7 +38,7 @@ def test_the_features_by_hand():
 
 
 def test_before_anything_is_known_values_are_zero():
-    np.testing.assert_array_equal(values(LinearFeatures().init(2)), jnp.zeros((4, 6)))
+    np.testing.assert_array_equal(values(LinearFeatures().init(KEY, 2, 6)), jnp.zeros((4, 6)))
 
 
 def test_a_target_linear_in_the_features_is_recovered():
@@ -56,7 +62,8 @@ def test_it_agrees_with_the_direct_solution_of_a_ridge_regression(x64: None):
     expected = (
         np.linalg.solve(z.T @ z + 24 * ridge * np.eye(6), z.T @ np.asarray(returns).reshape(24)) / scale
     )
-    got = LinearFeatures(ridge=ridge).fit(observations, returns, ALL)
+    baseline = LinearFeatures(ridge=ridge)
+    got = baseline.fit(baseline.init(KEY, 1, 6), samples_at(observations, returns, ALL))
     np.testing.assert_allclose(got, expected, rtol=1e-8)
 
 

@@ -15,6 +15,7 @@ from surefoot.checks.policy_probe import PolicyProbe
 from surefoot.checks.problem import collect
 from surefoot.options import UserError
 from surefoot.theory.distributions import DiagonalGaussian
+from surefoot.theory.objectives import Prediction
 from surefoot.types import Continuous, Discrete
 
 EXPORTED = [
@@ -233,9 +234,151 @@ class _Looking(eqx.Module):
         return DiagonalGaussian(observations @ self.weight, jnp.full((*observations.shape[:-1], 2), shift))
 
 
+class Filter(policies.AbstractRecurrentPolicy):
+    """Remembers a running sum of what it saw, the past weighted less."""
+
+    weight: Any
+
+    def __call__(self, observations):
+        starts = jnp.zeros(observations.shape[:-1], bool).at[..., 0].set(True)
+        return self.unroll(observations, starts, jnp.zeros((*starts.shape[:-1], 2)))
+
+    def initial_memory(self):
+        return jnp.zeros(2)
+
+    def act(self, observations, memory):
+        memory = 0.5 * memory + observations @ self.weight
+        return DiagonalGaussian(memory, jnp.full_like(memory, -0.5)), memory
+
+    def unroll(self, observations, starts, memory):
+        means = []
+        for t in range(starts.shape[-1]):
+            memory = jnp.where(starts[..., t, None], 0.0, memory)
+            memory = self.act(observations[..., t, :], memory)[1]
+            means.append(memory)
+        mean = jnp.stack(means, axis=-2)
+        return DiagonalGaussian(mean, jnp.full_like(mean, -0.5))
+
+
+class Remembers(Sound):
+    kind = Filter
+
+    def policy(self, key, shape):
+        return self.kind(0.5 * jax.random.normal(key, shape))
+
+
+@broken("memory keeps its form", "`memory` is a Python float, not a JAX array")
+class MemoryIsANumber(Remembers):
+    class kind(Filter):  # noqa: N801  an attribute
+        def initial_memory(self):
+            return 0.0
+
+
+@broken("memory keeps its form", "`memory` changes from float32[1] to float32[2]")
+class MemoryGrows(Remembers):
+    class kind(Filter):  # noqa: N801
+        def initial_memory(self):
+            return jnp.zeros(1)
+
+
+@broken("memory keeps its form", "`act` returns a DiagonalGaussian, not a pair")
+class ForgetsTheMemory(Remembers):
+    class kind(Filter):  # noqa: N801
+        def act(self, observations, memory):
+            return Filter.act(self, observations, memory)[0]
+
+
+@broken("rows are episodes", "Called on a row of observations, the policy differs from `act`")
+class TakesEveryObservationForAnEpisode(Remembers):
+    class kind(Filter):  # noqa: N801
+        def __call__(self, observations):
+            return self.act(observations, jnp.zeros(2))[0]
+
+
+@broken("unrolling is acting", "`unroll` differs from `act`")
+class RemembersOtherEpisodes(Remembers):
+    class kind(Filter):  # noqa: N801
+        def unroll(self, observations, starts, memory):
+            return Filter.unroll(self, observations, starts & False, memory)
+
+
+@broken("unrolling is acting", "`unroll` differs from `act`")
+class IgnoresTheMemory(Remembers):
+    class kind(Filter):  # noqa: N801
+        def unroll(self, observations, starts, memory):
+            return Filter.unroll(self, observations, starts, 0.0 * memory)
+
+
+class Judging(policies.AbstractActorCritic):
+    """One linear map for the actions, and their sum for the value."""
+
+    weight: Any
+    auxiliary: Any = eqx.field(static=True, default=None)
+
+    def __call__(self, observations):
+        return Linear.__call__(self, observations)
+
+    distribution = DiagonalGaussian
+
+    def values(self, observations):
+        return jnp.sum(observations @ self.weight, axis=-1)
+
+    def outputs(self, observations, actions):
+        return Prediction(self(observations), self.values(observations))
+
+
+class Judges(Remembers):
+    kind = Judging
+
+
+@broken("values are numbers", "`values` gives float32[1]; it must be finite float32[]")
+class ValuesHaveAnAxis(Judges):
+    class kind(Judging):  # noqa: N801
+        def values(self, observations):
+            return Judging.values(self, observations)[..., None]
+
+
+@broken("values are numbers", "`values` gives float32[], not finite")
+class ValuesAreNaN(Judges):
+    class kind(Judging):  # noqa: N801
+        def values(self, observations):
+            return jnp.nan * Judging.values(self, observations)
+
+
+@broken("outputs agree", "or other values than `values`")
+class TwoKindsOfValues(Judges):
+    class kind(Judging):  # noqa: N801
+        def outputs(self, observations, actions):
+            return Prediction(self(observations), 1.0 + self.values(observations))
+
+
+@broken("outputs agree", "another distribution than `__call__`")
+class TwoKindsOfActions(Judges):
+    class kind(Judging):  # noqa: N801
+        def outputs(self, observations, actions):
+            return Prediction(self(observations + 1.0), self.values(observations))
+
+
+@broken("outputs agree", "`auxiliary` is None, but `outputs` gives float32[2,3,2]")
+class PredictsForNothing(Judges):
+    class kind(Judging):  # noqa: N801
+        def outputs(self, observations, actions):
+            return Prediction(self(observations), self.values(observations), actions)
+
+
 @pytest.mark.parametrize("options", EXPORTED)
 def test_the_library_keeps_its_own_contract(options):
     assert check_policy(options()) == []
+
+
+@pytest.mark.parametrize("auxiliary", [policies.PredictReward(), policies.PredictNextObservation()])
+def test_auxiliary_outputs_keep_the_contract(auxiliary):
+    assert check_policy(policies.ActorCritic(hidden=(8,), auxiliary=auxiliary)) == []
+
+
+@pytest.mark.parametrize("options", [Remembers(), Judges()])
+def test_policies_that_remember_or_judge_are_sound(options):
+    assert check_policy(options) == []
 
 
 def test_a_subclass_of_nothing_is_sound():

@@ -176,7 +176,7 @@ class DividesByZero(Sound):
     def step(self, objective, policy, batch, state):
         policy, state, metrics = Sound.step(self, objective, policy, batch, state)
         tasks = jax.tree.leaves(batch)[0].shape[0]
-        return policy, state, metrics | {"spread": 1.0 / jnp.asarray(tasks - 2.0)}
+        return policy, state, metrics | {"spread": 1.0 / jnp.asarray(tasks - 4.0)}
 
 
 @broken("can be differentiated", "No gradient can be taken through `step`", "warning")

@@ -1,6 +1,6 @@
 import inspect
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import equinox as eqx
@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from support.probes import Clock
 from surefoot import samplers
 from surefoot.checks import check_sampler
 from surefoot.checks.problem import collect
 from surefoot.checks.sampler import _CHECKS, _attributes
 from surefoot.checks.sampler_probe import SamplerProbe
 from surefoot.envs import Navigation2D
+from surefoot.policies import GRU
 
 EXPORTED = [
     x
@@ -46,6 +48,12 @@ class Sound:
 
     def sample(self, policies, tasks, key):
         return self.changed(SAMPLE(policies, tasks, key))
+
+    def start(self, policy, task, key):
+        return jnp.zeros((), jnp.int32)
+
+    def collect(self, policy, task, where, key):
+        return where + 1, INNER.submit(policy, task, key).result()
 
     def changed(self, rollout):
         return rollout
@@ -160,9 +168,51 @@ class Hangs(Sound):
         return Future()
 
 
-@broken("final observations are finite", "is not finite")
+@broken("collect goes on", "`collect` gives `observations` as float32[1,2,3,2]; it must be float32[2,3,2]")
+class CollectsTasks(Sound):
+    def collect(self, policy, task, where, key):
+        return where, jax.tree.map(lambda x: x[None], Sound.collect(self, policy, task, where, key)[1])
+
+
+@broken("collect goes on", "`collect` returns a Rollout, not a pair")
+class CollectsABatchAlone(Sound):
+    def collect(self, policy, task, where, key):
+        return Sound.collect(self, policy, task, where, key)[1]
+
+
+@broken("collect goes on", "`where` changes from int32[] to float32[]")
+class WhereChangesDtype(Sound):
+    def collect(self, policy, task, where, key):
+        return where.astype(float), Sound.collect(self, policy, task, where, key)[1]
+
+
+@broken("collect goes on", "`collect` gives different batches for the same arguments")
+class CountsBatches(Sound):
+    calls = count()
+
+    def collect(self, policy, task, where, key):
+        return Sound.collect(self, policy, task, where, jax.random.fold_in(key, next(self.calls)))
+
+
+@broken("next observations are those that follow", "there are NaN or infinite values")
 class NoFinalObservation(Sound):
-    changed = changed(final_observation=lambda x: x * jnp.nan)
+    changed = changed(next_observations=lambda x: x.at[..., -1, :].set(jnp.nan))
+
+
+@broken("next observations are those that follow", "are not the observations of the steps that follow")
+class RepeatsTheObservation(Sound):
+    def changed(self, rollout):
+        return changed(next_observations=lambda _: rollout.observations)(self, rollout)
+
+
+@broken("times count the steps", "`times` do not count the steps of each episode from 0")
+class CountsFromOne(Sound):
+    changed = changed(times=lambda x: x + 1)
+
+
+@broken("times count the steps", "`times` do not count the steps of each episode from 0")
+class CountsOnFromEpisodeToEpisode(Sound):
+    changed = changed(times=lambda x: x + 3 * jnp.arange(2)[:, None])
 
 
 @broken("exceptions travel in the future", "An exception in the policy leaves `submit` at once")
@@ -184,6 +234,57 @@ class SwallowsExceptions(Sound):
 @pytest.mark.parametrize("sampler", EXPORTED)
 def test_the_library_keeps_its_own_contract(sampler):
     assert check_sampler(sampler(env=Navigation2D(horizon=3), episodes=2)) == []
+
+
+def test_padding_may_hold_anything():
+    sampler = samplers.ScanSampler(Clock(horizon=4), 8)
+
+    @dataclass(frozen=True)
+    class Soiled(samplers.ScanSampler):
+        def sample(self, policies, tasks, key):
+            return soil(sampler.sample(policies, tasks, key))
+
+        def submit(self, policy, task, key):
+            future = Future()
+            try:
+                future.set_result(soil(sampler.submit(policy, task, key).result()))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    def soil(rollout):
+        assert not isinstance(rollout.valid, jax.core.Tracer)
+        assert not rollout.valid.all()
+        padding = ~rollout.valid
+        times = jnp.where(padding, -1, rollout.times)
+        following = jnp.where(padding[..., None], jnp.nan, rollout.next_observations)
+        return replace(rollout, times=times, next_observations=following)
+
+    assert check_sampler(Soiled(sampler.env, sampler.episodes)) == []
+
+
+def test_a_policy_that_remembers_is_sampled_from():
+    env = Navigation2D(horizon=3)
+    policy = GRU(units=4).build(jax.random.key(0), env.observation_size, env.action_space)
+    assert check_sampler(samplers.ScanSampler(env, 2), policy) == []
+
+
+def test_a_sampler_that_forgets_what_a_policy_remembers_is_found():
+    policy = GRU(units=4).build(jax.random.key(0), INNER.env.observation_size, INNER.env.action_space)
+
+    @dataclass(frozen=True)
+    class Forgets(Sound):
+        """Its log-probabilities are those of first steps."""
+
+        def sample(self, policies, tasks, key):
+            rollout = SAMPLE(policies, tasks, key)
+            first = eqx.filter_vmap(
+                lambda p, r: p(r.observations[..., None, :]).log_prob(r.actions[..., None, :])
+            )
+            return replace(rollout, log_probs=first(policies, rollout)[..., 0])
+
+    found = {p.check for p in check_sampler(Forgets(), policy)}
+    assert "log probs are those of the actions" in found
 
 
 def test_a_subclass_of_nothing_is_sound():

@@ -67,6 +67,41 @@ def test_it_does_not_depend_on_how_the_parameters_are_scaled():
     assert np.abs(moved(ordinary, [5.0, 0.5]) - moved(ordinary, [1.0, 1.0])).max() > 0.5
 
 
+def test_a_step_of_a_given_divergence_by_hand():
+    # The gradient at (3, 2) is (3, 4) and the Fisher matrix the identity: a step of length √(2 · 0.02) = 0.2.
+    rule = NaturalGradient(max_kl=0.02, lr=99.0, damping=0.0)
+    for scale in (1.0, 100.0):
+        start = Point(scale * 3.0, 1.0 + scale)
+        bowl = Bowl([0.0, 1.0], [1.0, 4.0])
+        policy, _, metrics = rule.step(bowl, start, None, None)
+        np.testing.assert_allclose(start.x - policy.x, [0.12, 0.16], rtol=1e-3)
+        assert metrics["step_accepted"] == 1.0
+    # Where there is no gradient there is no step, and no division by zero.
+    still, _, _ = rule.step(Bowl([0.0, 1.0], [1.0, 4.0]), Point(0.0, 1.0), None, None)
+    np.testing.assert_array_equal(still.x, [0.0, 1.0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_every_step_has_the_divergence_asked_for_whatever_the_size_of_the_gradient(scale: float, x64: None):
+    policy = gaussian_policy(hidden=())
+    batch = random_batch(policy, jax.random.key(1))
+    batch = eqx.tree_at(lambda b: b.advantages, batch, scale * batch.advantages)
+    rule = NaturalGradient(max_kl=1e-4, damping=0.0, cg_iterations=30, cg_tolerance=1e-10)
+    new, _, _ = eqx.filter_jit(rule.step)(OBJECTIVE, policy, batch, None)
+    old, prediction = OBJECTIVE.predict(policy, batch), OBJECTIVE.predict(new, batch)
+    # The quadratic model's error is of third order in the step.
+    np.testing.assert_allclose(OBJECTIVE.divergence(old, prediction, batch), 1e-4, rtol=0.05)
+    assert OBJECTIVE.loss(prediction, batch) < OBJECTIVE.loss(old, batch)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_step_of_a_given_divergence_that_would_not_be_finite_is_refused(bad: float):
+    start = Point(1.0, 1.0)
+    policy, _, metrics = NaturalGradient(max_kl=0.1).step(Bowl([0.0, 0.0], [1.0, bad]), start, None, None)
+    assert identical(policy, start)
+    assert metrics["step_accepted"] == 0.0
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
 def test_a_step_that_would_not_be_finite_is_refused(bad: float):
     # The last is finite, but the square of the gradient is not.
@@ -92,6 +127,8 @@ def test_a_direction_that_is_not_finite_is_refused():
         ({"cg_iterations": 0}, "cg-iterations is 0; it must be 1 or more"),
         ({"cg_tolerance": -1.0}, "cg-tolerance is -1.0; it must be 0 or more"),
         ({"damping": -1.0}, "damping is -1.0; it must be 0 or more"),
+        ({"max_kl": 0.0}, "max-kl is 0.0; it must be a positive number or none"),
+        ({"max_kl": float("nan")}, "max-kl is nan"),
     ],
 )
 def test_wrong_options_are_refused_with_what_they_must_be(options: dict, says: str):

@@ -57,12 +57,24 @@ def test_observations_and_rewards_are_those_of_the_steps(rollout: Rollout):
     np.testing.assert_array_equal(rollout.rewards, np.where(rollout.valid, 2 * (count + 1), 0))
 
 
-def test_the_final_observation_is_what_followed_the_last_valid_step(rollout: Rollout):
-    np.testing.assert_array_equal(rollout.final_observation[:, 0], np.asarray(rollout.valid).sum(axis=1))
+def test_the_next_observation_is_what_each_step_led_to(rollout: Rollout):
+    following = np.where(rollout.valid, np.arange(1.0, 5.0), 0)
+    np.testing.assert_array_equal(rollout.next_observations[..., 0], following)
+
+
+def test_the_last_next_observation_is_what_followed_the_last_valid_step(rollout: Rollout):
+    lengths = np.asarray(rollout.valid).sum(axis=1)
+    last = np.asarray(rollout.next_observations)[np.arange(EPISODES), lengths - 1, 0]
+    np.testing.assert_array_equal(last, lengths)
+
+
+def test_times_count_from_the_beginning_of_each_episode(rollout: Rollout):
+    np.testing.assert_array_equal(rollout.times, np.where(rollout.valid, np.arange(4), 0))
 
 
 def test_padding_is_zero(rollout: Rollout):
-    for field in (rollout.observations, rollout.actions, rollout.log_probs, rollout.rewards):
+    fields = (rollout.observations, rollout.actions, rollout.log_probs, rollout.rewards, rollout.times)
+    for field in (*fields, rollout.next_observations):
         assert not np.asarray(field)[~np.asarray(rollout.valid)].any()
 
 

@@ -16,15 +16,18 @@ def _allow(rooms: str, *more: str) -> None:
 
 _allow("types options")
 _allow("theory", "types", "options")
-_allow("policies baselines envs", "theory")
+_allow("networks", "types", "options")
+_allow("policies baselines", "theory", "networks")
+_allow("envs", "theory")
 _allow("rules", "policies", "baselines", "envs")
 # What samplers may import is named module by module, since it is less than whole rooms.
 BELOW["samplers"] = frozenset({"types", "options", "policies.base", "envs.base"})
 _allow("algorithms", "rules", "samplers")
 _allow("checks", "algorithms")
+_allow("lab", "algorithms")
 _allow("experiment", "algorithms", "checks")
 _allow("report", "experiment")
-_allow("cli", "report")
+_allow("cli", "report", "lab")
 _allow("__main__", "cli")
 
 Imports = Mapping[str, set[str]]

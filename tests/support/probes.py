@@ -132,5 +132,6 @@ def rollout_of(
         terminated=last & ended,
         truncated=last & ~ended,
         valid=valid,
-        final_observation=jnp.array(lengths).astype(float)[:, None],
+        next_observations=jnp.where(valid, count + 1.0, padding)[..., None],
+        times=jnp.broadcast_to(steps, shape),
     )

@@ -1,4 +1,4 @@
-"""Small random policies and batches."""
+"""Small random policies and batches, and what baselines learn from."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from surefoot.baselines import Samples
 from surefoot.policies import AbstractPolicy, CategoricalMLP, GaussianMLP
 from surefoot.types import Batch, Continuous, Discrete, Key, MetaBatch
 
@@ -54,3 +55,17 @@ def random_meta_batch(
 
     *support, query = [batches(phase) for phase in range(steps + 1)]
     return MetaBatch(tuple(support), query)
+
+
+def samples_at(observations: Array, returns: Array, valid: Array) -> Samples:
+    """Whole episodes for a baseline that learns from their returns; nothing else is known of them."""
+    unknown = jnp.zeros_like(returns)
+    return Samples(
+        observations=observations,
+        times=jnp.broadcast_to(jnp.arange(returns.shape[-1], dtype=returns.dtype), returns.shape),
+        returns=returns,
+        rewards=unknown,
+        discounts=unknown,
+        next_observations=jnp.zeros_like(observations),
+        valid=valid,
+    )

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.theory.advantages import gae, normalise, successor_values, td_residuals
+from surefoot.theory.advantages import gae, normalise, td_residuals
 from surefoot.theory.returns import reward_to_go
 
 REWARDS = jnp.array([1.0, 2.0, 3.0])
@@ -68,17 +68,6 @@ def test_what_follows_a_truncated_trajectory_in_the_same_row_stays_out_of_it():
         jnp.array([1.0, 0.0, 1.0]),
     )
     np.testing.assert_array_equal(followed[:2], alone)
-
-
-def test_successor_values_by_hand():
-    valid = jnp.array([True, True, True, False])
-    following = successor_values(jnp.array([1.0, 2.0, 3.0, jnp.nan]), valid, jnp.array(9.0))
-    np.testing.assert_array_equal(following, [2.0, 3.0, 9.0, 0.0])
-
-
-def test_successor_values_of_a_full_trajectory_end_with_the_final_value():
-    following = successor_values(jnp.array([1.0, 2.0]), jnp.ones(2, bool), jnp.array(9.0))
-    np.testing.assert_array_equal(following, [2.0, 9.0])
 
 
 def test_normalise_divides_by_the_standard_deviation_of_valid_steps():

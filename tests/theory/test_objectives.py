@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -7,8 +8,24 @@ import numpy as np
 import pytest
 
 from support.dense import flatten, gradient_of, ravel
-from support.samples import categorical_policy, gaussian_policy, random_batch
-from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
+from support.probes import Bowl, Point
+from support.samples import OBSERVATION, categorical_policy, gaussian_policy, random_batch
+from surefoot.options import UserError
+from surefoot.policies import ActorCritic, PredictReward
+from surefoot.rules import GradientStep
+from surefoot.theory.meta import adapted
+from surefoot.theory.objectives import (
+    ActorCriticObjective,
+    Clipped,
+    Penalised,
+    PolicyObjective,
+    adapt_penalty,
+    reinforce,
+    surrogate,
+    value_loss,
+)
+from surefoot.theory.off_policy import OffPolicyObjective
+from surefoot.types import Batch, Discrete, Transitions
 
 POLICIES = pytest.mark.parametrize("build", [gaussian_policy, categorical_policy])
 
@@ -86,3 +103,166 @@ def test_neither_loss_nor_gradient_sees_what_stands_in_padding(step_loss: Any):
     other_loss, other_gradient = gradient_of(PolicyObjective(step_loss), policy, other)
     np.testing.assert_array_equal(loss, other_loss)
     np.testing.assert_array_equal(ravel(gradient), ravel(other_gradient))
+
+
+def test_clipping_takes_the_gain_but_not_the_loss_beyond_the_limit():
+    """ε = ¼. A ratio that moved where the advantage wants it earns no more; one that moved the other way pays
+    in full."""
+    clipped = Clipped(0.25)
+    ratio = jnp.array([2.0, 0.5, 2.0, 0.5, 1.125, 1.125])
+    advantage = jnp.array([4.0, 4.0, -4.0, -4.0, 4.0, -4.0])
+    loss = clipped(jnp.log(ratio), jnp.zeros(6), advantage)
+    np.testing.assert_allclose(loss, [-1.25 * 4, -0.5 * 4, 2.0 * 4, 0.75 * 4, -4.5, 4.5], rtol=1e-6)
+    slope = jax.grad(lambda log_prob: clipped(log_prob, jnp.zeros(6), advantage).sum())(jnp.log(ratio))
+    # dρ/dlog π = ρ where nothing is clipped.
+    np.testing.assert_allclose(slope, [0.0, -0.5 * 4, 2.0 * 4, 0.0, -4.5, 4.5], rtol=1e-6)
+
+
+def test_clipping_is_the_surrogate_where_the_data_was_drawn():
+    policy = categorical_policy()
+    batch = random_batch(policy, jax.random.key(1))
+    plain, clipped = PolicyObjective(surrogate), PolicyObjective(surrogate).clipped(0.2)
+    for expected, got in zip(
+        gradient_of(plain, policy, batch), gradient_of(clipped, policy, batch), strict=True
+    ):
+        np.testing.assert_allclose(ravel(got), ravel(expected), atol=1e-6)
+
+
+def test_every_objective_with_a_ratio_can_be_clipped_and_keeps_the_rest_of_itself():
+    policy_objective = PolicyObjective(surrogate, 0.5)
+    clipped = policy_objective.clipped(0.3)
+    assert clipped.step_loss == Clipped(0.3)
+    assert clipped.entropy_bonus == 0.5
+
+    def auxiliary(prediction: Any, batch: Any) -> Any:
+        del batch
+        return prediction.sum()
+
+    shared = ActorCriticObjective(policy_objective, 0.7, auxiliary).clipped(0.3)
+    assert shared == ActorCriticObjective(clipped, 0.7, auxiliary)
+    plain = adapted(policy_objective, GradientStep(), inner_objective=PolicyObjective(reinforce), chunk=2)
+    assert plain.clipped(0.3) == eqx.tree_at(lambda o: o.outer, plain, clipped)
+    # The inner steps minimise what they did before.
+    assert plain.clipped(0.3).inner_objective.step_loss is reinforce
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Bowl([0.0], [1.0]),
+        Penalised(PolicyObjective(surrogate), jnp.ones(())),
+        OffPolicyObjective("marginal"),
+        adapted(Bowl([0.0], [1.0]), GradientStep()),
+    ],
+    ids=["bowl", "penalised", "off-policy", "adapted"],
+)
+def test_an_objective_without_a_ratio_says_that_it_cannot_be_clipped(objective: Any):
+    with pytest.raises(UserError, match=r"no likelihood ratio to clip.*proximal-clip"):
+        objective.clipped(0.2)
+
+
+@POLICIES
+def test_the_entropy_bonus_is_subtracted_from_the_loss(build: Any):
+    policy = build()
+    batch = random_batch(policy, jax.random.key(1))
+    plain, bonus = PolicyObjective(surrogate), PolicyObjective(surrogate, 0.25)
+    prediction = plain.predict(policy, batch)
+    entropy = np.asarray(prediction.entropy())[np.asarray(batch.valid)].mean()
+    expected = plain.loss(prediction, batch) - 0.25 * entropy
+    np.testing.assert_allclose(bonus.loss(prediction, batch), expected, rtol=1e-5)
+    assert bonus.divergence(prediction, prediction, batch) == 0.0
+    assert abs(entropy) > 0.1
+
+
+def test_the_loss_of_values_is_half_the_mean_squared_error_over_valid_steps():
+    values = jnp.array([[1.0, 2.0], [3.0, jnp.nan]])
+    returns = jnp.array([[2.0, 0.0], [3.0, 7.0]])
+    valid = jnp.array([[True, True], [True, False]])
+    np.testing.assert_allclose(value_loss(values, returns, valid), 0.5 * (1 + 4 + 0) / 3, rtol=1e-6)
+
+
+def judged(auxiliary: Any = None) -> tuple[Any, Batch]:
+    """A policy with values, and a batch that says what they should be."""
+    options = ActorCritic(hidden=(3,), output_scale=1.0, **({"auxiliary": auxiliary} if auxiliary else {}))
+    policy = options.build(jax.random.key(0), OBSERVATION, Discrete(3))
+    batch = random_batch(policy, jax.random.key(1))
+    shape = batch.advantages.shape
+    noise = jax.random.normal(jax.random.key(2), (4, *shape))
+    following = jax.random.normal(jax.random.key(3), (*shape, OBSERVATION))
+    return policy, replace(batch, transitions=Transitions(*noise, following))
+
+
+def test_policy_value_and_auxiliary_losses_add_up():
+    policy, batch = judged(PredictReward(weight=0.3))
+    objective = ActorCriticObjective(PolicyObjective(surrogate, 0.1), 0.7, policy.auxiliary)
+    prediction = objective.predict(policy, batch)
+    valid = np.asarray(batch.valid)
+    critic = (
+        np.asarray((policy.values(batch.observations) - batch.transitions.returns) ** 2)[valid].mean() / 2
+    )
+    reward = np.asarray((prediction.auxiliary[..., 0] - batch.transitions.rewards) ** 2)[valid].mean() / 2
+    actor = PolicyObjective(surrogate, 0.1).loss(policy(batch.observations), batch)
+    expected = actor + 0.7 * critic + 0.3 * reward
+    np.testing.assert_allclose(objective.loss(prediction, batch), expected, rtol=1e-5)
+    without = ActorCriticObjective(PolicyObjective(surrogate, 0.1), 0.7)
+    np.testing.assert_allclose(without.loss(prediction, batch), actor + 0.7 * critic, rtol=1e-5)
+    assert min(critic, reward) > 0.1
+
+
+def test_the_divergence_of_an_actor_critic_is_that_of_its_actions_alone():
+    policy, batch = judged()
+    objective = ActorCriticObjective(PolicyObjective(surrogate))
+    old = objective.predict(policy, batch)
+    other_values = objective.predict(
+        eqx.tree_at(lambda p: p.critic.biases[0], policy, jnp.full(1, 9.0)), batch
+    )
+    np.testing.assert_allclose(other_values.values, old.values + 9.0, rtol=1e-5)
+    assert objective.divergence(old, other_values, batch) == 0.0
+    bias = jnp.array([1.0, 0.0, -1.0])
+    other = objective.predict(eqx.tree_at(lambda p: p.actor.network.biases[0], policy, bias), batch)
+    expected = np.asarray(old.distribution.kl(other.distribution))[np.asarray(batch.valid)].mean()
+    np.testing.assert_allclose(objective.divergence(old, other, batch), expected, rtol=1e-5)
+    assert expected > 0.1
+
+
+def test_a_penalised_loss_pays_for_the_divergence():
+    bowl = Penalised(Bowl([0.0, 1.0], [1.0, 4.0]), jnp.array(3.0))
+    # ½ · 9 + ½ · 4 · 1 for the loss at (3, 2), ½ (4 + 1) for the distance from (1, 1).
+    batch = (None, jnp.ones(2))
+    prediction = bowl.predict(Point(3.0, 2.0), batch)
+    assert bowl.loss(prediction, batch) == 6.5 + 3.0 * 2.5
+    assert bowl.divergence(jnp.ones(2), prediction, batch) == 2.5
+
+
+def test_the_penalty_has_no_slope_at_the_old_policy_and_one_elsewhere(x64: None):
+    policy = gaussian_policy()
+    batch = random_batch(policy, jax.random.key(1))
+    objective = PolicyObjective(surrogate)
+    penalised = Penalised(objective, jnp.array(50.0))
+    for old_policy, same in ((policy, True), (gaussian_policy(1), False)):
+        pair = batch, objective.predict(old_policy, batch)
+        loss, slope = gradient_of(penalised, policy, pair)
+        expected_loss, expected = gradient_of(objective, policy, batch)
+        assert np.allclose(loss, expected_loss) == same
+        assert np.allclose(ravel(slope), ravel(expected), atol=1e-10) == same
+
+
+@pytest.mark.parametrize(
+    ("divergence", "factor"),
+    [(0.0, 0.5), (0.0066, 0.5), (0.0067, 1.0), (0.01, 1.0), (0.0149, 1.0), (0.0151, 2.0), (9.0, 2.0)],
+)
+def test_the_price_doubles_where_the_divergence_was_far_above_its_target_and_halves_far_below(
+    divergence: float, factor: float
+):
+    price = adapt_penalty(jnp.array(3.0), jnp.array(divergence), 0.01, (1e-6, 1e6))
+    np.testing.assert_allclose(price, 3.0 * factor, rtol=1e-6)
+
+
+def test_the_price_stays_within_its_limits():
+    highest = adapt_penalty(jnp.array(3.0), jnp.array(1.0), 0.01, (2.0, 4.0))
+    lowest = adapt_penalty(jnp.array(3.0), jnp.array(0.0), 0.01, (2.0, 4.0))
+    np.testing.assert_array_equal([highest, lowest], [4.0, 2.0])
+
+
+def test_a_divergence_that_is_not_a_number_leaves_the_price():
+    assert adapt_penalty(jnp.array(3.0), jnp.array(jnp.nan), 0.01, (1e-6, 1e6)) == 3.0

@@ -8,9 +8,11 @@ import equinox as eqx
 from jaxtyping import PyTree
 
 from surefoot.algorithms.estimation import Estimation
-from surefoot.policies.base import AbstractPolicy
+from surefoot.algorithms.normalisation import Normalisation, Scales
+from surefoot.algorithms.reporting import Progress
+from surefoot.policies import AbstractPolicy
 from surefoot.rules.base import Metrics
-from surefoot.samplers.base import AbstractSampler
+from surefoot.samplers import AbstractCollector
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
 from surefoot.types import Key, Task
 
@@ -18,17 +20,18 @@ LossName = Literal["reinforce", "surrogate"]
 _LOSSES = {"reinforce": reinforce, "surrogate": surrogate}
 
 
-def policy_objective(loss: LossName) -> PolicyObjective:
+def policy_objective(loss: LossName, entropy_bonus: float = 0.0) -> PolicyObjective:
     """The objective with one of the theory's losses, by its name."""
-    return PolicyObjective(_LOSSES[loss])
+    return PolicyObjective(_LOSSES[loss], entropy_bonus)
 
 
 @dataclass(frozen=True)
 class Setting:
     """Where data comes from and how it is judged."""
 
-    sampler: AbstractSampler
+    sampler: AbstractCollector
     estimation: Estimation
+    normalisation: Normalisation = Normalisation()
 
 
 class LearnerState(eqx.Module):
@@ -40,6 +43,12 @@ class LearnerState(eqx.Module):
     """What the baseline learned on the iteration before, for each phase of it."""
     task: Task
     """The task of a single-task algorithm; None where tasks are drawn at each iteration."""
+    scales: Scales
+    """Of observations and rewards, as far as they are normalised."""
+    where: PyTree = None
+    """Where the next batch of a single task begins; None where every batch begins anew."""
+    progress: Progress | None = None
+    """The episodes of a single task so far."""
 
 
 class AbstractAlgorithm(ABC):

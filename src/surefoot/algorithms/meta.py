@@ -7,11 +7,12 @@ import jax
 
 from surefoot.algorithms.adaptation import adapt_to_tasks
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
-from surefoot.algorithms.reporting import describe
+from surefoot.algorithms.reporting import describe_adaptation
 from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy
 from surefoot.rules import AbstractRule, GradientStep, TrustRegion
 from surefoot.rules.base import Metrics
+from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.meta import adapted
 from surefoot.types import Key, MetaBatch, Task
 
@@ -44,10 +45,11 @@ class Meta(AbstractAlgorithm):
         check(self.chunk >= 1, "chunk", self.chunk, "1 or more")
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
-        del key
-        unfitted = setting.estimation.baseline.init(setting.sampler.env.observation_size)
+        env = setting.sampler.env
+        unfitted = setting.estimation.baseline.init(key, env.observation_size, env.horizon)
         baselines = (unfitted,) * (self.inner_steps + 1)
-        return LearnerState(policy, self.outer.init(policy), baselines, None)
+        scales = setting.normalisation.init(env.observation_size)
+        return LearnerState(policy, self.outer.init(policy), baselines, None, scales)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         env, estimation = setting.sampler.env, setting.estimation
@@ -63,6 +65,7 @@ class Meta(AbstractAlgorithm):
             play_key,
             steps=self.inner_steps,
             baselines=state.baselines,
+            scales=state.scales,
         )
         objective = adapted(
             policy_objective("surrogate"),
@@ -73,12 +76,18 @@ class Meta(AbstractAlgorithm):
         )
         batch = MetaBatch(support=lived.batches[:-1], query=lived.batches[-1])
         policy, rule, metrics = self.outer.step(objective, state.policy, batch, state.rule)
+        seen = [setting.normalisation.rollout(rollout, state.scales) for rollout in lived.rollouts]
         baselines = tuple(
             estimation.refit(rollout, previous, env.time_limit_ends_return)
-            for rollout, previous in zip(lived.rollouts, state.baselines, strict=True)
+            for rollout, previous in zip(seen, state.baselines, strict=True)
         )
-        return LearnerState(policy, rule, baselines, None), {
-            **describe(state.policy, lived.rollouts),
+        scales = state.scales
+        for rollout in lived.rollouts:
+            scales = setting.normalisation.update(scales, rollout, estimation.discount)
+        before = inner_objective.predict(state.policy, lived.batches[0])
+        return LearnerState(policy, rule, baselines, None, scales), {
+            **describe_adaptation(lived.rollouts),
+            "entropy": mean_entropy(before, lived.batches[0].valid),
             **metrics,
         }
 

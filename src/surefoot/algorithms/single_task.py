@@ -1,16 +1,17 @@
-"""Learning one task with one rule."""
+"""Learning one task with one rule: REINFORCE to PPO, according to the rule, the loss and the policy."""
 
 from dataclasses import dataclass
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
-from surefoot.algorithms.reporting import describe
-from surefoot.policies.base import AbstractPolicy
+from surefoot.algorithms.gathering import as_steps, begin, gather
+from surefoot.options import check
+from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import AbstractRule, TrustRegion
 from surefoot.rules.base import Metrics
+from surefoot.theory.objectives import AbstractObjective, ActorCriticObjective
 from surefoot.types import Key, Task
 
 
@@ -20,28 +21,37 @@ class SingleTask(AbstractAlgorithm):
 
     rule: AbstractRule = TrustRegion()
     loss: LossName = "surrogate"
-    """Their gradients agree at the policy that drew the data; a line search needs the surrogate, whose value
-    means something."""
+    """Their gradients agree at the policy that drew the data; a line search and steps after the first need
+    the surrogate, whose value means something."""
+    entropy_bonus: float = 0.0
+    """The weight of the policy's mean entropy, in nats, beside the loss."""
+    value_coefficient: float = 0.5
+    """With an actor-critic policy: the weight of its value function's loss."""
+
+    def __post_init__(self) -> None:
+        check(self.entropy_bonus >= 0, "entropy_bonus", self.entropy_bonus, "0 or more")
+        check(self.value_coefficient >= 0, "value_coefficient", self.value_coefficient, "0 or more")
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
-        env = setting.sampler.env
-        unfitted = setting.estimation.baseline.init(env.observation_size)
-        return LearnerState(policy, self.rule.init(policy), (unfitted,), env.sample_tasks(key, 1))
+        return begin(setting, policy, self.rule.init(policy), key)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        limit_ends = setting.sampler.env.time_limit_ends_return
-        policies = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, state.policy)
-        rollouts = setting.sampler.sample(policies, state.task, key)
-        rollout = jax.tree.map(lambda x: x[0], rollouts)
-        batch = setting.estimation.batch(rollout, state.baselines[0], limit_ends)
-        policy, rule, metrics = self.rule.step(policy_objective(self.loss), state.policy, batch, state.rule)
-        baseline = setting.estimation.refit(rollouts, state.baselines[0], limit_ends)
-        return LearnerState(policy, rule, (baseline,), state.task), {
-            **describe(state.policy, (rollout,)),
-            **metrics,
-        }
+        gathered = gather(setting, state, key)
+        batch = as_steps(state.policy, gathered.batch)
+        policy, rule, metrics = self.rule.step(self._objective(state.policy), state.policy, batch, state.rule)
+        return gathered.learned(policy, rule), {**gathered.metrics, **metrics}
 
     def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
-        """Its own task, n times: a single task has no others, only other episodes."""
         del setting, key
-        return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), state.task)
+        return repeated_task(state, n)
+
+    def _objective(self, policy: AbstractPolicy) -> AbstractObjective:
+        objective = policy_objective(self.loss, self.entropy_bonus)
+        if not isinstance(policy, AbstractActorCritic):
+            return objective
+        return ActorCriticObjective(objective, self.value_coefficient, policy.auxiliary)
+
+
+def repeated_task(state: LearnerState, n: int) -> Task:
+    """The learner's own task, n times: a single task has no others, only other episodes."""
+    return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), state.task)

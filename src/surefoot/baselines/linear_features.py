@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from surefoot.baselines.base import AbstractBaseline
+from surefoot.baselines.base import AbstractBaseline, Samples
 from surefoot.baselines.least_squares import ridge_regression
 from surefoot.options import check
+from surefoot.types import Key
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,15 @@ class LinearFeatures(AbstractBaseline):
     def __post_init__(self) -> None:
         check(self.ridge >= 0, "ridge", self.ridge, "0 or more")
 
-    def init(self, observation_size: int) -> Float[Array, " features"]:
+    def init(self, key: Key, observation_size: int, horizon: int) -> Float[Array, " features"]:
+        del key, horizon
         return jnp.zeros(2 * observation_size + 4)
 
-    def fit(
-        self,
-        observations: Float[Array, "episode time obs"],
-        returns: Float[Array, "episode time"],
-        valid: Bool[Array, "episode time"],
-    ) -> Float[Array, " features"]:
-        episodes, steps = returns.shape
-        times = jnp.broadcast_to(jnp.arange(steps, dtype=returns.dtype), (episodes, steps))
-        x = _features(observations, times).reshape(episodes * steps, -1)
-        weights = ridge_regression(x, returns.reshape(-1), valid.reshape(-1), self.ridge)
+    def fit(self, parameters: Float[Array, " features"], samples: Samples) -> Float[Array, " features"]:
+        del parameters
+        x = _features(samples.observations, samples.times)
+        flat = x.reshape(-1, x.shape[-1])
+        weights = ridge_regression(flat, samples.returns.reshape(-1), samples.valid.reshape(-1), self.ridge)
         return jnp.where(jnp.all(jnp.isfinite(weights)), weights, jnp.nan)
 
     def values(

@@ -3,25 +3,21 @@
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from surefoot.baselines.base import AbstractBaseline
+from surefoot.baselines.base import AbstractBaseline, Samples
+from surefoot.types import Key
 
 
 @dataclass(frozen=True)
 class Zero(AbstractBaseline):
     """V = 0: advantages are returns."""
 
-    def init(self, observation_size: int) -> None:
-        del observation_size
+    def init(self, key: Key, observation_size: int, horizon: int) -> None:
+        del key, observation_size, horizon
 
-    def fit(
-        self,
-        observations: Float[Array, "episode time obs"],
-        returns: Float[Array, "episode time"],
-        valid: Bool[Array, "episode time"],
-    ) -> None:
-        del observations, returns, valid
+    def fit(self, parameters: None, samples: Samples) -> None:
+        del parameters, samples
 
     def values(
         self, parameters: None, observations: Float[Array, "time obs"], times: Float[Array, " time"]

@@ -18,6 +18,13 @@ from surefoot.checks.common import (
     leaves_with_names,
     same,
 )
+from surefoot.checks.policy_kinds import (
+    memory_keeps_its_form,
+    outputs_agree,
+    rows_are_episodes,
+    unrolling_is_acting,
+    values_are_numbers,
+)
 from surefoot.checks.policy_probe import PolicyProbe, built
 from surefoot.checks.problem import Problem, collect, error, require
 from surefoot.types import ActionSpace, Continuous, Discrete
@@ -34,7 +41,8 @@ def check_policy(
     they are sound.
 
     A policy is built for each action space. Those it cannot serve it must refuse with a `UserError`; it must
-    serve one. What its code raises is reported, not raised.
+    serve one. Policies that remember or judge are known by `AbstractRecurrentPolicy` and
+    `AbstractActorCritic`. What its code raises is reported, not raised.
     """
     problems = collect([_options], options)
     if problems:
@@ -91,7 +99,7 @@ def _has_parameters(probe: PolicyProbe) -> Iterator[Problem]:
 
 
 def _distribution_has_methods(probe: PolicyProbe) -> Iterator[Problem]:
-    yield from probe.lacks(probe.call("__call__", probe.policy, probe.row))
+    yield from probe.lacks(probe.predict(probe.row))
 
 
 def _actions_fit_the_space(probe: PolicyProbe) -> Iterator[Problem]:
@@ -215,4 +223,9 @@ _CHECKS = (
     _rows_of_a_batch_agree,
     _gradient_is_finite,
     _compiles_and_vmaps,
+    memory_keeps_its_form,
+    rows_are_episodes,
+    unrolling_is_acting,
+    values_are_numbers,
+    outputs_agree,
 )

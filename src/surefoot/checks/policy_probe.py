@@ -11,8 +11,9 @@ from jaxtyping import Array, PyTree
 
 from surefoot.checks.common import describe, has_methods
 from surefoot.checks.failure import attempt, problem_of
-from surefoot.checks.problem import Problem, error, require
+from surefoot.checks.problem import Problem, Stop, error, require
 from surefoot.options import UserError
+from surefoot.policies import AbstractRecurrentPolicy
 from surefoot.types import ActionSpace, Continuous, Key
 
 METHODS = ("sample", "mode", "log_prob", "entropy", "kl")
@@ -57,9 +58,28 @@ class PolicyProbe:
 
     def distribution(self, observations: Array, policy: Any = None) -> Any:
         """Over the actions at `observations`; it has all the methods of one."""
-        result = self.call("__call__", self.policy if policy is None else policy, observations)
+        result = self.predict(observations, policy)
         require(self.lacks(result))
         return result
+
+    def predict(self, observations: Array, policy: Any = None) -> Any:
+        """What the policy makes of `observations`; one that remembers takes them for first steps."""
+        policy = self.policy if policy is None else policy
+        if not isinstance(policy, AbstractRecurrentPolicy):
+            return self.call("__call__", policy, observations)
+        return self.act(policy, observations, self.fresh_memory(policy, observations.shape[:-1]))[0]
+
+    def fresh_memory(self, policy: AbstractRecurrentPolicy, batch: tuple[int, ...]) -> PyTree:
+        """That of so many episodes before their first step."""
+        memory = self.call("initial_memory", policy.initial_memory)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (*batch, *jnp.shape(x))), memory)
+
+    def act(self, policy: AbstractRecurrentPolicy, observations: Array, memory: PyTree) -> tuple[Any, PyTree]:
+        """`act`, whose result is a pair."""
+        pair: Any = self.call("act", policy.act, observations, memory)
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise Stop(_not_a_pair(pair))
+        return pair
 
     def lacks(self, distribution: Any) -> Iterator[Problem]:
         """Which methods of a distribution are missing."""
@@ -155,4 +175,12 @@ def _misfit(name: str, observations: Array, action: Any, wanted: Array, space: A
         f"for {space!r} they must be {describe(wanted)}.",
         "Environments take the actions as they are.",
         "Refuse this action space in `build` with a UserError, or draw actions of that form.",
+    )
+
+
+def _not_a_pair(result: Any) -> Problem:
+    return error(
+        f"`act` returns a {type(result).__name__}, not a pair.",
+        "The sampler takes a distribution and the memory for the next step from it.",
+        "Return (distribution, memory).",
     )

@@ -19,7 +19,8 @@ from surefoot.theory.objectives import AbstractObjective, PolicyObjective, reinf
 from surefoot.types import Batch, Continuous, Key, MetaBatch
 
 TASKS = 2
-_EPISODES, _TIME, _SIZE = 4, 6, 2
+_META_TASKS = 4
+_EPISODES, _TIME, _SIZE = 6, 4, 2
 _SEED = 7
 
 Stepped = tuple[PyTree, PyTree, Any]
@@ -64,8 +65,9 @@ class RuleProbe:
         return self.objective.loss(self.objective.predict(policy, self.batch), self.batch)
 
     def meta_batch(self) -> MetaBatch:
-        """Every task adapts on its batch and is judged on the same."""
-        stacked = stack(self.batches)
+        """Every task adapts on its batch and is judged on the same. The tasks are those of the kit, over and
+        over: rules that divide a batch need several."""
+        stacked = stack([self.batches[i % TASKS] for i in range(_META_TASKS)])
         return MetaBatch(support=(stacked,), query=stacked)
 
 

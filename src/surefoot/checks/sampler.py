@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from surefoot.checks.common import close, describe, has_methods, is_instance, leaves_with_names, same
-from surefoot.checks.problem import Problem, collect, error
+from surefoot.checks.common import close, finite, has_methods, is_instance, same, same_form
+from surefoot.checks.problem import Problem, collect, error, require
 from surefoot.checks.sampler_probe import TASKS, FailingPolicy, SamplerProbe
 from surefoot.policies import AbstractPolicy
+
+_METHODS = ("submit", "sample", "start", "collect")
 
 
 def check_sampler(
@@ -30,7 +32,7 @@ def check_sampler(
 
 def _attributes(sampler: Any) -> Iterator[Problem]:
     yield from is_instance(sampler, "a sampler")
-    yield from has_methods(sampler, ("submit", "sample"), "surefoot.samplers.AbstractSampler")
+    yield from has_methods(sampler, _METHODS, "surefoot.samplers.AbstractSampler")
     if not hasattr(sampler, "env"):
         yield error("`env` is missing.", "Algorithms draw tasks from it.", "Make it a field.")
     episodes = getattr(sampler, "episodes", None)
@@ -140,14 +142,47 @@ def _submit_agrees_with_sample(probe: SamplerProbe) -> Iterator[Problem]:
             return
 
 
-def _final_observations_are_finite(probe: SamplerProbe) -> Iterator[Problem]:
-    for name, leaf in leaves_with_names(probe.sampled.final_observation, "final_observation"):
-        if not bool(jnp.all(jnp.isfinite(leaf))):
-            yield error(
-                f"`{name}`, {describe(leaf)}, is not finite.",
-                "Returns are bootstrapped from its value.",
-                "Store what followed the last valid step, not what a reset gave.",
-            )
+def _collect_goes_on(probe: SamplerProbe) -> Iterator[Problem]:
+    require(probe.collected_form_problems())
+    where, batch = probe.collect()
+    why = "Training is one compiled program, in which forms are fixed."
+    yield from same_form(probe.start, where, "where", why)
+    if not same((where, batch), probe.collect()):
+        yield error(
+            "`collect` gives different batches for the same arguments.",
+            "Runs could not be repeated or resumed.",
+            "Derive all randomness from the key, and return what must be remembered as `where`.",
+        )
+
+
+def _next_observations_are_those_that_follow(probe: SamplerProbe) -> Iterator[Problem]:
+    rollout = probe.sampled
+    valid = np.asarray(rollout.valid)
+    here, there = np.asarray(rollout.observations), np.asarray(rollout.next_observations)
+    if not finite(there[valid]):
+        yield error(
+            "Among the `next_observations` of valid steps there are NaN or infinite values.",
+            "Returns are bootstrapped from their values.",
+            "Store what each step led to, the last one of an episode included.",
+        )
+        return
+    goes_on = valid[..., 1:]
+    if not close(there[..., :-1, :][goes_on], here[..., 1:, :][goes_on]):
+        yield error(
+            "`next_observations` are not the observations of the steps that follow.",
+            "Temporal differences and models would be learned from steps that were never taken.",
+            "Store what `step` gave, before any reset: the policy sees the same at the next step.",
+        )
+
+
+def _times_count_the_steps(probe: SamplerProbe) -> Iterator[Problem]:
+    valid, times = np.asarray(probe.sampled.valid), np.asarray(probe.sampled.times)
+    if (valid & (times != np.arange(valid.shape[-1]))).any():
+        yield error(
+            "`times` do not count the steps of each episode from 0.",
+            "Baselines see the time; and zero marks where an episode begins.",
+            "Store the number of steps since the reset: 0, 1, 2, …",
+        )
 
 
 def _exceptions_travel_in_the_future(probe: SamplerProbe) -> Iterator[Problem]:
@@ -177,6 +212,8 @@ _CHECKS = (
     _episodes_differ,
     _tasks_do_not_depend_on_each_other,
     _submit_agrees_with_sample,
-    _final_observations_are_finite,
+    _collect_goes_on,
+    _next_observations_are_those_that_follow,
+    _times_count_the_steps,
     _exceptions_travel_in_the_future,
 )

@@ -18,7 +18,17 @@ from surefoot.types import Continuous, Key, Rollout
 
 TASKS = 3
 _SEED = 7
-_FIELDS = ("observations", "actions", "log_probs", "rewards", "terminated", "truncated", "valid")
+_FIELDS = (
+    "observations",
+    "actions",
+    "log_probs",
+    "rewards",
+    "terminated",
+    "truncated",
+    "valid",
+    "next_observations",
+    "times",
+)
 
 
 class FailingPolicy(AbstractPolicy):
@@ -89,14 +99,36 @@ class SamplerProbe:
 
     def form_problems(self) -> Iterator[Problem]:
         """What is wrong with the arrays that `sample` returns."""
-        for name, wanted in self._wanted(self._first).items():
-            found = getattr(self._first, name)
+        yield from self._form_problems("sample", self._first, (TASKS,))
+
+    def collected_form_problems(self) -> Iterator[Problem]:
+        """What is wrong with the arrays that `collect` returns."""
+        yield from self._form_problems("collect", self.collect()[1], ())
+
+    def _form_problems(self, method: str, rollout: Rollout, leading: tuple[int, ...]) -> Iterator[Problem]:
+        for name, wanted in self._wanted(rollout, leading).items():
+            found = getattr(rollout, name)
             if describe(found) != describe(wanted):
+                axes = "[task episode time ...]" if leading else "[episode time ...]"
                 yield error(
-                    f"`sample` gives `{name}` as {describe(found)}; it must be {describe(wanted)}.",
-                    "Axes are [task episode time ...], padded to a common length of at most the horizon.",
+                    f"`{method}` gives `{name}` as {describe(found)}; it must be {describe(wanted)}.",
+                    f"Axes are {axes}, padded to a common length of at most the horizon.",
                     "Give the array these axes, and this dtype.",
                 )
+
+    @cached_property
+    def start(self) -> PyTree:
+        """Where the first batch of the first task begins."""
+        arguments = _row(self.policies, 0), self.task(0), self.key
+        return attempt("start", self.sampler.start, *arguments)
+
+    def collect(self) -> tuple[PyTree, Rollout]:
+        """The first batch of the first task, and where the next begins."""
+        arguments = _row(self.policies, 0), self.task(0), self.start, self.key
+        pair = attempt("collect", self.sampler.collect, *arguments)
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise Stop(_not_a_pair(pair))
+        return pair[0], _rollout("collect", pair[1])
 
     def submitted(self, i: int) -> Rollout:
         """What `submit` gives for task i."""
@@ -110,10 +142,10 @@ class SamplerProbe:
     def _first(self) -> Rollout:
         return self.sample(TASKS, self.key)
 
-    def _wanted(self, rollout: Rollout) -> dict[str, Any]:
+    def _wanted(self, rollout: Rollout, leading: tuple[int, ...]) -> dict[str, Any]:
         env = self.sampler.env
         steps = min(jnp.shape(rollout.valid)[-1] if jnp.ndim(rollout.valid) else 0, env.horizon)
-        axes = (TASKS, self.sampler.episodes, steps)
+        axes = (*leading, self.sampler.episodes, steps)
         continuous = isinstance(env.action_space, Continuous)
         shape = (*axes, env.action_space.size) if continuous else axes
         flags = dict.fromkeys(("terminated", "truncated", "valid"), jax.ShapeDtypeStruct(axes, bool))
@@ -121,15 +153,17 @@ class SamplerProbe:
             "observations": (*axes, env.observation_size),
             "log_probs": axes,
             "rewards": axes,
-            "final_observation": (*axes[:2], env.observation_size),
+            "next_observations": (*axes, env.observation_size),
         }
         dtype = jnp.zeros(()).dtype
+        integers = {"times": jax.ShapeDtypeStruct(axes, jnp.zeros((), int).dtype)}
         actions = jax.ShapeDtypeStruct(shape, dtype if continuous else jnp.int32)
-        return {k: jax.ShapeDtypeStruct(v, dtype) for k, v in floats.items()} | flags | {"actions": actions}
+        wanted = {name: jax.ShapeDtypeStruct(axes, dtype) for name, axes in floats.items()}
+        return wanted | flags | integers | {"actions": actions}
 
 
 def _rollout(method: str, result: Any) -> Rollout:
-    missing = [name for name in (*_FIELDS, "final_observation") if not hasattr(result, name)]
+    missing = [name for name in _FIELDS if not hasattr(result, name)]
     if missing:
         raise Stop(
             error(
@@ -154,4 +188,12 @@ def _not_a_future(result: Any) -> Problem:
         f"`submit` returns a {type(result).__name__}, not a concurrent.futures.Future.",
         "Callers wait on it, and await it from asyncio.",
         "Return a Future, finished or not.",
+    )
+
+
+def _not_a_pair(result: Any) -> Problem:
+    return error(
+        f"`collect` returns a {type(result).__name__}, not a pair.",
+        "Algorithms take the next batch's beginning and this batch from it.",
+        "Return (where, rollout); `where` may be None.",
     )

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import jax
 import tyro
 
-from surefoot.algorithms import AbstractAlgorithm, Estimation, Setting
+from surefoot.algorithms import AbstractAlgorithm, Estimation, Normalisation, Setting
 from surefoot.envs import AbstractEnv
-from surefoot.options import check
+from surefoot.options import UserError, check
 from surefoot.policies import AbstractPolicy, PolicyOptions
-from surefoot.samplers import ScanSampler
+from surefoot.samplers import ScanSampler, StreamSampler
 from surefoot.types import Key
 
 
@@ -42,10 +41,16 @@ class Config:
     policy: PolicyOptions
     algorithm: Annotated[AbstractAlgorithm, tyro.conf.arg(name="")]
     estimation: Estimation = Estimation()
+    normalisation: Normalisation = Normalisation()
     evaluation: Evaluation = Evaluation()
     """What the run reports at its end."""
     episodes: int = 20
-    """Episodes of each task, for each batch."""
+    """Whole episodes of each task, for each batch."""
+    streams: int = 0
+    """Instead of whole episodes: so many environments side by side that never stop. A batch is `steps` of
+    each, whatever ends in between."""
+    steps: int = 256
+    """Steps of each stream, for each batch."""
     iterations: int = 100
     """Iterations of training."""
     checkpoint_every: int = 10
@@ -60,18 +65,27 @@ class Config:
         check(self.iterations >= 1, "iterations", self.iterations, "1 or more")
         check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "1 or more")
         check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
-        self.estimation.validate(self.episodes)
+        check(self.streams >= 0, "streams", self.streams, "0 or more")
+        check(self.steps >= 1, "steps", self.steps, "1 or more")
+        self.estimation.validate(self.streams or self.episodes)
         self.estimation.validate(self.evaluation.episodes)
+        if self.streams and self.estimation.credit == "whole-return":
+            raise UserError(
+                "The return of a whole episode is not known where streams are cut; set --streams 0 "
+                "or choose another --estimation.credit."
+            )
 
-    def setting(self, episodes: int | None = None) -> Setting:
-        """Where data comes from; with another number of episodes a task, if given."""
-        return Setting(ScanSampler(self.env, episodes or self.episodes), self.estimation)
+    def setting(self) -> Setting:
+        """Where training's data comes from, and how it is judged."""
+        if not self.streams:
+            return self.episode_setting(self.episodes)
+        sampler = StreamSampler(self.env, self.streams, self.steps)
+        return Setting(sampler, self.estimation, self.normalisation)
+
+    def episode_setting(self, episodes: int) -> Setting:
+        """Whole episodes, as evaluation and adaptation need them."""
+        return Setting(ScanSampler(self.env, episodes), self.estimation, self.normalisation)
 
     def build_policy(self, key: Key) -> AbstractPolicy:
         """A new policy for the environment."""
         return self.policy.build(key, self.env.observation_size, self.env.action_space)
-
-    def keys(self) -> tuple[Key, Key, Key]:
-        """Those of the policy's initial parameters, of the algorithm's start, and of the iterations."""
-        policy, start, iterations = jax.random.split(jax.random.key(self.seed), 3)
-        return policy, start, iterations

@@ -38,10 +38,16 @@ class EvaluationResult:
             "tasks": self.options.tasks,
             "episodes": self.options.episodes,
             "returns": [
-                {"step": step, "mean": float(np.mean(row)), "ci95": confidence_interval(row)}
+                {"step": step, "mean": float(np.mean(row)), "ci95": confidence_interval(self._sample(step))}
                 for step, row in enumerate(self.returns)
             ],
         }
+
+    def _sample(self, step: int) -> np.ndarray:
+        """What the interval is over: tasks, or the episodes of the only one."""
+        if len(self.returns[step]) > 1:
+            return self.returns[step]
+        return np.asarray(episode_returns(self.adaptation.rollouts[step]))[0]
 
 
 def confidence_interval(values: np.ndarray) -> list[float] | None:
@@ -77,7 +83,7 @@ def evaluate(
     """
     options = options or config.evaluation
     config.estimation.validate(options.episodes)
-    setting = config.setting(options.episodes)
+    setting = config.episode_setting(options.episodes)
     # Another stream than training's, whatever the two seeds are.
     key = jax.random.fold_in(jax.random.key(options.seed), 0x5EED)
     task_key, play_key = jax.random.split(key)
@@ -102,7 +108,8 @@ def adapt(
     """Adapts a trained policy to tasks (with a leading task axis), as its configuration says or as it is
     told."""
     rule = inner or inner_rule(config)
-    return _adapt(config.setting(episodes), _inner_loss(config), rule, steps, learner, tasks, key)
+    setting = config.episode_setting(episodes or config.episodes)
+    return _adapt(setting, _inner_loss(config), rule, steps, learner, tasks, key)
 
 
 def _inner_loss(config: Config) -> LossName:
@@ -124,5 +131,13 @@ def _adapt(
     baselines = tuple(learner.baselines[min(phase, last)] for phase in range(steps + 1))
     objective = policy_objective(loss)
     return adapt_to_tasks(
-        setting, objective, inner, learner.policy, tasks, key, steps=steps, baselines=baselines
+        setting,
+        objective,
+        inner,
+        learner.policy,
+        tasks,
+        key,
+        steps=steps,
+        baselines=baselines,
+        scales=learner.scales,
     )

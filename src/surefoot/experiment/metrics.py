@@ -36,6 +36,12 @@ class MetricsWriter:
         self._file = path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
 
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
         """One iteration's metrics; they are on disk when this returns."""
         self._file.write(_line({"iteration": iteration, **metrics}))

@@ -13,6 +13,7 @@ from surefoot.options import UserError, suggestion
 _ROOMS: dict[str, tuple[ModuleType, type]] = {
     "envs": (envs, envs.AbstractEnv),
     "policies": (policies, policies.PolicyOptions),
+    "auxiliaries": (policies, policies.AbstractAuxiliary),
     "baselines": (baselines, baselines.AbstractBaseline),
     "rules": (rules, rules.AbstractRule),
     "algorithms": (algorithms, algorithms.AbstractAlgorithm),

@@ -4,8 +4,8 @@ RUN/config.yaml               the configuration, complete
 RUN/metrics.jsonl             one line for each iteration
 RUN/tensorboard/              the same for TensorBoard
 RUN/checkpoints/000100.ckpt   the training state after 100 iterations
-RUN/evaluation.json           what adaptation to held-out tasks gave, at the end
-RUN/adaptation.png            the same as a picture
+RUN/evaluation.json           what the policy is worth at the end: before and after adaptation, if it adapts
+RUN/adaptation.png            the same as a picture; learning.png of a policy that does not adapt
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from jaxtyping import Array, Int
 from surefoot.algorithms import LearnerState
 from surefoot.experiment import checkpoint
 from surefoot.experiment.config import Config
-from surefoot.experiment.evaluation import adapt
+from surefoot.experiment.evaluation import adapt, default_steps
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
@@ -40,13 +40,30 @@ class TrainingState(eqx.Module):
 @eqx.filter_jit
 def initial_state(config: Config) -> TrainingState:
     """The training state before the first iteration: all of it follows from the configuration."""
-    policy_key, start_key, iterations_key = config.keys()
+    return state_from(config, jax.random.key(config.seed))
+
+
+def state_from(config: Config, key: Key) -> TrainingState:
+    """The same with another key than that of the configuration's seed."""
+    policy_key, start_key, iterations_key = jax.random.split(key, 3)
     policy = config.build_policy(policy_key)
     learner = config.algorithm.init(config.setting(), policy, start_key)
     state = TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
     # A weakly typed array compiles to another program than the strongly typed one that a checkpoint gives
     # back, and another program rounds differently: a resumed run would not equal an uninterrupted one.
     return jax.tree.map(lambda x: x.astype(x.dtype), state)
+
+
+def make_new(path: Path) -> None:
+    """A folder where there was nothing. Raises `UserError`."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)
@@ -58,15 +75,8 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
         """A new folder. Raises `UserError` if there is anything at `path`: no run is ever written over."""
-        try:
-            path.mkdir(parents=True)
-            (path / "checkpoints").mkdir()
-        except FileExistsError:
-            raise UserError(
-                f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
-            ) from None
-        except OSError as error:
-            raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+        make_new(path)
+        (path / "checkpoints").mkdir()
         return cls(path)
 
     @classmethod
@@ -90,10 +100,6 @@ class RunFolder:
     @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
-
-    @property
-    def picture(self) -> Path:
-        return self.path / "adaptation.png"
 
     def checkpoint(self, iteration: int) -> Path:
         """The file of the state after so many iterations."""
@@ -125,12 +131,18 @@ class Run:
     @property
     def policy(self) -> AbstractPolicy:
         """The trained policy: call it on observations for a distribution over actions."""
-        return self.state.learner.policy
+        return self._acting(self.state.learner.policy)
 
     @property
     def iteration(self) -> int:
         """Iterations of training behind it."""
         return int(self.state.iteration)
+
+    @property
+    def picture(self) -> Path:
+        """Where the picture of it is, when it is finished."""
+        adapts = default_steps(self.config) > 0
+        return self.folder.path / ("adaptation.png" if adapts else "learning.png")
 
     def adapt(
         self,
@@ -149,7 +161,11 @@ class Run:
         lived = adapt(
             self.config, self.state.learner, tasks, key, steps=steps, episodes=episodes, inner=inner
         )
-        return jax.tree.map(lambda x: x[0], lived.policies)
+        return self._acting(jax.tree.map(lambda x: x[0], lived.policies))
+
+    def _acting(self, policy: AbstractPolicy) -> AbstractPolicy:
+        """The policy as it meets the environment."""
+        return self.config.normalisation.policy(policy, self.state.learner.scales)
 
 
 def load(path: str | Path) -> Run:

@@ -15,7 +15,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
@@ -25,6 +25,9 @@ from surefoot.experiment.run import Run, RunFolder, TrainingState, initial_state
 from surefoot.experiment.serialise import save_config
 from surefoot.options import UserError
 from surefoot.rules.base import Metrics
+
+Lowered = Any
+"""A program that has been traced and not yet compiled: it has `compile()`."""
 
 Iteration = Callable[[TrainingState], tuple[TrainingState, Metrics]]
 
@@ -46,12 +49,14 @@ class Outcome:
 def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
     """Trains from the beginning, into a new folder. With `quiet` off, progress goes to standard error.
 
-    Raises `UserError` if the folder exists or a part does not fit another, `NonFiniteError` as it says.
+    Raises `UserError` if the folder exists or a part does not fit another, before anything is written, and
+    `NonFiniteError` as it says.
     """
     state = initial_state(config)
+    traced = traced_iteration(config, state)
     folder = RunFolder.create(Path(out))
     folder.save(state)
-    return _go_on(Run(folder, config, state), quiet)
+    return _go_on(Run(folder, config, state), traced, quiet)
 
 
 def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True) -> Outcome:
@@ -72,28 +77,35 @@ def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True
         )
     if found.iteration == config.iterations:
         return Outcome(found, None)
-    return _go_on(replace(found, config=config), quiet)
+    found = replace(found, config=config)
+    return _go_on(found, traced_iteration(config, found.state), quiet)
 
 
-def _go_on(run: Run, quiet: bool) -> Outcome:
+def locked(folder: RunFolder) -> BaseFileLock:
+    """The right to train a run, held until it is released. Raises `UserError` if another process has it."""
+    lock = FileLock(folder.path / ".lock")
     try:
-        lock = FileLock(run.folder.path / ".lock").acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"Another process is training {run.folder.path}; wait for it or stop it.") from None
-    with lock, Interrupts() as interrupts:
+        raise UserError(f"Another process is training {folder.path}; wait for it or stop it.") from None
+    return lock
+
+
+def _go_on(run: Run, traced: Lowered, quiet: bool) -> Outcome:
+    with locked(run.folder), Interrupts() as interrupts:
         save_config(run.config, run.folder.config)
-        state = _loop(run, interrupts, quiet)
+        state = _loop(run, traced, interrupts, quiet)
     complete = int(state.iteration) == run.config.iterations
     return Outcome(replace(run, state=state), None if complete else interrupts.received)
 
 
-def _loop(run: Run, interrupts: Interrupts, quiet: bool) -> TrainingState:
+def _loop(run: Run, traced: Lowered, interrupts: Interrupts, quiet: bool) -> TrainingState:
     config, folder, state = run.config, run.folder, run.state
     writer = MetricsWriter(folder.path, run.iteration)
     with TrainingProgress(config.iterations, run.iteration, quiet) as progress:
         try:
             progress.waiting("compiling the iteration")
-            iterate = compiled_iteration(config, state)
+            iterate = traced.compile()
             for iteration in range(run.iteration + 1, config.iterations + 1):
                 if interrupts.received:
                     break
@@ -118,8 +130,8 @@ def _loop(run: Run, interrupts: Interrupts, quiet: bool) -> TrainingState:
     return state
 
 
-def compiled_iteration(config: Config, state: TrainingState) -> Iteration:
-    """One iteration of training, compiled for states like this one.
+def iteration_of(config: Config) -> Iteration:
+    """One iteration of training, as a pure function of the state.
 
     Its keys follow from the run's seed and the iteration's number alone. Beside the algorithm's metrics it
     returns `finite`: whether the loss and every parameter are.
@@ -133,8 +145,19 @@ def compiled_iteration(config: Config, state: TrainingState) -> Iteration:
         following = TrainingState(learner, state.key, state.iteration + 1)
         return following, {**metrics, "finite": jnp.all(finite).astype(metrics["loss"].dtype)}
 
-    compilable: Any = eqx.filter_jit(iterate)
-    return compilable.lower(state).compile()
+    return iterate
+
+
+def traced_iteration(config: Config, state: TrainingState) -> Lowered:
+    """An iteration for states like this one, ready to be compiled. Whatever does not fit together is found
+    here."""
+    compilable: Any = eqx.filter_jit(iteration_of(config))
+    return compilable.lower(state)
+
+
+def compiled_iteration(config: Config, state: TrainingState) -> Iteration:
+    """An iteration for states like this one, compiled."""
+    return traced_iteration(config, state).compile()
 
 
 def _not_finite(folder: RunFolder, state: TrainingState, iteration: int) -> NonFiniteError:

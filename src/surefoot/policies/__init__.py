@@ -1,6 +1,23 @@
 """Policies: modules that map observations to distributions over actions, and the options that build them."""
 
-from surefoot.policies.base import AbstractPolicy as AbstractPolicy, PolicyOptions as PolicyOptions
+from surefoot.policies.actor_critic import (
+    ActorCritic as ActorCritic,
+    ActorCriticPolicy as ActorCriticPolicy,
+)
+from surefoot.policies.auxiliary import (
+    AbstractAuxiliary as AbstractAuxiliary,
+    NoAuxiliary as NoAuxiliary,
+    PredictNextObservation as PredictNextObservation,
+    PredictReward as PredictReward,
+)
+from surefoot.policies.base import (
+    AbstractActorCritic as AbstractActorCritic,
+    AbstractPolicy as AbstractPolicy,
+    AbstractRecurrentPolicy as AbstractRecurrentPolicy,
+    PolicyOptions as PolicyOptions,
+    act as act,
+    initial_memory as initial_memory,
+)
 from surefoot.policies.categorical import (
     CategoricalMLP as CategoricalMLP,
     CategoricalMLPPolicy as CategoricalMLPPolicy,
@@ -9,4 +26,5 @@ from surefoot.policies.gaussian import (
     GaussianMLP as GaussianMLP,
     GaussianMLPPolicy as GaussianMLPPolicy,
 )
-from surefoot.policies.mlp import MLP as MLP, MLPOptions as MLPOptions
+from surefoot.policies.gru import GRU as GRU, GRUPolicy as GRUPolicy
+from surefoot.policies.normalised import NormalisedPolicy as NormalisedPolicy

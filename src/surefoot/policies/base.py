@@ -1,11 +1,13 @@
-"""The contract of a policy, and of the options that build one."""
+"""The contract of a policy, of one that remembers, of one that also judges, and of the options that build
+them."""
 
 from abc import ABC, abstractmethod
 
 import equinox as eqx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from surefoot.theory.distributions import AbstractDistribution
+from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.types import ActionSpace, Key
 
 
@@ -18,9 +20,63 @@ class AbstractPolicy(eqx.Module):
         """The distribution over actions at each observation, for any batch of them."""
 
 
+class AbstractRecurrentPolicy(AbstractPolicy):
+    """π(a|s₀ … s_t): a policy that remembers. Called on observations `[*batch time obs]`, it takes each row
+    for an episode from its beginning."""
+
+    @abstractmethod
+    def initial_memory(self) -> PyTree:
+        """What it remembers at the beginning of an episode: arrays without leading axes."""
+
+    @abstractmethod
+    def act(
+        self, observations: Float[Array, "*batch obs"], memory: PyTree
+    ) -> tuple[AbstractDistribution, PyTree]:
+        """One step of each of a batch of episodes: the distributions, and the memory for the next step."""
+
+    @abstractmethod
+    def unroll(
+        self,
+        observations: Float[Array, "*axes time obs"],
+        starts: Bool[Array, "*axes time"],
+        memory: PyTree,
+    ) -> AbstractDistribution:
+        """Streams of several episodes each: from `memory`, and from the beginning at every step that
+        `starts` one. The distributions are those that `act` gave, step by step."""
+
+
+class AbstractActorCritic(AbstractPolicy):
+    """A policy that predicts the return beside the action, with parts of one network."""
+
+    auxiliary: eqx.AbstractVar[AuxiliaryLoss | None]
+    """How its auxiliary output is judged; None if it has none."""
+
+    @abstractmethod
+    def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+        """V at each observation."""
+
+    @abstractmethod
+    def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
+        """Everything at once; `actions` are those that the auxiliary output may depend on."""
+
+
 class PolicyOptions(ABC):
     """An immutable dataclass of options that builds a policy for an environment's spaces."""
 
     @abstractmethod
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> AbstractPolicy:
         """A new policy. Raises `UserError` if it cannot serve the action space."""
+
+
+def initial_memory(policy: AbstractPolicy) -> PyTree:
+    """What any policy remembers at the beginning of an episode: None for one that has no memory."""
+    return policy.initial_memory() if isinstance(policy, AbstractRecurrentPolicy) else None
+
+
+def act(
+    policy: AbstractPolicy, observations: Float[Array, "*batch obs"], memory: PyTree
+) -> tuple[AbstractDistribution, PyTree]:
+    """One step of any policy, with or without a memory."""
+    if isinstance(policy, AbstractRecurrentPolicy):
+        return policy.act(observations, memory)
+    return policy(observations), memory

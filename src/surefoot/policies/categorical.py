@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
+from surefoot.networks import MLP, MLPOptions
 from surefoot.options import UserError
 from surefoot.policies.base import AbstractPolicy, PolicyOptions
-from surefoot.policies.mlp import MLP, MLPOptions
 from surefoot.theory.distributions import Categorical
 from surefoot.types import ActionSpace, Discrete, Key
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from surefoot.networks import MLP, MLPOptions
 from surefoot.options import UserError, check
 from surefoot.policies.base import AbstractPolicy, PolicyOptions
-from surefoot.policies.mlp import MLP, MLPOptions
 from surefoot.theory.distributions import DiagonalGaussian
 from surefoot.types import ActionSpace, Continuous, Key
 

@@ -2,8 +2,6 @@
 plane."""
 
 import io
-import json
-from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -12,25 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from surefoot.envs import Navigation2D
-from surefoot.experiment import Run, evaluate
-from surefoot.experiment.evaluation import EvaluationResult, default_steps
-from surefoot.experiment.files import write_atomically
-from surefoot.experiment.metrics import read_metrics
+from surefoot.experiment.evaluation import EvaluationResult
 
 _BEFORE, _AFTER, _GOAL = "#9aa5b1", "#0b6e99", "#d1495b"
 _GOALS_SHOWN = 4
-
-
-def finish(run: Run) -> EvaluationResult:
-    """Evaluates a run as its configuration says and leaves `evaluation.json` and `adaptation.png` in its
-    folder."""
-    options = replace(run.config.evaluation, steps=default_steps(run.config))
-    result = evaluate(run.config, run.state.learner, run.iteration, options)
-    write_atomically(
-        run.folder.picture, draw_adaptation(result, run.config.env, read_metrics(run.folder.metrics))
-    )
-    write_atomically(run.folder.evaluation, json.dumps(result.summary(), indent=2).encode() + b"\n")
-    return result
 
 
 def draw_adaptation(result: EvaluationResult, env: Any, history: list[dict[str, Any]]) -> bytes:
@@ -53,8 +36,6 @@ def draw_adaptation(result: EvaluationResult, env: Any, history: list[dict[str, 
 
 def _draw_history(axes: Axes, history: list[dict[str, Any]]) -> None:
     curves = {"return_before": ("before adaptation", _BEFORE), "return_after": ("after adaptation", _AFTER)}
-    if history and "return_before" not in history[0]:
-        curves = {"return": ("return", _AFTER)}
     iterations = [row["iteration"] for row in history]
     for name, (label, colour) in curves.items():
         values = [np.nan if row.get(name) is None else row[name] for row in history]
@@ -110,4 +91,4 @@ def _path(rollout: Any, task: int) -> np.ndarray:
     """Positions of the first episode, the final one included: `[time 2]`."""
     valid = np.asarray(rollout.valid)[task, 0]
     positions = np.asarray(rollout.observations)[task, 0][valid]
-    return np.concatenate([positions, np.asarray(rollout.final_observation)[task, 0][None]])
+    return np.concatenate([positions, np.asarray(rollout.next_observations)[task, 0][valid][-1:]])

@@ -62,14 +62,19 @@ class OptaxStep(AbstractRule):
         self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: PyTree
     ) -> tuple[PyTree, PyTree, Metrics]:
         loss, gradient = loss_and_gradient(objective, policy, batch)
+        policy, state = self.apply(policy, gradient, state)
+        return policy, state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+
+    def apply(self, policy: PyTree, gradient: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:
+        """The step along a gradient that is known already."""
         parameters = eqx.filter(policy, eqx.is_inexact_array)
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
             updates, state = self._optimiser().update(gradient, state, parameters)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        return eqx.apply_updates(policy, updates), state, metrics
+        return eqx.apply_updates(policy, updates), state
 
     def _optimiser(self) -> optax.GradientTransformation:
         step = getattr(optax, self.optimiser)(self.lr)
-        if self.max_gradient_norm is None:
-            return step
-        return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), step)
+        if self.max_gradient_norm is not None:
+            step = optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), step)
+        # All parameters as one vector: the same step in a tenth of the operations.
+        return optax.flatten(step)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from surefoot.options import check
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
-from surefoot.theory.trust_region import NaturalDirection, natural_direction
+from surefoot.theory.trust_region import NaturalDirection, natural_direction, step_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +58,22 @@ class NaturalOptions:
 
 @dataclass(frozen=True)
 class NaturalGradient(NaturalOptions, AbstractRule):
-    """θ ← θ − α (F + λI)⁻¹ ∇L(θ) (Kakade, 2002). A step that is not finite is refused."""
+    """θ ← θ − α (F + λI)⁻¹ ∇L(θ) (Kakade, 2002). A step that is not finite is refused.
+
+    With `max_kl` = δ the rate is not fixed: α = √(2δ / gᵀ(F + λI)⁻¹g), so that every step moves the policy's
+    behaviour by the same amount (Peters & Schaal, 2008).
+    """
 
     lr: float = 0.1
-    """The rate α."""
+    """The rate α; not used where `max_kl` is given."""
+    max_kl: float | None = None
+    """δ: the KL(old ‖ new) that each step has in the quadratic model, in nats; none for a fixed rate. Nothing
+    checks the real KL: that is what `trust-region` adds."""
 
     def __post_init__(self) -> None:
         NaturalOptions.__post_init__(self)
         check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
+        check(self.max_kl is None or self.max_kl > 0, "max_kl", self.max_kl, "a positive number or none")
 
     def init(self, policy: PyTree) -> None:
         del policy
@@ -77,6 +85,8 @@ class NaturalGradient(NaturalOptions, AbstractRule):
         natural = self.direction(objective, policy, gradient, batch)
         finite = jnp.isfinite(natural.curvature)
         # `where` and not a scale of zero: the direction may hold what zero does not cancel.
-        step = jax.tree.map(lambda s: jnp.where(finite, -self.lr * s, 0.0), natural.direction)
+        fixed = jnp.asarray(self.lr, loss.dtype)
+        rate = fixed if self.max_kl is None else step_length(self.max_kl, natural.curvature)
+        step = jax.tree.map(lambda s: jnp.where(finite, -rate * s, 0.0), natural.direction)
         metrics = self.describe(loss, gradient, natural) | {"step_accepted": finite.astype(loss.dtype)}
         return eqx.apply_updates(policy, step), state, metrics

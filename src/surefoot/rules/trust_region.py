@@ -25,8 +25,8 @@ class TrustRegion(NaturalOptions, AbstractRule):
     max_backtracks: int = 15
     """How often the line search shortens the step before it gives up and keeps the old policy."""
     fisher_fraction: float = 1.0
-    """The part of the batch's leading axis (tasks, or episodes of one task) that the Fisher matrix is taken
-    from, drawn anew at each step. Gradient, loss and KL always use all of it."""
+    """The part of the batch's leading axis (tasks, or one task's steps) that the Fisher matrix is taken from,
+    drawn anew at each step. Gradient, loss and KL always use all of it."""
 
     def __post_init__(self) -> None:
         NaturalOptions.__post_init__(self)

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.envs.base import AbstractEnv
 from surefoot.options import check
-from surefoot.policies.base import AbstractPolicy
+from surefoot.policies.base import AbstractPolicy, act, initial_memory
 from surefoot.samplers.base import AbstractSampler
 from surefoot.types import Key, Rollout, Task
 
@@ -26,6 +26,14 @@ class ScanSampler(AbstractSampler):
 
     def __post_init__(self) -> None:
         check(self.episodes >= 1, "episodes", self.episodes, "1 or more")
+
+    def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
+        """Every batch begins anew, with whole episodes."""
+        del policy, task, key
+
+    def collect(self, policy: AbstractPolicy, task: Task, where: None, key: Key) -> tuple[None, Rollout]:
+        del where
+        return None, _task(self, policy, task, key)
 
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
         future: Future[Rollout] = Future()
@@ -56,6 +64,7 @@ class _Now(eqx.Module):
 
     state: PyTree
     observation: Array
+    memory: PyTree
     running: Array
 
 
@@ -69,7 +78,7 @@ def _episode(env: AbstractEnv, policy: AbstractPolicy, task: Task, key: Key) -> 
 
     def advance(now: _Now, xs: tuple[Array, Key, Key]) -> tuple[_Now, dict[str, Array]]:
         time, action_key, step_key = xs
-        distribution = policy(now.observation)
+        distribution, memory = act(policy, now.observation, now.memory)
         action = distribution.sample(action_key)
         step = env.step(step_key, now.state, action, task)
         terminated = now.running & step.terminated
@@ -81,15 +90,17 @@ def _episode(env: AbstractEnv, policy: AbstractPolicy, task: Task, key: Key) -> 
             "terminated": terminated,
             "truncated": now.running & ~terminated & (time == env.horizon - 1),
             "valid": now.running,
+            "next_observations": step.observation,
+            "times": time,
         }
         record = _where(now.running, record, jax.tree.map(jnp.zeros_like, record))
-        state, observation = _where(now.running, (step.state, step.observation), (now.state, now.observation))
-        return _Now(state, observation, now.running & ~terminated), record
+        following = _Now(step.state, step.observation, memory, now.running & ~terminated)
+        return _where(now.running, following, now), record
 
     state, observation = env.reset(reset_key, task)
-    start = _Now(state, observation, jnp.ones((), bool))
-    end, record = jax.lax.scan(advance, start, (times, action_keys, step_keys))
-    return Rollout(**record, final_observation=end.observation)
+    start = _Now(state, observation, initial_memory(policy), jnp.ones((), bool))
+    _, record = jax.lax.scan(advance, start, (times, action_keys, step_keys))
+    return Rollout(**record)
 
 
 def _where(condition: Array, yes: Any, no: Any) -> Any:

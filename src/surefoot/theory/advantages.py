@@ -1,9 +1,10 @@
 """Advantages: how much better an action was than what the policy does on average.
 
 Values come in pairs, so that the end of a trajectory needs no special case here: `values[t]` = V(s_t) and
-`next_values[t]` = V(s_{t+1}), which at the last step is the value of the final observation.
+`next_values[t]` = V(s_{t+1}), the value of what the step led to.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -39,6 +40,35 @@ def gae(
     return reward_to_go(td_residuals(rewards, discounts, values, next_values), discounts * decay)
 
 
+def k_step_advantages(
+    rewards: Float[Array, " time"],
+    discounts: Float[Array, " time"],
+    values: Float[Array, " time"],
+    next_values: Float[Array, " time"],
+    continues: Float[Array, " time"],
+    k: int,
+) -> Float[Array, " time"]:
+    """A^(k)_t = r_t + γ r_{t+1} + … + γ^{k−1} r_{t+k−1} + γ^k V(s_{t+k}) − V(s_t), with k ≥ 1.
+
+    Mnih et al. (2016), sec. 4; Schulman et al. (2016), eq. 14. It is computed as the sum of k discounted TD
+    residuals, A^(k)_t = δ_t + γ_t c_t A^(k−1)_{t+1} with A^(0) = 0, and so it uses as many steps as there are
+    where a trajectory ends sooner. `continues[t]` = c_t is one, and zero at the last step of a trajectory
+    that was cut short, where nothing after belongs to it although γ_t is not zero (compare `decay` in
+    `gae`).
+
+    k = 1 gives the TD residual, k ≥ time what `gae` gives with `decay` = `continues`. Padding must be masked
+    by the caller, as there.
+    """
+    residuals = td_residuals(rewards, discounts, values, next_values)
+    reach = discounts * continues
+
+    def extend(_: Array, advantages: Array) -> Array:
+        following = jnp.concatenate([advantages[1:], jnp.zeros((1,), advantages.dtype)])
+        return residuals + reach * following
+
+    return jax.lax.fori_loop(1, min(k, len(rewards)), extend, residuals)
+
+
 def normalise(
     advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"], epsilon: float = 1e-8
 ) -> Float[Array, "*axes"]:
@@ -49,14 +79,3 @@ def normalise(
     mean = valid_mean(advantages, valid)
     deviation = jnp.sqrt(valid_mean((advantages - mean) ** 2, valid))
     return jnp.where(valid, (advantages - mean) / (deviation + epsilon), 0.0)
-
-
-def successor_values(
-    values: Float[Array, " time"], valid: Bool[Array, " time"], final_value: Float[Array, ""]
-) -> Float[Array, " time"]:
-    """V(s_{t+1}) from V(s_t): shifted by one, with `final_value` after the last valid step and zero in
-    padding."""
-    no_more = jnp.zeros((1,), values.dtype)
-    shifted = jnp.concatenate([values[1:], no_more])
-    follows = jnp.concatenate([valid[1:], jnp.zeros((1,), bool)])
-    return jnp.where(valid, jnp.where(follows, shifted, final_value), 0.0)

@@ -117,6 +117,10 @@ class Adapted(AbstractObjective):
             total = jax.tree.map(lambda t, y: t + rest / tasks * y, total, tail)
         return total
 
+    def clipped(self, epsilon: float) -> "Adapted":
+        """Clips the ratio after adaptation; the inner steps stay as they are."""
+        return eqx.tree_at(lambda o: o.outer, self, self.outer.clipped(epsilon))
+
     def _tasks(self, batch: PyTree, k: Array | int, count: int) -> PyTree:
         """The first `count` tasks of the k-th chunk, as a slice: the compiler copies all the data where it is
         reshaped into chunks."""

@@ -7,13 +7,17 @@ changes only `predict` (see `theory.meta`).
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from surefoot.options import UserError
 from surefoot.theory.averages import valid_mean
-from surefoot.theory.divergences import mean_kl
+from surefoot.theory.distributions import AbstractDistribution
+from surefoot.theory.divergences import mean_entropy, mean_kl
 from surefoot.theory.importance import likelihood_ratio
 from surefoot.types import Batch
 
@@ -46,6 +50,14 @@ class AbstractObjective(eqx.Module):
         whether the batch is taken whole or in parts.
         """
 
+    def clipped(self, epsilon: float) -> "AbstractObjective":
+        """The same objective with its likelihood ratio clipped to 1 ± ε. One that has no ratio cannot."""
+        del epsilon
+        raise UserError(
+            f"{type(self).__name__} has no likelihood ratio to clip, which proximal-clip needs; "
+            "use proximal-penalty or another rule."
+        )
+
 
 def reinforce(log_prob: Array, old_log_prob: Array, advantage: Array) -> Array:
     """−log π(a|s) A: a pseudo-loss, whose gradient is the policy gradient and whose value means nothing.
@@ -65,23 +77,137 @@ def surrogate(log_prob: Array, old_log_prob: Array, advantage: Array) -> Array:
     return -likelihood_ratio(log_prob, old_log_prob) * advantage
 
 
+@dataclass(frozen=True)
+class Clipped:
+    """−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A): the surrogate with nothing to gain from a ratio beyond 1 ± ε.
+
+    Schulman et al. (2017), eq. 7. The minimum keeps it a lower bound of the improvement: where the ratio has
+    moved the wrong way, the loss still pulls it back.
+    """
+
+    epsilon: float
+
+    def __call__(self, log_prob: Array, old_log_prob: Array, advantage: Array) -> Array:
+        ratio = likelihood_ratio(log_prob, old_log_prob)
+        bounded = jnp.clip(ratio, 1 - self.epsilon, 1 + self.epsilon)
+        return -jnp.minimum(ratio * advantage, bounded * advantage)
+
+
 class PolicyObjective(AbstractObjective):
     """A loss of each step's log-probability, averaged over the valid steps of one task."""
 
     step_loss: StepLoss = eqx.field(static=True)
+    entropy_bonus: float = eqx.field(static=True, default=0.0)
+    """Multiplies the mean entropy, which is subtracted from the loss (Williams & Peng, 1991): it keeps a
+    policy from becoming certain too early."""
 
     def predict(self, policy: PyTree, batch: Batch) -> PyTree:
-        return policy(batch.observations)
+        if batch.starts is None:
+            return policy(batch.observations)
+        return policy.unroll(batch.observations, batch.starts, batch.memory)
 
     def loss(self, prediction: PyTree, batch: Batch) -> Float[Array, ""]:
         log_probs = prediction.log_prob(batch.actions)
-        return valid_mean(self.step_loss(log_probs, batch.log_probs, batch.advantages), batch.valid)
+        loss = valid_mean(self.step_loss(log_probs, batch.log_probs, batch.advantages), batch.valid)
+        if self.entropy_bonus:
+            loss -= self.entropy_bonus * mean_entropy(prediction, batch.valid)
+        return loss
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
         return mean_kl(old, new, batch.valid)
 
     def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
         return f(batch)
+
+    def clipped(self, epsilon: float) -> "PolicyObjective":
+        return PolicyObjective(Clipped(epsilon), self.entropy_bonus)
+
+
+class Prediction(eqx.Module):
+    """What a policy with several outputs puts out."""
+
+    distribution: AbstractDistribution
+    values: Float[Array, "*batch"]
+    """V(s)."""
+    auxiliary: Float[Array, "*batch _"] | None = None
+    """What the auxiliary loss judges; None where there is none."""
+
+
+AuxiliaryLoss = Callable[[Array, Batch], Array]
+"""(the policy's auxiliary output at each step, the batch) -> a scalar to minimise beside the rest."""
+
+
+def value_loss(
+    values: Float[Array, "*axes"], returns: Float[Array, "*axes"], valid: Array
+) -> Float[Array, ""]:
+    """½ (V − G)², averaged over valid steps."""
+    return 0.5 * valid_mean((values - returns) ** 2, valid)
+
+
+class ActorCriticObjective(AbstractObjective):
+    """policy loss + c · value loss + auxiliary loss, for a network whose parts are shared (Mnih et al.,
+    2016).
+
+    The divergence is that of the actions alone: it does not bound how far the values move.
+    """
+
+    policy_objective: PolicyObjective
+    value_coefficient: float = eqx.field(static=True, default=0.5)
+    auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
+
+    def predict(self, policy: PyTree, batch: Batch) -> Prediction:
+        return policy.outputs(batch.observations, batch.actions)
+
+    def loss(self, prediction: PyTree, batch: Batch) -> Float[Array, ""]:
+        assert batch.transitions is not None
+        loss = self.policy_objective.loss(prediction.distribution, batch)
+        critic = value_loss(prediction.values, batch.transitions.returns, batch.valid)
+        loss += self.value_coefficient * critic
+        return loss if self.auxiliary is None else loss + self.auxiliary(prediction.auxiliary, batch)
+
+    def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
+        return self.policy_objective.divergence(old.distribution, new.distribution, batch)
+
+    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
+        return f(batch)
+
+    def clipped(self, epsilon: float) -> "ActorCriticObjective":
+        clipped = self.policy_objective.clipped(epsilon)
+        return ActorCriticObjective(clipped, self.value_coefficient, self.auxiliary)
+
+
+class Penalised(AbstractObjective):
+    """L(θ) + β KL(θ_old ‖ θ): a trust region by price instead of by law (Schulman et al., 2015, eq. 9; 2017,
+    eq. 8).
+
+    Its batches are pairs: that of `objective`, and what the old policy predicts on it.
+    """
+
+    objective: AbstractObjective
+    beta: Float[Array, ""]
+
+    def predict(self, policy: PyTree, batch: tuple[PyTree, PyTree]) -> PyTree:
+        return self.objective.predict(policy, batch[0])
+
+    def loss(self, prediction: PyTree, batch: tuple[PyTree, PyTree]) -> Float[Array, ""]:
+        data, old = batch
+        divergence = self.objective.divergence(old, prediction, data)
+        return self.objective.loss(prediction, data) + self.beta * divergence
+
+    def divergence(self, old: PyTree, new: PyTree, batch: tuple[PyTree, PyTree]) -> Float[Array, ""]:
+        return self.objective.divergence(old, new, batch[0])
+
+    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
+        return self.objective.average(f, batch)
+
+
+def adapt_penalty(
+    beta: Float[Array, ""], divergence: Float[Array, ""], target: float, limits: tuple[float, float]
+) -> Float[Array, ""]:
+    """β doubled where the last step's KL exceeded 1.5 × `target`, halved where it stayed under `target` / 1.5
+    (Schulman et al., 2017, sec. 4), within `limits`."""
+    factor = jnp.where(divergence > 1.5 * target, 2.0, jnp.where(divergence < target / 1.5, 0.5, 1.0))
+    return jnp.clip(beta * factor.astype(beta.dtype), *limits)
 
 
 def loss_and_gradient(

@@ -1,0 +1,86 @@
+"""Running normalisation: observations and rewards in the scale that has been seen so far."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from surefoot.options import check
+from surefoot.policies import NormalisedPolicy
+from surefoot.theory.returns import reward_to_go
+from surefoot.theory.statistics import RunningStatistics, standardise, statistics_of
+from surefoot.types import Rollout
+
+
+class Scales(eqx.Module):
+    """What has been seen. Of what is not normalised, None."""
+
+    observations: RunningStatistics | None
+    returns: RunningStatistics | None
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is brought to a common scale before anything learns from it.
+
+    The statistics are those of all iterations before; those of an iteration are merged at its end, exactly
+    (mean and variance over all that was ever seen), saved with the policy, and frozen at evaluation. Returns
+    in the metrics are never scaled.
+    """
+
+    observations: bool = False
+    """Give each element of the observation mean 0 and variance 1."""
+    rewards: bool = False
+    """Divide rewards by the standard deviation of the discounted rewards-to-go. Their mean stays: to move it
+    would change what is optimal where episodes end early."""
+    limit: float = 10.0
+    """Normalised observations are clipped to ± this."""
+
+    def __post_init__(self) -> None:
+        check(self.limit > 0, "limit", self.limit, "above 0")
+
+    def init(self, observation_size: int) -> Scales:
+        """Before anything has been seen."""
+        return Scales(
+            RunningStatistics.empty(observation_size) if self.observations else None,
+            RunningStatistics.empty(1) if self.rewards else None,
+        )
+
+    def policy(self, policy: Any, scales: Scales) -> Any:
+        """The policy as it meets the environment."""
+        if scales.observations is None:
+            return policy
+        return NormalisedPolicy(policy, scales.observations, self.limit)
+
+    def rollout(self, rollout: Rollout, scales: Scales) -> Rollout:
+        """The rollout as learning sees it."""
+        if scales.observations is not None:
+            seen = [
+                standardise(x, scales.observations, self.limit)
+                for x in (rollout.observations, rollout.next_observations)
+            ]
+            rollout = eqx.tree_at(lambda r: (r.observations, r.next_observations), rollout, seen)
+        if scales.returns is not None:
+            deviation = jnp.sqrt(scales.returns.variance[0] + 1e-8)
+            rollout = eqx.tree_at(lambda r: r.rewards, rollout, rollout.rewards / deviation)
+        return rollout
+
+    def update(self, scales: Scales, rollout: Rollout, discount: float) -> Scales:
+        """With what `rollout`, as it was sampled, shows; any leading axes."""
+        observations, returns = scales.observations, scales.returns
+        if observations is not None:
+            observations = observations.merge(statistics_of(rollout.observations, rollout.valid))
+        if returns is not None:
+            seen = _rewards_to_go(rollout, discount)
+            returns = returns.merge(statistics_of(seen[..., None], rollout.valid))
+        return Scales(observations, returns)
+
+
+def _rewards_to_go(rollout: Rollout, discount: float) -> Array:
+    """As far as the trajectories were seen: nothing is added for what follows them."""
+    rewards = jnp.where(rollout.valid, rollout.rewards, 0.0)
+    ends = rollout.terminated | rollout.truncated
+    discounts = jnp.where(ends, 0.0, jnp.asarray(discount, rewards.dtype))
+    return jnp.vectorize(reward_to_go, signature="(t),(t)->(t)")(rewards, discounts)

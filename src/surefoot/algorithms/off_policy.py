@@ -1,0 +1,72 @@
+"""REINFORCE that learns from a batch more than once, by importance weights."""
+
+from dataclasses import dataclass
+
+from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
+from surefoot.algorithms.gathering import begin, gather
+from surefoot.algorithms.single_task import repeated_task
+from surefoot.options import UserError, check
+from surefoot.policies import AbstractActorCritic, AbstractPolicy
+from surefoot.rules import AbstractRule, OptaxStep
+from surefoot.rules.base import Metrics
+from surefoot.samplers import AbstractSampler
+from surefoot.theory.importance import effective_sample_size
+from surefoot.theory.off_policy import OffPolicyObjective, Weighting, trajectory_weights
+from surefoot.types import Key, Task
+
+
+@dataclass(frozen=True)
+class OffPolicyReinforce(AbstractAlgorithm):
+    """Several gradient steps on each batch of whole episodes; from the second on, the data are another
+    policy's and are weighted for it."""
+
+    rule: AbstractRule = OptaxStep()
+    """The step, which must need no more than a gradient: a line search has no use for a pseudo-loss."""
+    steps: int = 5
+    """Steps on one batch."""
+    weighting: Weighting = "per-decision"
+    """`trajectory`: the product over the episode. `per-decision`: past weights on the action, future weights
+    on the reward. `marginal`: the step's own ratio alone, a first-order approximation."""
+    clip: float | None = None
+    """Weights above this are lowered to it; none for no limit."""
+    self_normalised: bool = False
+    """Divide the weights by their mean over the episodes: a little bias for much less variance."""
+
+    def __post_init__(self) -> None:
+        check(self.steps >= 1, "steps", self.steps, "1 or more")
+        check(self.clip is None or self.clip > 0, "clip", self.clip, "a positive number or none")
+
+    def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
+        if not isinstance(setting.sampler, AbstractSampler):
+            raise UserError("Importance weights are those of whole episodes; set --streams 0.")
+        if isinstance(policy, AbstractActorCritic):
+            raise UserError("Off-policy REINFORCE trains no values; use a baseline and another policy.")
+        estimation = setting.estimation
+        rewards_to_go = estimation.credit == "gae" and estimation.gae_lambda == 1
+        if self.weighting == "per-decision" and (estimation.normalise or not rewards_to_go):
+            raise UserError(
+                "Per-decision weights lie on the rewards themselves; set --estimation.no-normalise, "
+                "--estimation.credit gae and --estimation.gae-lambda 1."
+            )
+        return begin(setting, policy, self.rule.init(policy), key)
+
+    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
+        gathered = gather(setting, state, key)
+        batch = gathered.batch
+        objective = OffPolicyObjective(self.weighting, self.clip, self.self_normalised)
+        policy, rule, seen = state.policy, state.rule, []
+        for _ in range(self.steps):
+            policy, rule, metrics = self.rule.step(objective, policy, batch, rule)
+            seen.append(metrics)
+        old, new = (objective.predict(p, batch) for p in (state.policy, policy))
+        weights = trajectory_weights(new.log_prob(batch.actions), batch)
+        return gathered.learned(policy, rule), {
+            **gathered.metrics,
+            **seen[0],
+            "kl": objective.divergence(old, new, batch),
+            "effective_sample_size": effective_sample_size(weights) / len(weights),
+        }
+
+    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
+        del setting, key
+        return repeated_task(state, n)

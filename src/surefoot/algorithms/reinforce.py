@@ -1,0 +1,69 @@
+"""REINFORCE as it is first taught, with the baseline that is best for each parameter."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax.tree
+from jaxtyping import Array
+
+from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
+from surefoot.algorithms.gathering import begin, gather
+from surefoot.algorithms.single_task import repeated_task
+from surefoot.options import UserError
+from surefoot.policies import AbstractActorCritic, AbstractPolicy
+from surefoot.rules import OptaxStep
+from surefoot.rules.base import Metrics
+from surefoot.samplers import AbstractSampler
+from surefoot.theory.policy_gradient import optimal_baseline, policy_gradient, score
+from surefoot.types import Batch, Key, Task
+
+
+@dataclass(frozen=True)
+class Reinforce(AbstractAlgorithm):
+    """∇J ≈ 1/N Σᵢ ∇log P(τᵢ) (R(τᵢ) − b): one step along it for each batch of whole episodes (Williams,
+    1992).
+
+    R is the return of the whole episode (set `--estimation.credit whole-return`), less what the estimation's
+    baseline makes of it. With reward-to-go or a critic it is `single-task` with a gradient step.
+    """
+
+    step: OptaxStep = OptaxStep()
+    baseline: Literal["none", "optimal", "leave-one-out"] = "leave-one-out"
+    """b. `optimal`: for each parameter the constant of least variance, Σ(∇log P)² R / Σ(∇log P)² over the
+    batch. `leave-one-out`: the same, for each episode from the others, which keeps the gradient unbiased.
+    `none`: zero."""
+
+    def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
+        if not isinstance(setting.sampler, AbstractSampler) or setting.estimation.credit != "whole-return":
+            raise UserError(
+                "REINFORCE credits every action with the return of its whole episode; set --streams 0 and "
+                "--estimation.credit whole-return, or use --algorithm single-task."
+            )
+        if isinstance(policy, AbstractActorCritic):
+            raise UserError("REINFORCE trains no values; use --algorithm single-task with an actor-critic.")
+        return begin(setting, policy, self.step.init(policy), key)
+
+    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
+        gathered = gather(setting, state, key)
+        gradient, loss = self._gradient(state.policy, gathered.batch)
+        policy, rule = self.step.apply(state.policy, gradient, state.rule)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        return gathered.learned(policy, rule), {**gathered.metrics, **metrics}
+
+    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
+        del setting, key
+        return repeated_task(state, n)
+
+    def _gradient(self, policy: AbstractPolicy, batch: Batch) -> tuple[AbstractPolicy, Array]:
+        """Of −J, and −J itself, less the estimation's baseline."""
+        credits = batch.advantages[:, 0]
+        scores = jax.vmap(lambda *episode: score(policy, *episode))(
+            batch.observations, batch.actions, batch.valid
+        )
+        best = 0.0
+        if self.baseline != "none":
+            best = optimal_baseline(scores, credits, leave_one_out=self.baseline == "leave-one-out")
+        gradient = policy_gradient(scores, credits, best)
+        return jax.tree.map(lambda g: -g, gradient), -jnp.mean(credits)

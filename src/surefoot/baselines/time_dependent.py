@@ -1,0 +1,35 @@
+"""One number for each step of an episode."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from surefoot.baselines.base import AbstractBaseline, Samples
+from surefoot.types import Key
+
+
+@dataclass(frozen=True)
+class TimeDependent(AbstractBaseline):
+    """V_t = the mean return from step t on, over the episodes that reached it. At a step that none reached it
+    is zero."""
+
+    def init(self, key: Key, observation_size: int, horizon: int) -> Float[Array, " steps"]:
+        del key, observation_size
+        return jnp.zeros(horizon + 1)
+
+    def fit(self, parameters: Float[Array, " steps"], samples: Samples) -> Float[Array, " steps"]:
+        valid = samples.valid.astype(parameters.dtype)
+        steps = samples.times.astype(jnp.int32)
+        count = jnp.zeros_like(parameters).at[steps].add(valid)
+        total = jnp.zeros_like(parameters).at[steps].add(jnp.where(samples.valid, samples.returns, 0.0))
+        return total / jnp.maximum(count, 1.0)
+
+    def values(
+        self,
+        parameters: Float[Array, " steps"],
+        observations: Float[Array, "time obs"],
+        times: Float[Array, " time"],
+    ) -> Float[Array, " time"]:
+        del observations
+        return parameters[times.astype(jnp.int32)]

@@ -1,0 +1,55 @@
+"""What follows training: the evaluation, and the picture."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surefoot.experiment import Run, evaluate
+from surefoot.experiment.evaluation import EvaluationResult, confidence_interval, default_steps
+from surefoot.experiment.files import write_atomically
+from surefoot.experiment.metrics import read_metrics
+from surefoot.report.adaptation import draw_adaptation
+from surefoot.report.learning import draw_learning, draw_seeds
+
+
+def finish(run: Run) -> EvaluationResult:
+    """Evaluates a run as its configuration says and leaves `evaluation.json` and a picture in its folder."""
+    options = replace(run.config.evaluation, steps=default_steps(run.config))
+    result = evaluate(run.config, run.state.learner, run.iteration, options)
+    history = read_metrics(run.folder.metrics)
+    if default_steps(run.config):
+        picture = draw_adaptation(result, run.config.env, history)
+    else:
+        picture = draw_learning(result, history)
+    write_atomically(run.picture, picture)
+    _write_json(run.folder.evaluation, result.summary())
+    return result
+
+
+def finish_seeds(runs: list[Run], out: Path) -> dict[str, Any]:
+    """Finishes every run, leaves `seeds.json` and `seeds.png` beside them, and returns what the first holds:
+    the mean return of each seed's policy after training (and after adaptation, where it adapts), and over
+    seeds their mean, its 95% interval and their standard deviation."""
+    means = np.array([result.summary()["returns"][-1]["mean"] for result in map(finish, runs)])
+    config = runs[0].config
+    summary = {
+        "preset": config.preset,
+        "iterations": [run.iteration for run in runs],
+        "seeds": [run.config.seed for run in runs],
+        "returns": means.tolist(),
+        "mean": float(np.mean(means)),
+        "ci95": confidence_interval(means),
+        "standard_deviation": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+    }
+    title = f"{config.preset}, {config.iterations} iterations, {len(runs)} seeds"
+    histories = [read_metrics(run.folder.metrics) for run in runs]
+    write_atomically(out / "seeds.png", draw_seeds(title, summary["seeds"], means, histories))
+    _write_json(out / "seeds.json", summary)
+    return summary
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(document, indent=2).encode() + b"\n")

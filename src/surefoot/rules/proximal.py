@@ -1,0 +1,228 @@
+"""Proximal policy optimisation: many small steps on one batch, kept near the policy that drew it.
+
+Schulman et al. (2017): by clipping the likelihood ratio, or by paying for the KL.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from surefoot.options import UserError, check
+from surefoot.rules.base import AbstractRule, Metrics
+from surefoot.rules.trust_region_penalty import PENALTY_LIMITS
+from surefoot.theory.minibatches import shuffled
+from surefoot.theory.objectives import AbstractObjective, Penalised, adapt_penalty
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochOptions:
+    """How often a batch is gone over, and in which parts."""
+
+    lr: float = 3e-4
+    """Of Adam, whose state lasts from one batch to the next."""
+    lr_end: float | None = None
+    """The rate falls from `lr` to this in a straight line over `decay_steps`; none for a fixed rate."""
+    decay_steps: int = 100
+    """Batches over which the rate falls."""
+    max_gradient_norm: float | None = 0.5
+    """Longer gradients are scaled down to this Euclidean norm; none for no limit."""
+    epochs: int = 10
+    """How often every part of a batch is used."""
+    minibatches: int = 4
+    """Parts of a batch along its leading axis (tasks, one task's steps, or a recurrent policy's episodes),
+    drawn anew in each epoch."""
+    stop_kl: float | None = None
+    """Steps on a batch end where a minibatch's KL(old ‖ new) exceeds this; none to take them all."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
+        end, limit = self.lr_end, self.max_gradient_norm
+        check(end is None or 0 <= end < float("inf"), "lr_end", end, "a finite rate of 0 or more, or none")
+        check(self.decay_steps >= 1, "decay_steps", self.decay_steps, "1 or more")
+        check(limit is None or limit > 0, "max_gradient_norm", limit, "a positive number or none")
+        check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        check(self.minibatches >= 1, "minibatches", self.minibatches, "1 or more")
+        check(self.stop_kl is None or self.stop_kl > 0, "stop_kl", self.stop_kl, "a positive number or none")
+
+
+class EpochState(eqx.Module):
+    """What lasts from one batch to the next."""
+
+    optimiser: PyTree
+    batches: Int[Array, ""]
+    """Batches learned from, from which the minibatches of the next are drawn."""
+    beta: Float[Array, ""]
+    """The price of the KL; not used by the clipped form."""
+
+
+@dataclass(frozen=True)
+class ProximalClip(EpochOptions, AbstractRule):
+    """PPO's clipped objective, by epochs of Adam on minibatches."""
+
+    clip: float = 0.2
+    """ε: beyond a likelihood ratio of 1 ± ε there is nothing to gain."""
+
+    def __post_init__(self) -> None:
+        EpochOptions.__post_init__(self)
+        check(0 < self.clip < 1, "clip", self.clip, "between 0 and 1")
+
+    def init(self, policy: PyTree) -> EpochState:
+        return _start(self, policy, 0.0)
+
+    def step(
+        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: EpochState
+    ) -> tuple[PyTree, EpochState, Metrics]:
+        clipped = objective.clipped(self.clip)
+
+        def loss(prediction: PyTree, batch: PyTree, old: PyTree) -> Array:
+            del old
+            return clipped.loss(prediction, batch)
+
+        return _epochs(self, objective, loss, policy, batch, state)
+
+
+@dataclass(frozen=True)
+class ProximalPenalty(EpochOptions, AbstractRule):
+    """PPO's penalised objective, L + β KL(old ‖ new), by epochs of Adam on minibatches."""
+
+    beta: float = 1.0
+    """The price of one nat, at the first batch if it adapts."""
+    target_kl: float | None = 0.01
+    """After each batch β is doubled if the KL was above 1.5 times this, halved if it was below this over 1.5;
+    none for a fixed β."""
+
+    def __post_init__(self) -> None:
+        EpochOptions.__post_init__(self)
+        check(0 < self.beta < float("inf"), "beta", self.beta, "a positive number")
+        target = self.target_kl
+        check(target is None or target > 0, "target_kl", target, "a positive number or none")
+
+    def init(self, policy: PyTree) -> EpochState:
+        return _start(self, policy, self.beta)
+
+    def step(
+        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: EpochState
+    ) -> tuple[PyTree, EpochState, Metrics]:
+        penalised = Penalised(objective, state.beta)
+
+        def loss(prediction: PyTree, batch: PyTree, old: PyTree) -> Array:
+            return penalised.loss(prediction, (batch, old))
+
+        policy, following, metrics = _epochs(self, objective, loss, policy, batch, state)
+        if self.target_kl is not None:
+            beta = adapt_penalty(state.beta, metrics["kl"], self.target_kl, PENALTY_LIMITS)
+            following = eqx.tree_at(lambda s: s.beta, following, beta)
+        return policy, following, {**metrics, "beta": state.beta}
+
+
+Loss = Callable[[PyTree, PyTree, PyTree], Array]
+"""(prediction, batch, what the old policy predicted on it) -> what an epoch's steps minimise."""
+
+
+class _Now(eqx.Module):
+    """A batch being learned from."""
+
+    parameters: PyTree
+    optimiser: PyTree
+    running: Bool[Array, ""]
+    steps: Int[Array, ""]
+
+
+def _start(options: EpochOptions, policy: PyTree, beta: float) -> EpochState:
+    optimiser = _optimiser(options).init(eqx.filter(policy, eqx.is_inexact_array))
+    return EpochState(optimiser, jnp.zeros((), jnp.int32), jnp.asarray(beta, float))
+
+
+def _epochs(
+    options: EpochOptions,
+    objective: AbstractObjective,
+    loss: Loss,
+    policy: PyTree,
+    batch: PyTree,
+    state: EpochState,
+) -> tuple[PyTree, EpochState, Metrics]:
+    parameters, static = eqx.partition(policy, eqx.is_inexact_array)
+    old = objective.predict(policy, batch)
+    parts = _parts(options, batch, state.batches)
+    rate = _rate(options, state.batches)
+
+    def descend(now: _Now, part: Int[Array, " size"]) -> _Now:
+        chosen = jax.tree.map(lambda x: x[part], (batch, old))
+        policy = eqx.combine(now.parameters, static)
+        gradient, kl = objective.average(lambda data: _gradient(objective, loss, policy, *data), chosen)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers
+            direction, optimiser = _optimiser(options).update(gradient, now.optimiser)
+        following = optax.tree.add_scale(now.parameters, -rate, direction)
+        moved = _Now(following, optimiser, now.running, now.steps + 1)
+        if options.stop_kl is None:
+            return moved
+        near = kl <= options.stop_kl
+        stopped = eqx.tree_at(lambda n: n.running, now, near)
+        return jax.tree.map(lambda a, b: jnp.where(near, a, b), moved, stopped)
+
+    def turn(now: _Now, part: Int[Array, " size"]) -> tuple[_Now, None]:
+        if options.stop_kl is None:
+            return descend(now, part), None
+        return jax.lax.cond(now.running, descend, lambda now, _: now, now, part), None
+
+    start = _Now(parameters, state.optimiser, jnp.ones((), bool), jnp.zeros((), jnp.int32))
+    end, _ = jax.lax.scan(turn, start, parts)
+    policy = eqx.combine(end.parameters, static)
+    new = objective.predict(policy, batch)
+    before = objective.loss(old, batch)
+    metrics = {
+        "loss": before,
+        "loss_after": objective.loss(new, batch),
+        "kl": objective.divergence(old, new, batch),
+        "minibatch_steps": end.steps.astype(before.dtype),
+        "learning_rate": rate,
+    }
+    return policy, EpochState(end.optimiser, state.batches + 1, state.beta), metrics
+
+
+def _gradient(
+    objective: AbstractObjective, loss: Loss, policy: PyTree, batch: PyTree, old: PyTree
+) -> tuple[PyTree, Array]:
+    """Of the loss, and the KL from the old policy, both at `policy`."""
+
+    def at(policy: PyTree) -> tuple[Array, Array]:
+        prediction = objective.predict(policy, batch)
+        return loss(prediction, batch, old), objective.divergence(old, prediction, batch)
+
+    return eqx.filter_grad(at, has_aux=True)(policy)
+
+
+def _parts(options: EpochOptions, batch: PyTree, batches: Int[Array, ""]) -> Int[Array, "parts size"]:
+    """The indices of every minibatch of every epoch."""
+    total = jax.tree.leaves(batch)[0].shape[0]
+    if options.minibatches > total:
+        raise UserError(
+            f"A batch of {total} (tasks, steps, or a recurrent policy's episodes) cannot be divided into "
+            f"{options.minibatches} minibatches; lower --rule.minibatches (--outer.minibatches of a "
+            "meta-algorithm), or sample more."
+        )
+    key = jax.random.fold_in(jax.random.key(0), batches)
+    draw = jax.vmap(lambda k: shuffled(k, total, options.minibatches))
+    parts = draw(jax.random.split(key, options.epochs))
+    return parts.reshape(-1, parts.shape[-1])
+
+
+def _rate(options: EpochOptions, batches: Int[Array, ""]) -> Float[Array, ""]:
+    start = jnp.asarray(options.lr, float)
+    if options.lr_end is None:
+        return start
+    passed = jnp.minimum(batches.astype(start.dtype) / options.decay_steps, 1.0)
+    return start + (options.lr_end - options.lr) * passed
+
+
+def _optimiser(options: EpochOptions) -> optax.GradientTransformation:
+    """The direction alone: the rate is not the optimiser's to know."""
+    adam = optax.scale_by_adam(eps=1e-5)
+    if options.max_gradient_norm is not None:
+        adam = optax.chain(optax.clip_by_global_norm(options.max_gradient_norm), adam)
+    return optax.flatten(adam)

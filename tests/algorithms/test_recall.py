@@ -1,0 +1,49 @@
+"""A task that asks for a memory, learned through time."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from support.settings import train
+from surefoot.algorithms import Estimation, Setting, SingleTask
+from surefoot.baselines import Constant
+from surefoot.envs import Recall
+from surefoot.policies import GRU, CategoricalMLP, PolicyOptions
+from surefoot.rules import AbstractRule, ProximalClip, TrustRegion
+from surefoot.samplers import AbstractCollector, ScanSampler, StreamSampler
+
+ENV = Recall(delay=2)
+SAMPLERS = {"episodes": ScanSampler(ENV, 64), "streams": StreamSampler(ENV, 64, 6)}
+
+
+def recalled(
+    rule: AbstractRule, options: PolicyOptions, sampler: AbstractCollector, iterations: int
+) -> tuple[float, float]:
+    """The fraction of cues that are named at first, and at last."""
+    setting = Setting(sampler, Estimation(Constant(), discount=1.0, gae_lambda=1.0, fit="after"))
+    policy: Any = options.build(jax.random.key(0), ENV.observation_size, ENV.action_space)
+    _, seen = train(SingleTask(rule=rule), setting, policy, iterations=iterations)
+    returns = [metrics["return"] for metrics in seen]
+    return float(np.mean(returns[:3])), float(np.mean(returns[-5:]))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize(
+    ("rule", "iterations"),
+    [(TrustRegion(max_kl=0.03), 80), (ProximalClip(lr=0.02, epochs=4), 60)],
+    ids=["trpo", "ppo"],
+)
+def test_a_recurrent_policy_learns_to_remember(
+    rule: AbstractRule, iterations: int, sampler: AbstractCollector
+):
+    """From one half, which is chance, to nearly all."""
+    first, last = recalled(rule, GRU(units=8), sampler, iterations)
+    assert abs(first - ENV.memoryless_return) < 0.15
+    assert last > 0.9
+
+
+def test_a_policy_without_memory_does_not():
+    _, last = recalled(ProximalClip(lr=0.02, epochs=4), CategoricalMLP(hidden=(8,)), SAMPLERS["episodes"], 40)
+    assert abs(last - ENV.memoryless_return) < 0.15

@@ -1,0 +1,78 @@
+"""What holds for all rules alike, on a plain objective and on an adapted one."""
+
+import inspect
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.dense import identical, ravel
+from support.rules import RULES
+from support.samples import categorical_policy, random_batch, random_meta_batch
+from surefoot import rules
+from surefoot.rules import AbstractRule, GradientStep
+from surefoot.theory.meta import adapted
+from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
+
+EVERY = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+OBJECTIVE = PolicyObjective(surrogate)
+ADAPTED = adapted(OBJECTIVE, GradientStep(lr=0.1), inner_objective=PolicyObjective(reinforce), chunk=2)
+
+
+def problem(meta: bool) -> tuple[Any, Any, Any]:
+    """An objective, a policy and a batch."""
+    policy = categorical_policy(actions=2, hidden=(2,))
+    if meta:
+        return ADAPTED, policy, random_meta_batch(policy, jax.random.key(1), tasks=4)
+    batch = random_batch(policy, jax.random.key(1), episodes=6)
+    return OBJECTIVE, policy, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+
+@eqx.filter_jit
+def improve(rule: AbstractRule, objective: Any, policy: Any, batch: Any, steps: int) -> Any:
+    """The last policy, and the metrics of all steps."""
+    parameters, static = eqx.partition(policy, eqx.is_array)
+
+    def turn(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
+        policy, state, metrics = rule.step(objective, eqx.combine(carry[0], static), batch, carry[1])
+        return (eqx.filter(policy, eqx.is_array), state), metrics
+
+    (last, _), metrics = jax.lax.scan(turn, (parameters, rule.init(policy)), length=steps)
+    return eqx.combine(last, static), metrics
+
+
+def test_none_is_forgotten():
+    exported = {x for x in vars(rules).values() if inspect.isclass(x) and issubclass(x, AbstractRule)}
+    assert {type(rule) for rule in RULES.values()} == exported - {AbstractRule}
+
+
+@EVERY
+@pytest.mark.parametrize("meta", [False, True], ids=["plain", "adapted"])
+def test_steps_lower_the_loss(rule: AbstractRule, meta: bool):
+    objective, policy, batch = problem(meta)
+    new, metrics = improve(rule, objective, policy, batch, 5)
+    before, after = (objective.loss(objective.predict(p, batch), batch) for p in (policy, new))
+    np.testing.assert_allclose(metrics["loss"][0], before, rtol=1e-4)
+    assert after < before - 0.002
+    assert all(jnp.isfinite(value).all() and value.shape == (5,) for value in metrics.values())
+    assert jnp.abs(ravel(new) - ravel(policy)).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["trust region by penalty", "proximal by clip", "proximal by penalty"])
+@pytest.mark.parametrize("meta", [False, True], ids=["plain", "adapted"])
+def test_what_is_said_after_the_step_is_true_of_the_new_policy(name: str, meta: bool):
+    objective, policy, batch = problem(meta)
+    new, metrics = improve(RULES[name], objective, policy, batch, 1)
+    old, now = (objective.predict(p, batch) for p in (policy, new))
+    np.testing.assert_allclose(metrics["loss_after"][0], objective.loss(now, batch), rtol=1e-4)
+    np.testing.assert_allclose(metrics["kl"][0], objective.divergence(old, now, batch), rtol=1e-3, atol=1e-7)
+
+
+@EVERY
+def test_the_same_step_is_the_same_to_the_last_bit(rule: AbstractRule):
+    objective, policy, batch = problem(False)
+    first, again = (improve(rule, objective, policy, batch, 1) for _ in range(2))
+    assert identical(first, again)

@@ -1,0 +1,277 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from support.dense import flatten, identical, ravel
+from support.probes import Bowl, Point
+from support.samples import categorical_policy, gaussian_policy, random_batch
+from surefoot.options import UserError
+from surefoot.policies import GRU
+from surefoot.rules import AbstractRule, ProximalClip, ProximalPenalty
+from surefoot.rules.proximal import _parts
+from surefoot.theory.objectives import Clipped, PolicyObjective, surrogate
+from surefoot.types import Batch, Discrete
+
+OBJECTIVE = PolicyObjective(surrogate, 0.01)
+BOTH = pytest.mark.parametrize("kind", [ProximalClip, ProximalPenalty])
+
+
+def data(build: Callable[[], Any] = gaussian_policy) -> tuple[Any, Batch]:
+    """A policy, and 24 steps that it drew."""
+    policy = build()
+    batch = random_batch(policy, jax.random.key(1), episodes=6)
+    return policy, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+
+@eqx.filter_jit
+def step(rule: AbstractRule, policy: Any, batch: Any, state: Any = None, objective: Any = OBJECTIVE) -> Any:
+    return rule.step(objective, policy, batch, rule.init(policy) if state is None else state)
+
+
+def adam_by_hand(loss: Callable[[Any], Any], start: Any, lr: float, limit: float | None, steps: int) -> Any:
+    """Steps of Adam on all of a batch, as Optax takes them."""
+    adam = optax.adam(lr, eps=1e-5)
+    optimiser = adam if limit is None else optax.chain(optax.clip_by_global_norm(limit), adam)
+    now, state = start, optimiser.init(start)
+    slope = jax.jit(jax.grad(loss))
+    for _ in range(steps):
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimiser.update(slope(now), state)
+        now = now + updates
+    return now
+
+
+@pytest.mark.parametrize("limit", [None, 0.05])
+def test_full_batches_are_steps_of_adam_on_the_clipped_objective(limit: float | None, x64: None):
+    policy, batch = data()
+    vector, build = flatten(policy)
+
+    def loss(v: Any) -> Any:
+        prediction = build(v)(batch.observations)
+        ratio = jnp.exp(prediction.log_prob(batch.actions) - batch.log_probs)
+        gains = jnp.minimum(ratio * batch.advantages, jnp.clip(ratio, 0.9, 1.1) * batch.advantages)
+        valid = batch.valid.astype(float)
+        return -jnp.sum(valid * (gains + 0.01 * prediction.entropy())) / jnp.sum(valid)
+
+    rule = ProximalClip(lr=0.05, epochs=5, minibatches=1, clip=0.1, max_gradient_norm=limit)
+    new, _, metrics = step(rule, policy, batch)
+    expected = adam_by_hand(loss, vector, 0.05, limit, 5)
+    np.testing.assert_allclose(ravel(new), expected, atol=1e-9)
+    assert metrics["minibatch_steps"] == 5
+    # The clip matters: without one the steps lead elsewhere.
+    free, _, _ = step(replace(rule, clip=0.99), policy, batch)
+    assert jnp.abs(ravel(free) - ravel(new)).max() > 1e-3
+
+
+def test_full_batches_are_steps_of_adam_on_the_penalised_objective(x64: None):
+    policy, batch = data()
+    vector, build = flatten(policy)
+    old = policy(batch.observations)
+
+    def loss(v: Any) -> Any:
+        prediction = build(v)(batch.observations)
+        valid = batch.valid.astype(float)
+        divergence = jnp.sum(valid * old.kl(prediction)) / jnp.sum(valid)
+        return OBJECTIVE.loss(prediction, batch) + 3.0 * divergence
+
+    rule = ProximalPenalty(lr=0.05, epochs=5, minibatches=1, beta=3.0, max_gradient_norm=None)
+    new, _, _ = step(rule, policy, batch)
+    np.testing.assert_allclose(ravel(new), adam_by_hand(loss, vector, 0.05, None, 5), atol=1e-9)
+
+
+def test_minibatch_by_minibatch_it_is_adam_on_each_part_in_turn(x64: None):
+    policy, batch = data()
+    vector, build = flatten(policy)
+    rule = ProximalClip(lr=0.05, epochs=2, minibatches=3, max_gradient_norm=None)
+    parts = _parts(rule, batch, jnp.zeros((), jnp.int32))
+    adam = optax.adam(0.05, eps=1e-5)
+    now, state = vector, adam.init(vector)
+    clipped = PolicyObjective(Clipped(0.2), 0.01)
+
+    @jax.jit
+    def slope(v: Any, part: Any) -> Any:
+        chosen = jax.tree.map(lambda x: x[part], batch)
+        return jax.grad(lambda v: clipped.loss(build(v)(chosen.observations), chosen))(v)
+
+    for part in parts:
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = adam.update(slope(now, part), state)
+        now = now + updates
+    np.testing.assert_allclose(ravel(step(rule, policy, batch)[0]), now, atol=1e-9)
+
+
+def test_every_epoch_takes_every_sample_once_in_another_order():
+    _, batch = data()
+    rule = ProximalClip(epochs=3, minibatches=4)
+    parts = np.asarray(_parts(rule, batch, jnp.array(0)))
+    assert parts.shape == (12, 6)
+    epochs = parts.reshape(3, 24)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(24), (3, 1)))
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+    # The next batch is taken in an order of its own.
+    assert not np.array_equal(parts, _parts(rule, batch, jnp.array(1)))
+
+
+@pytest.mark.parametrize("rule", [ProximalClip(lr=0.02), ProximalPenalty(lr=0.02, beta=5.0)])
+@pytest.mark.parametrize("build", [gaussian_policy, categorical_policy], ids=["gaussian", "categorical"])
+def test_it_improves_the_policy_and_stays_near_it(rule: AbstractRule, build: Any):
+    policy, batch = data(build)
+    new, state, metrics = step(rule, policy, batch)
+    assert metrics["loss_after"] < metrics["loss"] - 0.02
+    assert 1e-4 < metrics["kl"] < 0.2
+    assert metrics["minibatch_steps"] == 40
+    assert state.batches == 1
+    assert jax.tree.structure(new) == jax.tree.structure(policy)
+
+
+@BOTH
+def test_steps_stop_where_the_divergence_exceeds_its_limit(kind: Any):
+    policy, batch = data()
+    rule = kind(lr=0.02, epochs=6, minibatches=2, stop_kl=0.01)
+    new, state, metrics = step(rule, policy, batch)
+    free, _, unlimited = step(replace(rule, stop_kl=None), policy, batch)
+    assert 1 < metrics["minibatch_steps"] < 12
+    assert unlimited["minibatch_steps"] == 12
+    assert 0.003 < metrics["kl"] < 0.03 < unlimited["kl"]
+    # What is kept is where it stopped, the optimiser's memory too.
+    taken = int(metrics["minibatch_steps"])
+    counts = [x for x in jax.tree.leaves(state.optimiser) if x.dtype == jnp.int32]
+    assert [int(c) for c in counts] == [taken]
+    assert not identical(new, free)
+    assert state.batches == 1
+
+
+@BOTH
+def test_a_limit_that_is_never_reached_changes_nothing(kind: Any):
+    policy, batch = data()
+    rule = kind(lr=0.02, epochs=2, minibatches=2)
+    new, _, _ = step(rule, policy, batch)
+    bounded, _, metrics = step(replace(rule, stop_kl=100.0), policy, batch)
+    np.testing.assert_allclose(ravel(bounded), ravel(new), atol=1e-6)
+    assert metrics["minibatch_steps"] == 4
+
+
+@BOTH
+@pytest.mark.parametrize("stop_kl", [None, 0.01])
+def test_the_rate_falls_in_a_straight_line_and_stays(kind: Any, stop_kl: float | None):
+    policy, batch = data()
+    rule = kind(lr=0.04, lr_end=0.0, decay_steps=4, epochs=1, minibatches=1, stop_kl=stop_kl)
+    state, rates, moves = rule.init(policy), [], []
+    for _ in range(6):
+        new, state, metrics = step(rule, policy, batch, state)
+        rates.append(float(metrics["learning_rate"]))
+        moves.append(float(jnp.abs(ravel(new) - ravel(policy)).max()))
+    np.testing.assert_allclose(rates, [0.04, 0.03, 0.02, 0.01, 0.0, 0.0], atol=1e-9)
+    # From the same gradient Adam's step is the rate itself.
+    np.testing.assert_allclose(moves, rates, rtol=0.02, atol=1e-9)
+
+
+def test_without_an_end_the_rate_is_fixed():
+    policy, batch = data()
+    rule = ProximalClip(lr=0.04, epochs=1, minibatches=1)
+    later = eqx.tree_at(lambda s: s.batches, rule.init(policy), jnp.array(1000, jnp.int32))
+    np.testing.assert_allclose(step(rule, policy, batch, later)[2]["learning_rate"], 0.04, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("lr", "factor"), [(1e-5, 0.5), (0.2, 2.0)])
+def test_the_price_halves_where_a_batch_moved_the_policy_little_and_doubles_where_much(
+    lr: float, factor: float
+):
+    policy, batch = data()
+    rule = ProximalPenalty(lr=lr, beta=0.75, target_kl=0.01, epochs=2, minibatches=2)
+    _, state, metrics = step(rule, policy, batch)
+    assert (metrics["kl"] < 0.01 / 1.5) == (factor == 0.5)
+    assert metrics["beta"] == 0.75
+    assert state.beta == 0.75 * factor
+    _, _, following = step(rule, policy, batch, state)
+    assert following["beta"] == 0.75 * factor
+
+
+def test_a_fixed_price_stays():
+    policy, batch = data()
+    _, state, _ = step(ProximalPenalty(lr=0.2, beta=0.75, target_kl=None), policy, batch)
+    assert state.beta == 0.75
+
+
+def test_a_high_price_keeps_the_policy_where_it_is():
+    policy, batch = data()
+    cheap, dear = (
+        step(ProximalPenalty(lr=1e-3, beta=beta, epochs=50), policy, batch)[2]["kl"] for beta in (1e-3, 1e3)
+    )
+    assert dear < 0.01 * cheap
+
+
+def test_adam_remembers_from_batch_to_batch():
+    policy, batch = data()
+    rule = ProximalClip(lr=0.01, epochs=1, minibatches=2)
+    _, state, _ = step(rule, policy, batch)
+    _, state, _ = step(rule, policy, batch, state)
+    (count,) = [x for x in jax.tree.leaves(state.optimiser) if x.dtype == jnp.int32]
+    assert count == 4
+    assert state.batches == 2
+
+
+@BOTH
+def test_a_recurrent_policy_is_divided_into_whole_rows(kind: Any):
+    policy = GRU(units=3, output_scale=1.0).build(jax.random.key(0), 2, Discrete(3))
+    batch = random_batch(policy, jax.random.key(1), episodes=4)
+    memory = jnp.ones((4, 3))
+    starts = jnp.zeros((4, 4), bool).at[:, 2].set(True)
+    log_probs = policy.unroll(batch.observations, starts, memory).log_prob(batch.actions)
+    batch = replace(batch, starts=starts, memory=memory, log_probs=log_probs)
+    new, _, metrics = step(kind(lr=0.02, epochs=4, minibatches=2), policy, batch)
+    assert metrics["loss_after"] < metrics["loss"] - 0.01
+    # Every ratio is one before the first step: memory and beginnings are those of the same rows.
+    valid = np.asarray(batch.valid)
+    expected = (
+        -np.asarray(batch.advantages)[valid].mean()
+        - 0.01 * np.asarray(policy.unroll(batch.observations, starts, memory).entropy())[valid].mean()
+    )
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
+    assert not identical(new, policy)
+
+
+@BOTH
+def test_more_minibatches_than_the_batch_has_parts_are_refused_with_what_to_do(kind: Any):
+    policy, batch = data()
+    rule = kind(minibatches=25)
+    with pytest.raises(UserError, match=r"batch of 24 .*25 minibatches; lower --rule.minibatches"):
+        rule.step(OBJECTIVE, policy, batch, rule.init(policy))
+
+
+def test_an_objective_without_a_ratio_to_clip_is_refused():
+    rule, start = ProximalClip(), Point(3.0, 2.0)
+    with pytest.raises(UserError, match="Bowl has no likelihood ratio to clip"):
+        rule.step(Bowl([0.0, 1.0], [1.0, 4.0]), start, jnp.zeros(4), rule.init(start))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "says"),
+    [
+        (ProximalClip, {"clip": 0.0}, "clip is 0.0; it must be between 0 and 1"),
+        (ProximalClip, {"lr": -1.0}, "lr is -1.0; it must be a finite rate of 0 or more"),
+        (ProximalClip, {"lr_end": -1.0}, "lr-end is -1.0; it must be a finite rate of 0 or more, or none"),
+        (ProximalClip, {"lr_end": float("inf")}, "lr-end is inf"),
+        (ProximalClip, {"decay_steps": 0}, "decay-steps is 0; it must be 1 or more"),
+        (ProximalClip, {"epochs": 0}, "epochs is 0; it must be 1 or more"),
+        (ProximalPenalty, {"minibatches": 0}, "minibatches is 0; it must be 1 or more"),
+        (ProximalPenalty, {"stop_kl": 0.0}, "stop-kl is 0.0; it must be a positive number or none"),
+        (ProximalPenalty, {"beta": 0.0}, "beta is 0.0; it must be a positive number"),
+        (ProximalPenalty, {"target_kl": -1.0}, "target-kl is -1.0; it must be a positive number or none"),
+        (
+            ProximalClip,
+            {"max_gradient_norm": 0.0},
+            "max-gradient-norm is 0.0; it must be a positive number or",
+        ),
+    ],
+)
+def test_wrong_options_are_refused_with_what_they_must_be(kind: Any, options: dict, says: str):
+    with pytest.raises(UserError, match=says):
+        kind(**options)

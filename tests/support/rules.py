@@ -1,0 +1,23 @@
+"""Every rule, with options that learn something small in a few steps."""
+
+from surefoot.rules import (
+    AbstractRule,
+    GradientStep,
+    NaturalGradient,
+    OptaxStep,
+    ProximalClip,
+    ProximalPenalty,
+    TrustRegion,
+    TrustRegionPenalty,
+)
+
+RULES: dict[str, AbstractRule] = {
+    "gradient": GradientStep(lr=0.1),
+    "adam": OptaxStep(lr=0.1),
+    "natural gradient": NaturalGradient(lr=0.3),
+    "natural gradient by KL": NaturalGradient(max_kl=0.02),
+    "trust region": TrustRegion(max_kl=0.05),
+    "trust region by penalty": TrustRegionPenalty(target_kl=0.05),
+    "proximal by clip": ProximalClip(lr=0.05, epochs=4, minibatches=2),
+    "proximal by penalty": ProximalPenalty(lr=0.05, epochs=4, minibatches=2, target_kl=0.05),
+}
