@@ -1,0 +1,22 @@
+"""The laboratory: theory against measurement, on problems small enough to know everything about them.
+
+`exact` knows the answers; each other file is one experiment (see `base` for what that is). To add one, write
+its file and export its class here.
+"""
+
+from surefoot.lab.advantages import AdvantageEstimation as AdvantageEstimation
+from surefoot.lab.base import (
+    AbstractExperiment as AbstractExperiment,
+    Claim as Claim,
+    Result as Result,
+    experiments as _experiments,
+    run as run,
+)
+from surefoot.lab.baselines import Baselines as Baselines
+from surefoot.lab.identities import Identities as Identities
+from surefoot.lab.importance import ImportanceWeights as ImportanceWeights
+from surefoot.lab.natural_gradient import BadScaling as BadScaling
+from surefoot.lab.trust_region import TrustRegionSteps as TrustRegionSteps
+
+EXPERIMENTS = _experiments(globals())
+"""Every experiment exported above, by name."""
