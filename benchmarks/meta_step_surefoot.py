@@ -152,7 +152,7 @@ class Products:
 
 
 def _batch(arrays: dict[str, np.ndarray]) -> Batch:
-    fields = {name: jnp.asarray(x) for name, x in arrays.items()}
+    fields: dict[str, Any] = {name: jnp.asarray(x) for name, x in arrays.items()}
     return Batch(**fields, valid=jnp.ones(fields["advantages"].shape, bool))
 
 

@@ -57,12 +57,15 @@ def gather(setting: Setting, state: LearnerState, key: Key) -> Gathered:
     where, sampled = setting.sampler.collect(acting, _only(state.task), state.where, key)
     seen = normalisation.rollout(sampled, state.scales)
     (baseline,) = state.baselines
-    batch = estimation.batch(seen, baseline, limit_ends, _critic(state.policy))
+    critic = _critic(state.policy)
+    batch = estimation.batch(seen, baseline, limit_ends, critic)
     assert state.progress is not None
     progress = state.progress.after(sampled)
+    if critic is None:
+        baseline = estimation.refit(jax.tree.map(lambda x: x[None], seen), baseline, limit_ends)
     following = replace(
         state,
-        baselines=(estimation.refit(jax.tree.map(lambda x: x[None], seen), baseline, limit_ends),),
+        baselines=(baseline,),
         scales=normalisation.update(state.scales, sampled, estimation.discount),
         where=where,
         progress=progress,

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+import jax
+from jaxtyping import PyTree
+
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
 from surefoot.algorithms.gathering import begin, gather
 from surefoot.algorithms.single_task import repeated_task
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
-from surefoot.rules import AbstractRule, OptaxStep
+from surefoot.rules import AbstractRule, OptaxStep, TrustRegion, TrustRegionPenalty
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
 from surefoot.theory.importance import effective_sample_size
@@ -41,6 +44,11 @@ class OffPolicyReinforce(AbstractAlgorithm):
             raise UserError("Importance weights are those of whole episodes; set --streams 0.")
         if isinstance(policy, AbstractActorCritic):
             raise UserError("Off-policy REINFORCE trains no values; use a baseline and another policy.")
+        if isinstance(self.rule, TrustRegion | TrustRegionPenalty):
+            raise UserError(
+                "A line search compares losses, and that of off-policy REINFORCE is a pseudo-loss; use "
+                "--rule optax-step, gradient-step or natural-gradient, or --algorithm single-task."
+            )
         estimation = setting.estimation
         rewards_to_go = estimation.credit == "gae" and estimation.gae_lambda == 1
         if self.weighting == "per-decision" and (estimation.normalise or not rewards_to_go):
@@ -54,15 +62,19 @@ class OffPolicyReinforce(AbstractAlgorithm):
         gathered = gather(setting, state, key)
         batch = gathered.batch
         objective = OffPolicyObjective(self.weighting, self.clip, self.self_normalised)
-        policy, rule, seen = state.policy, state.rule, []
-        for _ in range(self.steps):
-            policy, rule, metrics = self.rule.step(objective, policy, batch, rule)
-            seen.append(metrics)
+
+        def improve(
+            now: tuple[AbstractPolicy, PyTree], _: None
+        ) -> tuple[tuple[AbstractPolicy, PyTree], Metrics]:
+            policy, rule, metrics = self.rule.step(objective, now[0], batch, now[1])
+            return (policy, rule), metrics
+
+        (policy, rule), seen = jax.lax.scan(improve, (state.policy, state.rule), length=self.steps)
         old, new = (objective.predict(p, batch) for p in (state.policy, policy))
         weights = trajectory_weights(new.log_prob(batch.actions), batch)
         return gathered.learned(policy, rule), {
             **gathered.metrics,
-            **seen[0],
+            **{name: values[0] for name, values in seen.items()},
             "kl": objective.divergence(old, new, batch),
             "effective_sample_size": effective_sample_size(weights) / len(weights),
         }

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
 from surefoot.algorithms.gathering import as_steps, begin, gather
-from surefoot.options import check
+from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import AbstractRule, TrustRegion
 from surefoot.rules.base import Metrics
+from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, ActorCriticObjective
 from surefoot.types import Key, Task
 
@@ -33,6 +34,12 @@ class SingleTask(AbstractAlgorithm):
         check(self.value_coefficient >= 0, "value_coefficient", self.value_coefficient, "0 or more")
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
+        if isinstance(policy, AbstractActorCritic) and isinstance(self.rule, NaturalOptions):
+            raise UserError(
+                "The Fisher matrix measures what the actions do and is blind to an actor-critic's values: "
+                "their part of a natural step would have no bound. Use a gradient or proximal rule, or "
+                "another policy with a baseline."
+            )
         return begin(setting, policy, self.rule.init(policy), key)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:

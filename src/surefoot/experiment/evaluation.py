@@ -1,6 +1,6 @@
 """Evaluation: how well a policy adapts to tasks it has not seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -79,9 +79,10 @@ def evaluate(
     """Adapts the policy to held-out tasks, each from the trained parameters, with fresh rollouts at every
     step.
 
-    Every task and step is played for the same fixed number of episodes.
+    Every task and step is played for the same fixed number of episodes. Without `options`, those of the
+    configuration hold, and a policy that was trained for a single task is judged as it is.
     """
-    options = options or config.evaluation
+    options = options or replace(config.evaluation, steps=default_steps(config))
     config.estimation.validate(options.episodes)
     setting = config.episode_setting(options.episodes)
     # Another stream than training's, whatever the two seeds are.

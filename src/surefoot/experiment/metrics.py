@@ -47,7 +47,8 @@ class MetricsWriter:
         self._file.write(_line({"iteration": iteration, **metrics}))
         self._file.flush()
         for name, value in metrics.items():
-            self._board.add_scalar(name, value, iteration)
+            if math.isfinite(value):
+                self._board.add_scalar(name, value, iteration)
 
     def close(self) -> None:
         """Flushes both."""

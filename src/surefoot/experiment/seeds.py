@@ -8,6 +8,7 @@ compiled to the same instructions as a program for one.
 
 import signal
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, UInt
 
 from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
@@ -62,14 +63,21 @@ def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = Tr
 def resume_seeds(out: str | Path, *, iterations: int | None = None, quiet: bool = True) -> SeedsOutcome:
     """Goes on with the runs under `out`, all together, to the same end as if they had never stopped.
 
-    Seeds that had failed stay as they are. Raises `UserError` as `resume` does.
+    A seed that had failed fails again, at once. Raises `UserError` as `resume` does.
     """
     runs = [load(folder) for folder in seed_folders(Path(out))]
+    if not runs:
+        raise UserError(f"There are no runs of many seeds at {out}.")
     if iterations is not None:
         runs = [replace(run, config=replace(run.config, iterations=iterations)) for run in runs]
     done, wanted = max(run.iteration for run in runs), runs[0].config.iterations
     if done > wanted:
         raise UserError(f"{out} is at iteration {done} already, beyond {wanted}.")
+    if done == wanted and all(run.folder.evaluation.exists() for run in runs if run.iteration == done):
+        raise UserError(
+            f"{out} is complete: {done} of {wanted} iterations. "
+            f"To learn on: surefoot resume {out} --iterations {2 * wanted}"
+        )
     states = jax.tree.map(lambda *x: jnp.stack(x), *[run.state for run in runs])
     return _go_on(runs, states, _vmapped(runs[0].config).lower(states), quiet)
 
@@ -83,14 +91,15 @@ def initial_states(config: Config, seeds: int) -> TrainingState:
     """The states before the first iteration, with a leading axis of `seeds`."""
     numbers = jnp.asarray(np.arange(config.seed, config.seed + seeds, dtype=np.uint32))
 
-    def state(seed: Int[Array, ""]) -> TrainingState:
+    def state(seed: UInt[Array, ""]) -> TrainingState:
         return state_from(config, jax.random.key(seed))
 
     return eqx.filter_jit(eqx.filter_vmap(state))(numbers)
 
 
 def compiled_seeds(config: Config, states: TrainingState) -> Iteration:
-    """One iteration of every seed, compiled. A seed whose result is not finite stays where it was."""
+    """One iteration of every seed, compiled. A seed that is at its end, or whose result is not finite, stays
+    where it was."""
     return _vmapped(config).lower(states).compile()
 
 
@@ -105,7 +114,7 @@ def _go_on(runs: list[Run], states: TrainingState, traced: Lowered, quiet: bool)
         progress = stack.enter_context(TrainingProgress(total, done, quiet))
         progress.waiting(f"compiling the iteration of {len(runs)} seeds")
         fleet = _Fleet(runs, writers, traced.compile())
-        states = fleet.train(states, range(done + 1, total + 1), interrupts, progress)
+        states = fleet.train(states, interrupts, progress)
     runs = [replace(run, state=_one(states, i)) for i, run in enumerate(runs)]
     complete = max(run.iteration for run in runs) == total
     failed = [run for run, alive in zip(runs, fleet.alive, strict=True) if not alive]
@@ -115,12 +124,12 @@ def _go_on(runs: list[Run], states: TrainingState, traced: Lowered, quiet: bool)
 def _vmapped(config: Config) -> Any:
     iterate = iteration_of(config)
 
-    def keep_finite(state: TrainingState) -> tuple[TrainingState, Metrics]:
+    def advance(state: TrainingState) -> tuple[TrainingState, Metrics]:
         following, metrics = iterate(state)
-        finite = metrics["finite"] > 0
-        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), following, state), metrics
+        moves = (metrics["finite"] > 0) & (state.iteration < config.iterations)
+        return jax.tree.map(lambda new, old: jnp.where(moves, new, old), following, state), metrics
 
-    return eqx.filter_jit(eqx.filter_vmap(keep_finite))
+    return eqx.filter_jit(eqx.filter_vmap(advance))
 
 
 def _one(states: TrainingState, i: int) -> TrainingState:
@@ -128,48 +137,50 @@ def _one(states: TrainingState, i: int) -> TrainingState:
 
 
 class _Fleet:
-    """Runs that are trained together."""
+    """Runs that are trained together, each from the iteration it is at."""
 
     def __init__(self, runs: list[Run], writers: list[MetricsWriter], iterate: Iteration) -> None:
         self._runs, self._writers, self._iterate = runs, writers, iterate
-        furthest = max(run.iteration for run in runs)
-        self.alive = [run.iteration == furthest for run in runs]
+        self._total = runs[0].config.iterations
+        self._done = [run.iteration for run in runs]
+        self.alive = [True] * len(runs)
 
     def train(
-        self, states: TrainingState, iterations: range, interrupts: Interrupts, progress: TrainingProgress
+        self, states: TrainingState, interrupts: Interrupts, progress: TrainingProgress
     ) -> TrainingState:
         """To the end, or until interrupted or none is left. Checkpoints are written either way."""
         progress.waiting("sampling and learning")
-        for iteration in iterations:
-            if interrupts.received or not any(self.alive):
-                break
+        while (going := self._going()) and not interrupts.received:
             began = time.monotonic()
             states, metrics = self._iterate(states)
             values = {name: np.asarray(value, float) for name, value in metrics.items()}
-            self._record(iteration, values, time.monotonic() - began, progress)
-            if iteration % self._runs[0].config.checkpoint_every == 0:
-                self._save(states)
-        self._save(states)
+            values["seconds"] = np.full(len(self._runs), time.monotonic() - began)
+            finite = values.pop("finite") > 0
+            for i in going:
+                self._record(
+                    i, {name: float(value[i]) for name, value in values.items()}, bool(finite[i]), progress
+                )
+            progress.completed(
+                max(self._done), {name: float(np.mean(v[going])) for name, v in values.items()}
+            )
+            self._save(
+                states, [i for i in going if self._done[i] % self._runs[i].config.checkpoint_every == 0]
+            )
+        self._save(states, range(len(self._runs)))
         return states
 
-    def _record(
-        self, iteration: int, values: dict[str, np.ndarray], seconds: float, progress: TrainingProgress
-    ) -> None:
-        finite = values.pop("finite") > 0
-        for i, writer in enumerate(self._writers):
-            if self.alive[i]:
-                row = {name: float(value[i]) for name, value in values.items()}
-                writer.write(iteration, {**row, "seconds": seconds})
-            if self.alive[i] and not finite[i]:
-                progress.say(
-                    f"seed {self._runs[i].config.seed} stops: its loss or a parameter is not finite."
-                )
-            self.alive[i] = self.alive[i] and bool(finite[i])
-        if any(self.alive):
-            progress.completed(iteration, {k: float(np.mean(v[self.alive])) for k, v in values.items()})
+    def _going(self) -> list[int]:
+        return [i for i, done in enumerate(self._done) if self.alive[i] and done < self._total]
 
-    def _save(self, states: TrainingState) -> None:
-        for i, run in enumerate(self._runs):
-            state = _one(states, i)
-            if not run.folder.checkpoint(int(state.iteration)).exists():
-                run.folder.save(state)
+    def _record(self, i: int, metrics: Mapping[str, float], finite: bool, progress: TrainingProgress) -> None:
+        self._writers[i].write(self._done[i] + 1, metrics)
+        if finite:
+            self._done[i] += 1
+            return
+        self.alive[i] = False
+        progress.say(f"seed {self._runs[i].config.seed} stops: its loss or a parameter is not finite.")
+
+    def _save(self, states: TrainingState, which: Iterable[int]) -> None:
+        for i in which:
+            if not self._runs[i].folder.checkpoint(self._done[i]).exists():
+                self._runs[i].folder.save(_one(states, i))

@@ -47,8 +47,7 @@ def load_config(path: Path) -> Config:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        contracts = [parts.room_of(base) for base in type(value).__mro__]
-        return {"type": parts.name_of(value), **fields} if any(contracts) else fields
+        return {"type": parts.name_of(value), **fields} if _room(type(value)) else fields
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
@@ -79,8 +78,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if get_origin(hint) is Literal and value in get_args(hint):
         return value
-    if isinstance(hint, type) and (room := parts.room_of(hint)):
-        return _build_part(room, value, where)
+    if isinstance(hint, type) and (room := _room(hint)):
+        return _build_part(hint, room, value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, f"{where}.")
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -100,11 +99,21 @@ def _convert_to_any(hints: tuple[Any, ...], value: Any, where: str) -> Any:
     raise UserError(f"{where} is {value!r}; it must be {' or '.join(map(_describe, hints))}.")
 
 
-def _build_part(room: str, document: Any, where: str) -> Any:
+def _build_part(hint: type, room: str, document: Any, where: str) -> Any:
     if not isinstance(document, dict) or not isinstance(document.get("type"), str):
         raise UserError(f"{where} needs a `type`: one of `surefoot list {room}`.")
     options = {key: value for key, value in document.items() if key != "type"}
-    return _build(parts.find(room, document["type"]), options, f"{where}.")
+    part = parts.find(room, document["type"])
+    if not issubclass(part, hint):
+        raise UserError(
+            f"{where} is of type {document['type']!r}; it must be {parts.kebab(hint.__name__)!r}."
+        )
+    return _build(part, options, f"{where}.")
+
+
+def _room(cls: type) -> str | None:
+    """That of a contract, or of one of its parts; None of what is no part."""
+    return next((room for base in cls.__mro__ if (room := parts.room_of(base))), None)
 
 
 def _describe(hint: Any) -> str:

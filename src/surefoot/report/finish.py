@@ -1,7 +1,6 @@
 """What follows training: the evaluation, and the picture."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from surefoot.report.learning import draw_learning, draw_seeds
 
 def finish(run: Run) -> EvaluationResult:
     """Evaluates a run as its configuration says and leaves `evaluation.json` and a picture in its folder."""
-    options = replace(run.config.evaluation, steps=default_steps(run.config))
-    result = evaluate(run.config, run.state.learner, run.iteration, options)
+    result = evaluate(run.config, run.state.learner, run.iteration)
     history = read_metrics(run.folder.metrics)
     if default_steps(run.config):
         picture = draw_adaptation(result, run.config.env, history)

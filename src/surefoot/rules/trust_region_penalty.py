@@ -28,8 +28,9 @@ class TrustRegionPenalty(NaturalOptions, AbstractRule):
     beta: float = 1.0
     """The price of one nat, at the first step if it adapts."""
     target_kl: float | None = 0.01
-    """After each step β is doubled if the KL was above 1.5 times this, halved if it was below this over 1.5;
-    none for a fixed β. The β that the theory proves improvement with makes steps too small to be of use."""
+    """After each step β is doubled if it was refused or its KL above 1.5 times this, halved if it was below
+    this over 1.5; none for a fixed β. The β that the theory proves improvement with makes steps too small to
+    be of use."""
     backtrack_ratio: float = 0.8
     """Each attempt of the line search is this much shorter than the one before."""
     max_backtracks: int = 15
@@ -71,5 +72,7 @@ class TrustRegionPenalty(NaturalOptions, AbstractRule):
             "step_accepted": search.accepted.astype(loss.dtype),
         }
         if self.target_kl is not None:
-            state = adapt_penalty(state, search.kl, self.target_kl, PENALTY_LIMITS)
+            # A refused step has moved nothing and was yet too long: the next must cost more.
+            moved = jnp.where(search.accepted, search.kl, jnp.inf)
+            state = adapt_penalty(state, moved, self.target_kl, PENALTY_LIMITS)
         return search.policy, state, metrics

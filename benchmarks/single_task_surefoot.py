@@ -1,0 +1,159 @@
+"""Training in surefoot: its iteration, the iteration's parts, many seeds at once, and a whole run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import equinox as eqx
+import jax
+from single_task_problem import Problem
+
+from surefoot.algorithms import LearnerState, SingleTask
+from surefoot.algorithms.base import policy_objective
+from surefoot.algorithms.gathering import as_steps
+from surefoot.baselines import ValueNetwork
+from surefoot.experiment import Config
+from surefoot.experiment.presets import preset
+from surefoot.experiment.run import initial_state
+from surefoot.experiment.seeds import compiled_seeds, initial_states, train_seeds
+from surefoot.experiment.training import compiled_iteration, train
+from surefoot.rules import AbstractRule, ProximalClip, TrustRegion
+from surefoot.rules.base import Metrics
+
+
+def configuration(problem: Problem, iterations: int = 1) -> Config:
+    """The preset with the problem's settings."""
+    base = preset(problem.preset)
+    baseline = ValueNetwork(
+        hidden=problem.hidden, lr=problem.lr, epochs=problem.epochs, minibatches=problem.minibatches
+    )
+    policy: Any = base.policy
+    return replace(
+        base,
+        policy=replace(policy, hidden=problem.hidden),
+        algorithm=SingleTask(rule=_rule(problem, iterations)),
+        estimation=replace(
+            base.estimation,
+            baseline=baseline,
+            discount=problem.discount,
+            gae_lambda=problem.gae_lambda,
+        ),
+        streams=problem.streams,
+        steps=problem.steps,
+        iterations=iterations,
+        checkpoint_every=iterations,
+    )
+
+
+def _rule(problem: Problem, iterations: int) -> AbstractRule:
+    if problem.rule == "ppo":
+        return ProximalClip(
+            lr=problem.lr,
+            lr_end=0.0,
+            decay_steps=iterations,
+            max_gradient_norm=problem.max_gradient_norm,
+            epochs=problem.epochs,
+            minibatches=problem.minibatches,
+            clip=problem.clip,
+        )
+    return TrustRegion(
+        max_kl=problem.max_kl,
+        cg_iterations=problem.cg_iterations,
+        cg_tolerance=0.0,
+        damping=problem.damping,
+        backtrack_ratio=problem.backtrack_ratio,
+        max_backtracks=problem.max_backtracks,
+    )
+
+
+class Side:
+    """Iterations, one after the other."""
+
+    def __init__(self, problem: Problem, iterations: int) -> None:
+        self._config = configuration(problem, iterations)
+        self._state = jax.block_until_ready(initial_state(self._config))
+        self._metrics: Metrics = {}
+
+    def compile(self) -> None:
+        self._iterate = compiled_iteration(self._config, self._state)
+
+    def train(self, iterations: int) -> None:
+        for _ in range(iterations):
+            self._state, self._metrics = self._iterate(self._state)
+        jax.block_until_ready(self._state)
+
+    def attempts(self) -> int:
+        """Of the last line search; 0 without one."""
+        return int(self._metrics.get("line_search_attempts", 0))
+
+    def compile_parts(self) -> list[str]:
+        """Compiles each part of an iteration by itself, with the data that the parts before it give."""
+        self._parts: dict[str, Callable[[], Any]] = {}
+        config, learner = self._config, self._state.learner
+        setting, estimation = config.setting(), config.estimation
+        sampler, normalisation = setting.sampler, config.normalisation
+        ends = sampler.env.time_limit_ends_return
+        (baseline,) = learner.baselines
+
+        def sample(learner: LearnerState, key: Any) -> Any:
+            acting = normalisation.policy(learner.policy, learner.scales)
+            task = jax.tree.map(lambda x: x[0], learner.task)
+            _, rollout = sampler.collect(acting, task, learner.where, key)
+            return normalisation.rollout(rollout, learner.scales)
+
+        rollout = self._part("sampling", sample, learner, jax.random.key(0))
+        batch = self._part("advantages", lambda r, b: estimation.batch(r, b, ends), rollout, baseline)
+        rows = jax.tree.map(lambda x: x[None], rollout)
+        self._part("value function", lambda r, b: estimation.refit(r, b, ends), rows, baseline)
+        algorithm: Any = config.algorithm
+        objective = policy_objective(algorithm.loss, algorithm.entropy_bonus)
+        steps = as_steps(learner.policy, batch)
+
+        def improve(learner: LearnerState, batch: Any) -> Any:
+            return algorithm.rule.step(objective, learner.policy, batch, learner.rule)
+
+        self._part("policy", improve, learner, steps)
+        return list(self._parts)
+
+    def part(self, name: str, times: int) -> None:
+        for _ in range(times):
+            jax.block_until_ready(self._parts[name]())
+
+    def _part(self, name: str, f: Callable[..., Any], *arguments: Any) -> Any:
+        compilable: Any = eqx.filter_jit(f)
+        compiled = compilable.lower(*arguments).compile()
+        self._parts[name] = lambda: compiled(*arguments)
+        return self._parts[name]()
+
+
+class Seeds:
+    """Iterations of many seeds in one program."""
+
+    def __init__(self, problem: Problem, seeds: int) -> None:
+        config = configuration(problem)
+        self._states = initial_states(config, seeds)
+        self._iterate = compiled_seeds(config, self._states)
+
+    def train(self, iterations: int) -> None:
+        for _ in range(iterations):
+            self._states, _ = self._iterate(self._states)
+        jax.block_until_ready(self._states)
+
+
+class WholeRun:
+    """A run as `surefoot train` makes it, its files included, with compiled programs kept in `cache`; more
+    than one seed, all in one program."""
+
+    def __init__(self, problem: Problem, iterations: int, seeds: int, out: Path, cache: Path) -> None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        config = configuration(problem, iterations)
+        self._runs = [train(config, out).run] if seeds == 1 else train_seeds(config, seeds, out).runs
+
+    def last_return(self) -> float:
+        """Mean over the episodes that ended in the last batch in which any did; of all seeds."""
+        progress: list[Any] = [run.state.learner.progress for run in self._runs]
+        return fmean(float(of.last_return) for of in progress)

@@ -1,0 +1,40 @@
+"""The natural gradient (Kakade, 2002): a step is as long as the change of behaviour that it makes.
+
+θ ← θ − α F⁻¹g with α = √(2δ / gᵀF⁻¹g), so that KL(old ‖ new) ≈ δ: docs/theory/fisher.md derives it.
+"""
+
+import equinox as eqx
+import jax
+
+from surefoot.algorithms import Estimation
+from surefoot.baselines import Zero
+from surefoot.envs import Gymnax
+from surefoot.policies import CategoricalMLP
+from surefoot.samplers import ScanSampler
+from surefoot.theory.objectives import PolicyObjective, loss_and_gradient, reinforce
+from surefoot.theory.trust_region import natural_direction, step_length
+
+
+def main(iterations: int = 40, max_kl: float = 0.01) -> None:
+    env, estimation, objective = Gymnax("CartPole-v1"), Estimation(Zero()), PolicyObjective(reinforce)
+    policy = CategoricalMLP().build(jax.random.key(0), env.observation_size, env.action_space)
+    (task,) = env.sample_tasks(jax.random.key(1), 1)
+
+    @jax.jit
+    def improve(policy, key):
+        _, r = ScanSampler(env, episodes=20).collect(policy, task, None, key)
+        batch = estimation.batch(r, None, env.time_limit_ends_return)
+        _, g = loss_and_gradient(objective, policy, batch)
+        s = natural_direction(objective, policy, g, batch, damping=0.01, max_iterations=10, tolerance=1e-5)
+        length = step_length(max_kl, s.curvature)
+        new = eqx.apply_updates(policy, jax.tree.map(lambda x: -length * x, s.direction))
+        kl = objective.divergence(policy(batch.observations), new(batch.observations), batch)
+        return new, r.rewards.sum(axis=1).mean(), kl
+
+    for i in range(1, iterations + 1):
+        policy, mean, kl = improve(policy, jax.random.key(i))
+        print(f"iteration {i:2}   mean return {mean:5.1f}   KL {kl:.4f}, asked for {max_kl}")
+
+
+if __name__ == "__main__":
+    main()

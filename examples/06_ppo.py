@@ -1,0 +1,33 @@
+"""PPO (Schulman et al., 2017) on CartPole: a preset, changed a little, and a run that is kept on disk.
+
+The clipped objective is in docs/theory/objectives.md, the minibatches in docs/theory/minibatches.md. From the
+command line it is: surefoot train cartpole/ppo --rule.epochs 5
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import surefoot
+from surefoot.algorithms import SingleTask
+from surefoot.experiment.metrics import read_metrics
+from surefoot.rules import ProximalClip
+
+
+def main(iterations: int = 48) -> None:
+    config = replace(
+        surefoot.preset("cartpole/ppo"),
+        algorithm=SingleTask(rule=ProximalClip(lr=1e-3, clip=0.2, epochs=5, minibatches=32)),
+        evaluation=surefoot.Evaluation(tasks=1, episodes=100),
+        iterations=iterations,
+    )
+    with TemporaryDirectory() as folder:
+        run = surefoot.train(config, Path(folder) / "run").run
+        for row in read_metrics(run.folder.metrics):
+            print(f"{row['steps']:6.0f} steps   mean return {row['return']:5.1f}   KL {row['kl']:.4f}")
+    trained = surefoot.evaluate(config, run.state.learner, run.iteration)
+    print(f"100 episodes after training: mean return {trained.returns.mean():.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""`surefoot lab`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from surefoot.cli.showing import describe
+from surefoot.experiment.files import write_atomically
+from surefoot.options import UserError, check, suggestion
+
+
+def command_lab(arguments: list[str]) -> int:
+    """Runs experiments of the laboratory; returns 1 if a claim does not hold."""
+    from surefoot.lab import EXPERIMENTS  # with SciPy, which no other command should wait for
+
+    def command(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, out: Path = Path("lab")) -> int:
+        """Measure what the theory says, on problems small enough to know everything about them.
+
+        Args:
+            experiment: One of those that `surefoot lab` lists, or `all`.
+            seed: Everything random is drawn from it.
+            out: The folder for the figures and tables.
+        """
+        if not experiment:
+            return _list_experiments(EXPERIMENTS)
+        if experiment not in ("all", *EXPERIMENTS):
+            known = suggestion(experiment, ("all", *EXPERIMENTS))
+            raise UserError(f"There is no experiment {experiment!r}.{known} `surefoot lab` lists them.")
+        names = tuple(EXPERIMENTS) if experiment == "all" else (experiment,)
+        check(seed >= 0, "seed", seed, "0 or more")
+        held = [_run_experiment(name, EXPERIMENTS[name], seed, out) for name in names]
+        return 0 if all(held) else 1
+
+    return tyro.cli(command, args=arguments, prog="surefoot lab")
+
+
+def _list_experiments(experiments: Mapping[str, type]) -> int:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, experiment in experiments.items():
+        table.add_row(name, escape(describe(experiment)))
+    console = Console()
+    console.print(table)
+    console.print("\nsurefoot lab NAME runs one of them, surefoot lab all runs all.", highlight=False)
+    return 0
+
+
+def _run_experiment(name: str, experiment: type, seed: int, out: Path) -> bool:
+    """Runs it, prints and keeps what it found, and returns whether all its claims hold."""
+    from surefoot.lab import run
+
+    found = run(experiment(), seed)
+    table = Table(*map(escape, found.columns), title=f"{name}: {escape(found.title)}", title_justify="left")
+    for row in found.rows:
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else escape(str(cell)) for cell in row))
+    console = Console(highlight=False)
+    console.print(table)
+    for claim in found.claims:
+        mark = "[green]✓[/green]" if claim.holds else "[bold red]✗[/bold red]"
+        console.print(f"{mark} {escape(claim.statement)}: {escape(claim.measured)}", soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / f"{name}.png", found.png())
+    write_atomically(out / f"{name}.csv", found.csv())
+    console.print(f"figure   {out / name}.png\ntable    {out / name}.csv\n", soft_wrap=True)
+    return all(claim.holds for claim in found.claims)

@@ -1,0 +1,58 @@
+"""What several commands do with their arguments: presets, files, and whole parts to be replaced."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from surefoot.experiment import PRESETS, Config, parts, preset
+from surefoot.experiment.serialise import load_config
+from surefoot.options import UserError
+
+_SWAPS = {"env": "envs", "policy": "policies", "inner": "rules", "outer": "rules", "rule": "rules"}
+_SWAPS |= {"algorithm": "algorithms", "estimation.baseline": "baselines", "policy.auxiliary": "auxiliaries"}
+
+
+def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
+    """The preset (by default the first of all), or the file after `--config`; and the other arguments."""
+    names, rest = (arguments[:1], arguments[1:]) if arguments and arguments[0][0] != "-" else ([], arguments)
+    file, rest = take_option("--config", rest)
+    if names and file:
+        raise UserError("Give a preset or --config FILE, not both.")
+    if file:
+        return load_config(Path(file)), rest
+    return preset(names[0] if names else next(iter(PRESETS))), rest
+
+
+def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The value of `--name VALUE` or `--name=VALUE`, and the arguments without it."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2], arguments[:i] + arguments[i + 1 :]
+        if argument == name:
+            if i + 1 == len(arguments):
+                raise UserError(f"{name} needs a value.")
+            return arguments[i + 1], arguments[:i] + arguments[i + 2 :]
+    return None, arguments
+
+
+def swap_parts(
+    config: Any, arguments: list[str], rooms: dict[str, str] | None = None
+) -> tuple[Any, list[str]]:
+    """Replaces whole parts: `--outer natural-gradient` puts that rule, with its defaults, in the place of the
+    preset's."""
+    for option, room in (rooms or _SWAPS).items():
+        name, arguments = take_option(f"--{option}", arguments)
+        if name is not None:
+            config = _replace_part(config, option.split("."), parts.find(room, name), option)
+    return config, arguments
+
+
+def _replace_part(holder: Any, path: list[str], part: type, option: str) -> Any:
+    names = [field.name for field in fields(holder)]
+    if path[0] not in names and isinstance(holder, Config):
+        return replace(holder, algorithm=_replace_part(holder.algorithm, path, part, option))
+    if path[0] not in names:
+        raise UserError(f"This preset's {parts.name_of(holder)} has no --{option}.")
+    if len(path) > 1:
+        return replace(holder, **{path[0]: _replace_part(getattr(holder, path[0]), path[1:], part, option)})
+    return replace(holder, **{path[0]: part()})

@@ -1,0 +1,104 @@
+"""`surefoot train` and `surefoot resume`, and what follows training."""
+
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from surefoot.cli.evaluating import print_result
+from surefoot.cli.options import base_config, swap_parts
+from surefoot.experiment import Config, resume, train
+from surefoot.experiment.interrupts import exit_code
+from surefoot.experiment.seeds import SeedsOutcome, resume_seeds, seed_folders, train_seeds
+from surefoot.experiment.training import Outcome
+from surefoot.report import finish, finish_seeds
+
+
+@dataclass(frozen=True)
+class _Train:
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """The run folder to make; must not exist. By default one with today's date under runs/."""
+    seeds: int = 1
+    """Train so many seeds side by side in one program, from --seed on; each leaves a run folder in --out."""
+
+
+def command_train(arguments: list[str]) -> int:
+    """Trains from the beginning; returns the exit code."""
+    base, rest = base_config(arguments)
+    base, rest = swap_parts(base, rest)
+    options = tyro.cli(_Train, default=_Train(base), args=rest, prog=f"surefoot train {base.preset}")
+    out = options.out or _default_folder(options.config)
+    if options.seeds != 1:
+        return _finish_seeds(train_seeds(options.config, options.seeds, out, quiet=False), out)
+    return _finish(train(options.config, out, quiet=False))
+
+
+def command_resume(arguments: list[str]) -> int:
+    """Goes on with a run, or with many; returns the exit code."""
+
+    def command(run: tyro.conf.Positional[Path], /, iterations: int | None = None) -> int:
+        """Go on with a run from its latest checkpoint.
+
+        Args:
+            run: The run folder, or the folder of many seeds.
+            iterations: A new total, to train a run further.
+        """
+        if seed_folders(run):
+            return _finish_seeds(resume_seeds(run, iterations=iterations, quiet=False), run)
+        return _finish(resume(run, iterations=iterations, quiet=False))
+
+    return tyro.cli(command, args=arguments, prog="surefoot resume")
+
+
+def _default_folder(config: Config) -> Path:
+    name = f"{config.preset.replace('/', '_')}_seed{config.seed}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return Path("runs") / name
+
+
+def _finish(outcome: Outcome) -> int:
+    """What follows training: the picture, or how to go on."""
+    folder = outcome.run.folder
+    if outcome.interrupted:
+        print(f"Interrupted after iteration {outcome.run.iteration}; nothing is lost. To go on:")
+        print(f"  surefoot resume {folder.path}")
+        return exit_code(outcome.interrupted)
+    print("evaluating …", file=sys.stderr)
+    try:
+        print_result(finish(outcome.run))
+    except KeyboardInterrupt:
+        print(f"Training is complete, the evaluation is not. To make it: surefoot resume {folder.path}")
+        raise
+    print(f"run      {folder.path}\npicture  {outcome.run.picture}")
+    return 0
+
+
+def _finish_seeds(outcome: SeedsOutcome, out: Path) -> int:
+    """The same for many seeds."""
+    if outcome.interrupted:
+        furthest = max(run.iteration for run in outcome.runs)
+        print(f"Interrupted after iteration {furthest}; nothing is lost. To go on:")
+        print(f"  surefoot resume {out}")
+        return exit_code(outcome.interrupted)
+    for run in outcome.failed:
+        print(
+            f"{run.folder.path} stopped at iteration {run.iteration}: its loss or a parameter was not finite."
+        )
+    good = [run for run in outcome.runs if run not in outcome.failed]
+    if not good:
+        return 1
+    print("evaluating every seed …", file=sys.stderr)
+    summary = finish_seeds(good, out)
+    table = Table("seed", "mean return")
+    for seed, value in zip(summary["seeds"], summary["returns"], strict=True):
+        table.add_row(str(seed), f"{value:.2f}")
+    interval = summary["ci95"]
+    spread = f" (95% interval {interval[0]:.2f} … {interval[1]:.2f})" if interval else ""
+    Console().print(table)
+    print(f"mean     {summary['mean']:.2f}{spread}\nruns     {out}\npicture  {out / 'seeds.png'}")
+    return 1 if outcome.failed else 0

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import equinox as eqx
+import pytest
+
+from surefoot.experiment import PRESETS, parts, preset
+from surefoot.experiment.run import initial_state
+from surefoot.experiment.serialise import load_config, save_config
+from surefoot.experiment.training import iteration_of
+from surefoot.options import UserError
+
+BOUNDED = ["npg", "trpo", "trpo-penalty", "ppo", "ppo-penalty", "a2c"]
+PLAIN = ["reinforce", "vpg", "off-policy-reinforce"]
+FAMILIES = {"cartpole": BOUNDED + PLAIN, "pendulum": BOUNDED, "navigation-2d": BOUNDED + PLAIN}
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_fits_together(name: str) -> None:
+    """Its policy, algorithm, sampler and estimation are built and traced, and an iteration's state is
+    one that the next can start from; nothing is compiled or run."""
+    config = PRESETS[name]
+    state = eqx.filter_eval_shape(initial_state, config)
+    following, metrics = eqx.filter_eval_shape(iteration_of(config), state)
+    assert {"loss", "return", "entropy", "finite"} <= metrics.keys()
+    assert all(metric.shape == () for metric in metrics.values())
+    assert eqx.tree_equal(following, state, typematch=True)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_survives_the_round_trip(name: str, tmp_path: Path) -> None:
+    save_config(PRESETS[name], tmp_path / "config.yaml")
+    found = load_config(tmp_path / "config.yaml")
+    assert found == PRESETS[name]
+    assert found.preset == name
+
+
+def test_a_part_of_one_kind_alone_is_named_like_any_other(tmp_path: Path) -> None:
+    """REINFORCE's step is no rule of one's choice."""
+    path = tmp_path / "config.yaml"
+    save_config(PRESETS["cartpole/reinforce"], path)
+    path.write_text(path.read_text().replace("type: optax-step", "type: trust-region"))
+    with pytest.raises(
+        UserError, match=r"algorithm\.step is of type 'trust-region'; it must be 'optax-step'"
+    ):
+        load_config(path)
+
+
+def test_names_are_environment_and_algorithm() -> None:
+    for name, config in PRESETS.items():
+        environment, algorithm = name.split("/")
+        assert algorithm
+        short = parts.name_of(config.env)
+        assert environment == short or (short == "gymnax" and config.env.name.lower().startswith(environment))
+
+
+@pytest.mark.parametrize("environment", list(FAMILIES))
+def test_the_whole_family_is_there(environment: str) -> None:
+    """Of plain gradients, where they get anywhere."""
+    for algorithm in FAMILIES[environment]:
+        name = f"{environment}/{algorithm}"
+        assert preset(name).preset == name
+
+
+def test_an_environment_alone_means_its_first() -> None:
+    assert preset("navigation-2d").preset == "navigation-2d/maml-trpo"
+    assert preset("cartpole").preset == "cartpole/ppo"
+    assert preset("recall").preset == "recall/ppo"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("cartpole/pop", "Did you mean 'cartpole/ppo'"), ("cartpol", "Did you mean 'cartpole'"), ("x", "list")],
+)
+def test_a_name_that_is_none(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        preset(name)

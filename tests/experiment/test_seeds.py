@@ -1,0 +1,201 @@
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.probes import Target
+from surefoot.algorithms import Estimation, SingleTask
+from surefoot.baselines import Zero
+from surefoot.envs import Step
+from surefoot.experiment import Config, Evaluation, evaluate, load, resume, seeds as module, train
+from surefoot.experiment.interrupts import Interrupts
+from surefoot.experiment.metrics import read_metrics
+from surefoot.experiment.progress import TrainingProgress
+from surefoot.experiment.run import Run, initial_state
+from surefoot.experiment.seeds import initial_states, resume_seeds, seed_folders, train_seeds
+from surefoot.options import UserError
+from surefoot.policies import GaussianMLP
+from surefoot.rules import OptaxStep
+
+
+@dataclass(frozen=True)
+class Mined(Target):
+    """Rewards are NaN where the task is beyond `limit`."""
+
+    spread: float = 1.0
+    limit: float = 10.0
+
+    def step(self, key, state, action, task) -> Step:
+        step = Target.step(self, key, state, action, task)
+        return replace(step, reward=jnp.where(task[0] > self.limit, jnp.nan, step.reward))
+
+
+def small(**changes: object) -> Config:
+    """Each seed has a task of its own."""
+    config = Config(
+        env=Mined(),
+        policy=GaussianMLP(hidden=()),
+        algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
+        estimation=Estimation(Zero(), fit="before"),
+        evaluation=Evaluation(tasks=2, episodes=4, steps=0),
+        episodes=4,
+        iterations=4,
+        checkpoint_every=2,
+    )
+    return replace(config, **changes)
+
+
+def leaves(run: Run) -> list[np.ndarray]:
+    raw = jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, run.state
+    )
+    return [np.asarray(x) for x in jax.tree.leaves(raw)]
+
+
+def assert_same(some: list[Run], others: list[Run]) -> None:
+    for a, b in zip(some, others, strict=True):
+        for x, y in zip(leaves(a), leaves(b), strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def rows(run: Run) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_metrics(run.folder.metrics)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Seeds 3, 4 and 5."""
+    outcome = train_seeds(small(seed=3), 3, tmp_path_factory.mktemp("seeds") / "out")
+    assert (outcome.failed, outcome.interrupted) == ([], None)
+    return outcome.runs
+
+
+def test_each_seed_is_the_run_with_that_seed(trained: list[Run], tmp_path: Path) -> None:
+    assert [run.config.seed for run in trained] == [3, 4, 5]
+    for i, run in enumerate(trained):
+        alone = train(small(seed=3 + i), tmp_path / str(i)).run
+        for x, y in zip(leaves(run), leaves(alone), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+        for a, b in zip(rows(run), rows(alone), strict=True):
+            assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
+    assert len({rows(run)[0]["loss"] for run in trained}) == 3
+
+
+def test_the_largest_seeds_are_the_same_in_both_ways() -> None:
+    largest = 2**32 - 1
+    many = initial_states(small(seed=largest - 1), 2)
+    one = initial_state(small(seed=largest))
+    np.testing.assert_array_equal(jax.random.key_data(many.key[1]), jax.random.key_data(one.key))
+
+
+def test_the_folders_are_ordinary_runs(trained: list[Run], tmp_path: Path) -> None:
+    out = trained[0].folder.path.parent
+    assert seed_folders(out) == [out / name for name in ("seed003", "seed004", "seed005")]
+    for run in trained:
+        found = load(run.folder.path)
+        assert found.config == run.config
+        assert found.iteration == 4
+        assert_same([found], [run])
+        names = {path.name for path in (run.folder.path / "checkpoints").iterdir()}
+        assert names == {"000000.ckpt", "000002.ckpt", "000004.ckpt"}
+        assert [row["iteration"] for row in rows(run)] == [1, 2, 3, 4]
+        assert np.isfinite(evaluate(run.config, run.state.learner, 4).returns).all()
+
+
+def test_one_of_them_can_be_resumed_alone(tmp_path: Path) -> None:
+    runs = train_seeds(small(iterations=2), 2, tmp_path / "out").runs
+    assert resume(runs[1].folder.path, iterations=3).run.iteration == 3
+    assert load(runs[0].folder.path).iteration == 2
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(trained: list[Run], tmp_path: Path) -> None:
+    train_seeds(small(seed=3, iterations=2), 3, tmp_path / "out")
+    resumed = resume_seeds(tmp_path / "out", iterations=4)
+    assert resumed.interrupted is None
+    assert_same(resumed.runs, trained)
+    assert [rows(run) for run in resumed.runs] == [rows(run) for run in trained]
+
+
+def test_interrupted_and_resumed_too(
+    trained: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes in iteration 3, which no checkpoint would follow."""
+    told: list[Interrupts] = []
+
+    class Told(Interrupts):
+        def __enter__(self) -> Interrupts:
+            told.append(self)
+            return super().__enter__()
+
+    def completed(self: TrainingProgress, iteration: int, metrics: object) -> None:
+        if iteration == 3:
+            told[0].received = signal.SIGINT
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "Interrupts", Told)
+        patch.setattr(TrainingProgress, "completed", completed)
+        outcome = train_seeds(small(seed=3), 3, tmp_path / "out")
+    assert outcome.interrupted is signal.SIGINT
+    assert [run.iteration for run in outcome.runs] == [3, 3, 3]
+    assert [load(folder).iteration for folder in seed_folders(tmp_path / "out")] == [3, 3, 3]
+    resumed = resume_seeds(tmp_path / "out")
+    assert_same(resumed.runs, trained)
+    assert [rows(run) for run in resumed.runs] == [rows(run) for run in trained]
+
+
+def test_a_seed_that_fails_does_not_stop_the_others(trained: list[Run], tmp_path: Path) -> None:
+    tasks = [float(run.state.learner.task[0, 0]) for run in trained]
+    worst = int(np.argmax(tasks))
+    limit = sorted(tasks)[1]
+    mined = small(seed=3, env=Mined(limit=limit))
+    outcome = train_seeds(replace(mined, iterations=2), 3, tmp_path / "out")
+    assert [run.config.seed for run in outcome.failed] == [3 + worst]
+    assert [run.iteration for run in outcome.runs] == [0 if i == worst else 2 for i in range(3)]
+    failed = load(outcome.failed[0].folder.path)
+    assert failed.iteration == 0
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(failed.policy))
+    assert [(row["iteration"], row["loss"]) for row in rows(failed)] == [(1, None)]
+
+    resumed = resume_seeds(tmp_path / "out", iterations=4)
+    assert [run.config.seed for run in resumed.failed] == [3 + worst]
+    good = [i for i in range(3) if i != worst]
+    assert [resumed.runs[i].iteration for i in good] == [4, 4]
+    for i in good:
+        for x, y in zip(leaves(resumed.runs[i]), leaves(trained[i]), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_all_may_fail(tmp_path: Path) -> None:
+    outcome = train_seeds(small(env=Mined(limit=-1.0)), 2, tmp_path / "out")
+    assert outcome.failed == outcome.runs
+    assert outcome.interrupted is None
+    assert [run.iteration for run in outcome.runs] == [0, 0]
+
+
+def test_what_cannot_be_trained_leaves_nothing_behind(trained: list[Run], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="seeds is 0; it must be 1 or more"):
+        train_seeds(small(), 0, out)
+    with pytest.raises(UserError, match="seed is 4294967296"):
+        train_seeds(small(seed=2**32 - 1), 2, out)
+    with pytest.raises(UserError, match="needs 2 episodes"):
+        train_seeds(small(estimation=Estimation(Zero()), episodes=1), 2, out)
+    assert not out.exists()
+    with pytest.raises(UserError, match="exists already"):
+        train_seeds(small(), 1, trained[0].folder.path.parent)
+
+
+def test_what_cannot_be_resumed(trained: list[Run], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no runs of many seeds at"):
+        resume_seeds(tmp_path)
+    with pytest.raises(UserError, match="is at iteration 4 already, beyond 3"):
+        resume_seeds(trained[0].folder.path.parent, iterations=3)
+    assert [run.iteration for run in resume_seeds(trained[0].folder.path.parent).runs] == [4, 4, 4]
+    for run in trained:
+        run.folder.evaluation.write_text("{}")
+    with pytest.raises(UserError, match=r"is complete: 4 of 4 iterations\. To learn on: .* --iterations 8"):
+        resume_seeds(trained[0].folder.path.parent)

@@ -1,0 +1,85 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.probes import Target
+from surefoot.algorithms import Estimation, Meta, SingleTask
+from surefoot.baselines import Zero
+from surefoot.experiment import Config, Evaluation, train
+from surefoot.experiment.run import Run
+from surefoot.experiment.seeds import train_seeds
+from surefoot.policies import GaussianMLP
+from surefoot.report import finish, finish_seeds
+from surefoot.rules import GradientStep, OptaxStep
+
+
+def small(**changes: object) -> Config:
+    config = Config(
+        env=Target(spread=0.5),
+        policy=GaussianMLP(hidden=()),
+        algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
+        estimation=Estimation(Zero(), fit="before"),
+        evaluation=Evaluation(tasks=2, episodes=4, steps=3),
+        episodes=4,
+        iterations=2,
+        preset="probe/vpg",
+    )
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    return train_seeds(small(seed=5), 3, tmp_path_factory.mktemp("seeds") / "out").runs
+
+
+def picture(path: Path) -> bytes:
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    return content
+
+
+def test_a_policy_that_does_not_adapt_is_only_judged(runs: list[Run]) -> None:
+    result = finish(runs[0])
+    assert result.returns.shape == (1, 2), "no steps of adaptation, whatever the options say"
+    folder = runs[0].folder
+    assert json.loads(folder.evaluation.read_text()) == result.summary()
+    assert runs[0].picture == folder.path / "learning.png"
+    picture(runs[0].picture)
+    assert not (folder.path / "adaptation.png").exists()
+
+
+def test_a_policy_that_adapts_is_judged_after_every_step(tmp_path: Path) -> None:
+    meta = Meta(inner=GradientStep(lr=0.1), outer=OptaxStep(lr=0.1), tasks=2)
+    run = train(small(algorithm=meta), tmp_path / "run").run
+    assert finish(run).returns.shape == (4, 2)
+    assert run.picture == tmp_path / "run" / "adaptation.png"
+    picture(run.picture)
+
+
+def test_seeds_are_summarised(runs: list[Run]) -> None:
+    out = runs[0].folder.path.parent
+    summary = finish_seeds(runs, out)
+    assert json.loads((out / "seeds.json").read_text()) == summary
+    picture(out / "seeds.png")
+    assert summary["preset"] == "probe/vpg"
+    assert summary["seeds"] == [5, 6, 7]
+    assert summary["iterations"] == [2, 2, 2]
+    alone = [json.loads(run.folder.evaluation.read_text())["returns"][-1]["mean"] for run in runs]
+    assert summary["returns"] == alone
+    assert summary["mean"] == pytest.approx(np.mean(alone))
+    assert summary["standard_deviation"] == pytest.approx(np.std(alone, ddof=1))
+    low, high = summary["ci95"]
+    assert low < summary["mean"] < high
+    for run in runs:
+        picture(run.picture)
+
+
+def test_of_one_seed_nobody_knows_the_spread(runs: list[Run], tmp_path: Path) -> None:
+    summary = finish_seeds(runs[:1], tmp_path)
+    assert (summary["ci95"], summary["standard_deviation"]) == (None, None)
+    assert summary["mean"] == summary["returns"][0]
+    picture(tmp_path / "seeds.png")
+    assert json.loads((tmp_path / "seeds.json").read_text()) == summary

@@ -1,0 +1,72 @@
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.probes import rollout_of
+from support.samples import gaussian_policy
+from surefoot.algorithms import Adaptation
+from surefoot.experiment import Evaluation
+from surefoot.experiment.evaluation import EvaluationResult
+from surefoot.report import draw_learning, draw_seeds
+from surefoot.types import Rollout
+
+
+def result(returns: list[float]) -> EvaluationResult:
+    """One task, an episode of one step for each return."""
+    rollout: Rollout = rollout_of([[x] for x in returns], [1] * len(returns), [True] * len(returns))
+    one = {name: value[None] for name, value in vars(rollout).items() if value is not None}
+    options = Evaluation(tasks=1, episodes=len(returns), steps=0)
+    means = np.array([[np.mean(returns)]])
+    adaptation = Adaptation((Rollout(**one),), (), gaussian_policy())
+    return EvaluationResult("probe/ppo", 3, options, means, jnp.zeros((1, 0)), adaptation)
+
+
+def history(*returns: float | None, steps: int = 10) -> list[dict[str, Any]]:
+    return [{"iteration": i, "return": r, "steps": i * steps} for i, r in enumerate(returns, 1)]
+
+
+def is_png(content: bytes) -> bool:
+    return content.startswith(b"\x89PNG") and len(content) > 1000
+
+
+@pytest.mark.parametrize("returns", [[1.0], [2.0, 2.0, 2.0], [float(x) for x in range(100)]])
+def test_learning_is_drawn_for_any_number_of_episodes(returns: list[float]) -> None:
+    assert is_png(draw_learning(result(returns), history(1.0, 2.0, 3.0)))
+
+
+@pytest.mark.parametrize("returns", [(None, None, 3.0), (None, None), (1.0,), ()])
+def test_no_episode_may_have_ended_yet(returns: tuple[float | None, ...]) -> None:
+    """The return is unknown then, and null in the metrics."""
+    assert is_png(draw_learning(result([1.0]), history(*returns)))
+
+
+def test_metrics_without_a_count_of_steps_are_drawn_by_iteration() -> None:
+    rows = [{"iteration": 1, "return": 1.0}, {"iteration": 2, "return": 2.0}]
+    assert is_png(draw_learning(result([1.0]), rows))
+    assert is_png(draw_seeds("two", [0, 1], np.array([1.0, 2.0]), [rows, history(1.0, 2.0)]))
+
+
+@pytest.mark.parametrize(
+    "histories",
+    [
+        [history(1.0, 2.0)],
+        [history(None, 2.0), history(1.0, None)],
+        [history(None, 2.0), history(None, 3.0)],
+        [history(None, None), history(None, None)],
+        [history(1.0, 2.0), history(1.0)],  # one of them failed
+        [history(1.0, 2.0), history(1.0, 2.0, steps=7)],
+    ],
+)
+def test_seeds_are_drawn_whatever_is_known_of_them(histories: list[list[dict[str, Any]]]) -> None:
+    seeds = list(range(7, 7 + len(histories)))
+    assert is_png(draw_seeds("probe/ppo", seeds, np.arange(len(seeds), dtype=float), histories))
+
+
+def test_the_picture_depends_on_what_is_drawn() -> None:
+    means = np.array([1.0, 2.0])
+    some = draw_seeds("a", [0, 1], means, [history(1.0, 2.0), history(2.0, 3.0)])
+    assert some == draw_seeds("a", [0, 1], means, [history(1.0, 2.0), history(2.0, 3.0)])
+    assert some != draw_seeds("a", [0, 1], means, [history(1.0, 2.0), history(2.0, 4.0)])
+    assert some != draw_seeds("a", [0, 1], 2 * means, [history(1.0, 2.0), history(2.0, 3.0)])

@@ -1,0 +1,114 @@
+"""`surefoot train --seeds` and `surefoot resume` of what it leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from surefoot import cli
+from surefoot.experiment import load
+from surefoot.experiment.metrics import read_metrics
+
+SMALL = ["--episodes", "4", "--iterations", "2", "--evaluation.tasks", "2", "--evaluation.episodes", "4"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = cli.run(list(arguments))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "runs" / "many"
+    arguments = ["train", "bandit/trpo", *SMALL, "--seed", "3", "--seeds", "2", "--out", str(folder)]
+    assert cli.run(arguments) == 0
+    return folder
+
+
+def test_every_seed_leaves_a_run_and_all_a_summary(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {"seed003", "seed004", "seeds.json", "seeds.png"}
+    for seed in (3, 4):
+        folder = trained / f"seed{seed:03d}"
+        assert load(folder).config.seed == seed
+        assert {"config.yaml", "metrics.jsonl", "evaluation.json", "learning.png"} <= {
+            path.name for path in folder.iterdir()
+        }
+    assert json.loads((trained / "seeds.json").read_text())["seeds"] == [3, 4]
+
+
+def test_resume_goes_on_with_all_of_them(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, errors = run(capsys, "resume", str(trained), "--iterations", "3")
+    assert code == 0, errors
+    assert "mean     " in out
+    assert str(trained / "seeds.png") in out
+    for folder in (trained / "seed003", trained / "seed004"):
+        assert load(folder).iteration == 3
+        assert [row["iteration"] for row in read_metrics(folder / "metrics.jsonl")] == [1, 2, 3]
+    assert json.loads((trained / "seeds.json").read_text())["iterations"] == [3, 3]
+
+
+def test_one_of_them_is_evaluated_like_any_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, errors = run(capsys, "evaluate", str(trained / "seed004"), "--json")
+    assert code == 0, errors
+    assert json.loads(out)["preset"] == "bandit/trpo"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "bandit/trpo", "--seeds", "0"], "seeds is 0; it must be 1 or more"),
+        (["train", "bandit/trpo", "--seeds", "two"], "--seeds"),
+        (["train", "bandit/trpo", "--seeds", "2", "--seed", "4294967295"], "seed is 4294967296"),
+        (
+            ["train", "bandit/trpo", "--seeds", "2", "--policy", "gaussian-mlp"],
+            "use --policy categorical-mlp",
+        ),
+        (["resume", "no-run", "--iterations", "3"], "There is no run at no-run"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = run(capsys, *arguments)
+    assert code == 2
+    assert message in " ".join(errors.split())
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path for path in trained.rglob("*") if path.is_file()}
+    code, _, errors = run(capsys, "train", "bandit/trpo", *SMALL, "--seeds", "2", "--out", str(trained))
+    assert code == 2
+    assert "exists already" in errors
+    assert {path for path in trained.rglob("*") if path.is_file()} == before
+
+
+BROKEN = """
+import jax.numpy as jnp
+from surefoot.envs import Bandit, Step
+
+
+class Broken(Bandit):
+    def step(self, key, state, action, task):
+        step = super().step(key, state, action, task)
+        return Step(step.state, step.observation, jnp.nan * step.reward, step.terminated)
+"""
+
+
+def test_a_seed_that_fails_is_named_and_is_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "bandit/trpo", *SMALL, "--env", "broken:Broken", "--seeds", "2", "--out", "many"]
+    code, out, errors = run(capsys, *arguments)
+    assert code == 1
+    assert "many/seed001 stopped at iteration 0" in out
+    assert "seed 1 stops" in errors
+    assert not Path("many/seeds.json").exists()

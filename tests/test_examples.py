@@ -1,0 +1,45 @@
+"""The examples: small enough to read at once, and they run."""
+
+import re
+import runpy
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_they_follow_the_order_of_study() -> None:
+    assert [path.stem for path in EXAMPLES] == [
+        "01_reinforce",
+        "02_baselines",
+        "03_actor_critic",
+        "04_natural_gradient",
+        "05_trpo",
+        "06_ppo",
+        "07_maml_trpo",
+    ]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_each_is_short_and_names_a_page_of_the_theory(path: Path) -> None:
+    text = path.read_text()
+    assert 15 <= len(text.splitlines()) <= 40
+    pages = re.findall(r"docs/theory/\w+\.md", text.split('"""')[1])
+    assert pages
+    assert all((ROOT / page).exists() for page in pages)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_each_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(path))["main"]
+    with jax.numpy_dtype_promotion("standard"):  # as in a program of one's own
+        main(iterations=2)
+    out = capsys.readouterr().out
+    assert "return" in out
+    assert len(out.splitlines()) >= 1
+    assert re.search(r"-?\d+\.\d", out)
+    assert "nan" not in out
+    assert "inf" not in out
