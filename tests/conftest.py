@@ -16,6 +16,14 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _room() -> Iterator[None]:
+    """Every compiled program takes some of the memory maps that a process may have, of which Linux grants
+    65,530: without this, a worker that has run a thousand tests dies."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Double precision, for comparisons that single precision would blur."""

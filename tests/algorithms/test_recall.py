@@ -32,7 +32,7 @@ def recalled(
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize(
     ("rule", "iterations"),
-    [(TrustRegion(max_kl=0.03), 80), (ProximalClip(lr=0.02, epochs=4), 60)],
+    [(TrustRegion(max_kl=0.03), 80), (ProximalClip(lr=0.005, epochs=4), 30)],
     ids=["trpo", "ppo"],
 )
 def test_a_recurrent_policy_learns_to_remember(
