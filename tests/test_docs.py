@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,19 @@ def test_the_tests_that_are_named_exist() -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the guide's files."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the guide's files, whose modules are forgotten again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    names: list[str] = []
     for name, program in re.findall(r'```python title="(\w+\.py)"\n(.*?)```', GUIDE, re.DOTALL):
         (tmp_path / name).write_text(program)
-        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
-    return tmp_path
+        names.append(Path(name).stem)
+    for name in names:
+        sys.modules.pop(name, None)
+    yield tmp_path
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def test_the_guide_keeps_the_contracts(here: Path) -> None:

@@ -1,6 +1,7 @@
 """What the README shows, runs."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to run in, where a module of the user's own is not yet imported."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "reach", raising=False)
     return tmp_path
 
 

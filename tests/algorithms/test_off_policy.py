@@ -35,7 +35,7 @@ def begun(algorithm: Any, setting: Setting) -> Any:
 def test_the_first_step_is_that_of_the_policy_gradient(weighting: Any, time_limit: Any):
     """Also where episodes are cut short and their returns go on with a value, which is no reward."""
     setting = clock(baseline=LinearFeatures(), fit="after", time_limit=time_limit)
-    once = OffPolicyReinforce(GradientStep(lr=0.1), steps=1, weighting=weighting)
+    once = OffPolicyReinforce(GradientStep(lr=0.1), gradient_steps=1, weighting=weighting)
     plain = SingleTask(rule=GradientStep(lr=0.1), loss="reinforce")
     state, expected = (begun(algorithm, setting) for algorithm in (once, plain))
     for i in range(2):
@@ -47,7 +47,7 @@ def test_the_first_step_is_that_of_the_policy_gradient(weighting: Any, time_limi
 def test_the_effective_sample_size_falls_as_the_policy_moves_away():
     setting, sizes = clock(), []
     for lr in (0.0, 0.01, 0.1):
-        algorithm = OffPolicyReinforce(GradientStep(lr=lr), steps=2)
+        algorithm = OffPolicyReinforce(GradientStep(lr=lr), gradient_steps=2)
         _, metrics = iterate(algorithm, setting, begun(algorithm, setting), KEY)
         sizes.append(float(metrics["effective_sample_size"]))
         assert (metrics["kl"] > 0) == (lr > 0)
@@ -57,7 +57,7 @@ def test_the_effective_sample_size_falls_as_the_policy_moves_away():
 
 def test_the_effective_sample_size_by_hand():
     setting = clock()
-    algorithm = OffPolicyReinforce(OptaxStep(lr=0.05), steps=2)
+    algorithm = OffPolicyReinforce(OptaxStep(lr=0.05), gradient_steps=2)
     state = begun(algorithm, setting)
     new, metrics = iterate(algorithm, setting, state, KEY)
     batch = eqx.filter_jit(gather)(setting, state, KEY).batch
@@ -73,7 +73,7 @@ def test_the_effective_sample_size_by_hand():
 def test_steps_on_a_batch_are_taken_one_after_another():
     setting, moves = clock(), []
     for steps in (1, 3):
-        algorithm = OffPolicyReinforce(OptaxStep(lr=0.05), steps=steps)
+        algorithm = OffPolicyReinforce(OptaxStep(lr=0.05), gradient_steps=steps)
         state = begun(algorithm, setting)
         new, metrics = iterate(algorithm, setting, state, KEY)
         moves.append(float(jnp.abs(ravel(new.policy) - ravel(state.policy)).max()))
@@ -86,7 +86,9 @@ def test_steps_on_a_batch_are_taken_one_after_another():
 def test_clipped_and_normalised_weights_lead_elsewhere():
     setting, found = clock(), []
     for options in ({}, {"clip": 0.9}, {"self_normalised": True}):
-        algorithm = OffPolicyReinforce(GradientStep(lr=0.3), steps=2, weighting="trajectory", **options)
+        algorithm = OffPolicyReinforce(
+            GradientStep(lr=0.3), gradient_steps=2, weighting="trajectory", **options
+        )
         found.append(ravel(iterate(algorithm, setting, begun(algorithm, setting), KEY)[0].policy))
     assert jnp.abs(found[1] - found[0]).max() > 1e-3
     assert jnp.abs(found[2] - found[0]).max() > 1e-3
@@ -117,7 +119,7 @@ def test_per_decision_weights_ask_for_rewards_to_go(options: dict):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"steps": 0}, "steps is 0; it must be 1 or more"),
+        ({"gradient_steps": 0}, "gradient-steps is 0; it must be 1 or more"),
         ({"clip": 0.0}, "clip is 0.0; it must be a positive number or none"),
     ],
 )

@@ -184,7 +184,7 @@ def test_off_policy_reinforce_finds_the_right_action(weighting: Any, actions: An
     env = ObservedAction(actions)
     setting = setting_of(env, episodes=64, normalise=False)
     algorithm: AbstractAlgorithm = OffPolicyReinforce(
-        OptaxStep(lr=0.05), steps=4, weighting=weighting, clip=2.0
+        OptaxStep(lr=0.05), gradient_steps=4, weighting=weighting, clip=2.0
     )
     state, seen = train(algorithm, setting, build(env), iterations=30)
     assert_right(env, state.policy, seen)

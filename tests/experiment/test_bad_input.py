@@ -191,5 +191,5 @@ def test_without_gymnax_it_says_what_to_install(tmp_path: Path, monkeypatch: pyt
 
 def test_importance_weights_with_rules_that_need_a_gradient_alone(tmp_path: Path) -> None:
     for rule in (OptaxStep(), GradientStep()):
-        fits = config(algorithm=OffPolicyReinforce(rule, steps=1), estimation=PLAIN)
+        fits = config(algorithm=OffPolicyReinforce(rule, gradient_steps=1), estimation=PLAIN)
         assert train(fits, tmp_path / type(rule).__name__).run.iteration == 1

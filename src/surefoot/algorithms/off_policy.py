@@ -25,7 +25,7 @@ class OffPolicyReinforce(AbstractAlgorithm):
 
     rule: AbstractRule = OptaxStep()
     """The step, which must need no more than a gradient: a line search has no use for a pseudo-loss."""
-    steps: int = 5
+    gradient_steps: int = 5
     """Steps on one batch."""
     weighting: Weighting = "per-decision"
     """`trajectory`: the product over the episode. `per-decision`: past weights on the action, future weights
@@ -36,7 +36,7 @@ class OffPolicyReinforce(AbstractAlgorithm):
     """Divide the weights by their mean over the episodes: a little bias for much less variance."""
 
     def __post_init__(self) -> None:
-        check(self.steps >= 1, "steps", self.steps, "1 or more")
+        check(self.gradient_steps >= 1, "gradient_steps", self.gradient_steps, "1 or more")
         check(self.clip is None or self.clip > 0, "clip", self.clip, "a positive number or none")
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
@@ -69,7 +69,7 @@ class OffPolicyReinforce(AbstractAlgorithm):
             policy, rule, metrics = self.rule.step(objective, now[0], batch, now[1])
             return (policy, rule), metrics
 
-        (policy, rule), seen = jax.lax.scan(improve, (state.policy, state.rule), length=self.steps)
+        (policy, rule), seen = jax.lax.scan(improve, (state.policy, state.rule), length=self.gradient_steps)
         old, new = (objective.predict(p, batch) for p in (state.policy, policy))
         weights = trajectory_weights(new.log_prob(batch.actions), batch)
         return gathered.learned(policy, rule), {

@@ -56,7 +56,7 @@ _PENDULUM = replace(
     _CARTPOLE,
     env=Gymnax("Pendulum-v1"),
     policy=GaussianMLP(initialiser="orthogonal", output_scale=0.01),
-    estimation=replace(_CARTPOLE.estimation, discount=0.95),
+    estimation=replace(_CARTPOLE.estimation, baseline=ValueNetwork(minibatches=64), discount=0.95),
     normalisation=Normalisation(observations=True, rewards=True),
     streams=16,
     iterations=122,
@@ -98,7 +98,9 @@ def _plain(base: Config) -> dict[str, Config]:
         ),
         "off-policy-reinforce": replace(
             whole,
-            algorithm=OffPolicyReinforce(OptaxStep(lr=3e-3), steps=3, clip=5.0, self_normalised=True),
+            algorithm=OffPolicyReinforce(
+                OptaxStep(lr=3e-3), gradient_steps=3, clip=5.0, self_normalised=True
+            ),
             estimation=Estimation(normalise=False),
         ),
     }
