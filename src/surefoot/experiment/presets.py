@@ -89,7 +89,7 @@ def _bounded(base: Config) -> dict[str, Config]:
 
 
 def _plain(base: Config) -> dict[str, Config]:
-    """One gradient step, or a few, for each batch. Pendulum is beyond them in any reasonable time."""
+    """One gradient step, or a few, for each batch: too few for Pendulum, see docs/results.md."""
     whole = replace(base, streams=0)
     return {
         "vpg": replace(base, algorithm=SingleTask(rule=OptaxStep(lr=1e-2))),

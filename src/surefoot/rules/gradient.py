@@ -76,5 +76,5 @@ class OptaxStep(AbstractRule):
         step = getattr(optax, self.optimiser)(self.lr)
         if self.max_gradient_norm is not None:
             step = optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), step)
-        # All parameters as one vector: the same step in a tenth of the operations.
+        # All parameters as one vector: a few large operations instead of some for each array.
         return optax.flatten(step)
