@@ -5,6 +5,7 @@ then its own. So is its thread pool: one that has just been used spins for a few
 sleeps, which the next side, whose turn is much longer, hardly notices.
 """
 
+import argparse
 import importlib
 import json
 import multiprocessing
@@ -77,6 +78,13 @@ class Worker:
         if isinstance(reply, str):
             raise RuntimeError(f"a worker of the benchmark failed:\n{reply}")
         return reply
+
+
+def harness_options(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark takes."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    repeats = "rounds of timing (default: 7, or 2 with --quick)"
+    parser.add_argument("--repeats", type=int, metavar="N", help=repeats)
 
 
 def _serve(connection: Connection, factory: str, args: tuple[Any, ...]) -> None:

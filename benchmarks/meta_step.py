@@ -24,6 +24,7 @@ from harness import (
     MIB,
     Reply,
     Worker,
+    harness_options,
     interleaved,
     machine,
     median,
@@ -73,8 +74,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--quick", action="store_true", help="a small problem and two rounds")
-    add("--json", type=Path, metavar="FILE", help="write all figures to FILE")
-    add("--repeats", type=int, metavar="N", help="rounds of timing (default: 7, or 2 with --quick)")
+    harness_options(parser)
     add(
         "--fisher-fraction",
         type=float,

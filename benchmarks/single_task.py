@@ -25,6 +25,7 @@ from harness import (
     Reply,
     Worker,
     cores,
+    harness_options,
     interleaved,
     machine,
     median,
@@ -65,8 +66,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", nargs="+", metavar="PRESET", help="of cartpole/ppo, cartpole/trpo, pendulum/ppo, …")
     add("--quick", action="store_true", help="small problems and two rounds")
-    add("--json", type=Path, metavar="FILE", help="write all figures to FILE")
-    add("--repeats", type=int, metavar="N", help="rounds of timing (default: 7, or 2 with --quick)")
+    harness_options(parser)
     add("--whole-runs", type=int, metavar="N", help="rounds of whole runs (default: 3, or 1; 0 for none)")
     add("--seeds", type=int, metavar="N", help="trained in one program (default: 16, or 2; 0 for none)")
     add(
