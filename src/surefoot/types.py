@@ -8,10 +8,13 @@ trajectory, `episode` for one task's, `task episode` for many tasks'.
 from dataclasses import dataclass
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key as KeyOf, PRNGKeyArray, PyTree, Shaped
 
 Key = PRNGKeyArray
 """A typed random key, as `jax.random.key` makes them."""
+
+Keys = KeyOf[Array, "..."]
+"""Several of them."""
 
 Task = PyTree[Shaped[Array, "..."]]
 """The parameters that tell one task of a family from another: arrays, with a leading axis where there are

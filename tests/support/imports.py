@@ -21,7 +21,7 @@ _allow("policies baselines", "theory", "networks")
 _allow("envs", "theory")
 _allow("rules", "policies", "baselines", "envs")
 # What samplers may import is named module by module, since it is less than whole rooms.
-BELOW["samplers"] = frozenset({"types", "options", "policies.base", "envs.base"})
+BELOW["samplers"] = frozenset({"types", "options", "policies.base", "envs.base", "envs.simulation"})
 _allow("algorithms", "rules", "samplers")
 _allow("checks", "algorithms")
 _allow("lab", "algorithms")

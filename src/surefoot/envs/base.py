@@ -1,4 +1,4 @@
-"""The contract of a family of tasks."""
+"""The contract of a family of tasks, and of one whose dynamics are pure JAX."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
+from surefoot.envs.simulation import AbstractSimulator, JaxSimulator
 from surefoot.types import ActionSpace, Key, Task
 
 
@@ -20,12 +21,10 @@ class Step(eqx.Module):
     to report; the sampler counts to `horizon`."""
 
 
-class AbstractEnv(ABC):
-    """A family of tasks with one observation and action space, in pure JAX.
+class AbstractFamily(ABC):
+    """A family of tasks with one observation and action space: an immutable dataclass of its options.
 
-    An immutable dataclass of its options. Its methods are pure functions, written for one task, one episode
-    and one step, and vmapped outside. `state` is any pytree of arrays. The task is an argument of everything:
-    there is no other state.
+    How its episodes are stepped is its simulator's affair, which works on the host and serves any family.
     """
 
     horizon: int
@@ -39,7 +38,7 @@ class AbstractEnv(ABC):
     @property
     @abstractmethod
     def action_space(self) -> ActionSpace:
-        """What `step` takes."""
+        """What a step takes."""
 
     @property
     @abstractmethod
@@ -50,6 +49,23 @@ class AbstractEnv(ABC):
     @abstractmethod
     def sample_tasks(self, key: Key, n: int) -> Task:
         """n tasks from the family's distribution: a pytree with a leading axis of n."""
+
+    @abstractmethod
+    def simulator(self, threads: int) -> AbstractSimulator:
+        """A new simulator of its episodes, which may use so many threads."""
+
+
+class AbstractEnv(AbstractFamily):
+    """A family of tasks in pure JAX.
+
+    Its methods are pure functions, written for one task, one episode and one step, and vmapped outside.
+    `state` is any pytree of arrays. The task is an argument of everything: there is no other state.
+    """
+
+    def simulator(self, threads: int) -> AbstractSimulator:
+        """XLA has threads of its own."""
+        del threads
+        return JaxSimulator(self.reset, self.step)
 
     @abstractmethod
     def reset(self, key: Key, task: Task) -> tuple[Any, Float[Array, " obs"]]:

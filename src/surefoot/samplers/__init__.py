@@ -4,5 +4,6 @@ from surefoot.samplers.base import (
     AbstractCollector as AbstractCollector,
     AbstractSampler as AbstractSampler,
 )
+from surefoot.samplers.batched import BatchedSampler as BatchedSampler, BatchedStreams as BatchedStreams
 from surefoot.samplers.scan import ScanSampler as ScanSampler
 from surefoot.samplers.stream import StreamSampler as StreamSampler

@@ -2,12 +2,16 @@
 
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
+from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import PyTree
 
-from surefoot.envs.base import AbstractEnv
+from surefoot.envs.base import AbstractFamily
 from surefoot.policies.base import AbstractPolicy
-from surefoot.types import Key, Rollout, Task
+from surefoot.types import Continuous, Key, Rollout, Task
 
 
 class AbstractCollector(ABC):
@@ -17,7 +21,12 @@ class AbstractCollector(ABC):
     how many workers there are.
     """
 
-    env: AbstractEnv
+    env: AbstractFamily
+    traceable: ClassVar[bool] = True
+    """Whether drawing can be part of a compiled program. Where it cannot, `collect` and `sample` that are
+    traced give zeros of the right form, for programs of which only the form is wanted."""
+    asynchronous: ClassVar[bool] = False
+    """Whether tasks that are submitted are played while the caller goes on."""
 
     @abstractmethod
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> PyTree:
@@ -26,6 +35,9 @@ class AbstractCollector(ABC):
     @abstractmethod
     def collect(self, policy: AbstractPolicy, task: Task, where: PyTree, key: Key) -> tuple[PyTree, Rollout]:
         """The next batch, axes `[episode time ...]`, and where the one after it begins."""
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Gives back processes, threads and memory. What is drawn afterwards begins with new ones."""
 
 
 class AbstractSampler(AbstractCollector):
@@ -46,3 +58,18 @@ class AbstractSampler(AbstractCollector):
 
         Task i is what `submit` gives for its policy, its task and `fold_in(key, i)`.
         """
+
+
+def is_traced(*arguments: Any) -> bool:
+    """Whether a program is being made of this call, rather than the call itself."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+
+
+def unplayed(env: AbstractFamily, axes: tuple[int, ...]) -> Rollout:
+    """A rollout of zeros, `axes` being those of its rows and of time."""
+    space = env.action_space
+    seen = jnp.zeros((*axes, env.observation_size))
+    numbers, flags = jnp.zeros(axes), jnp.zeros(axes, bool)
+    done = jnp.zeros((*axes, space.size)) if isinstance(space, Continuous) else jnp.zeros(axes, jnp.int32)
+    times = jnp.zeros(axes, jnp.int32)
+    return Rollout(seen, done, numbers, numbers, flags, flags, flags, seen, times)

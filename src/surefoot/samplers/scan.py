@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from surefoot.envs.base import AbstractEnv
+from surefoot.envs.simulation import EpisodeKeys
 from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
 from surefoot.samplers.base import AbstractSampler
+from surefoot.samplers.playing import episode_keys
 from surefoot.types import Key, Rollout, Task
 
 
@@ -21,7 +23,7 @@ class ScanSampler(AbstractSampler):
     """A scan over time, vmapped over episodes and tasks. `sample` is pure: it can be part of a larger
     program."""
 
-    env: AbstractEnv
+    env: AbstractEnv  # pyright: ignore[reportIncompatibleVariableOverride] (narrower, and only read)
     episodes: int
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ def _sample_task(sampler: ScanSampler, policy: AbstractPolicy, task: Task, key: 
 
 
 def _task(sampler: ScanSampler, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(sampler.episodes))
+    keys = episode_keys(key, sampler.episodes)
     return jax.vmap(lambda k: _episode(sampler.env, policy, task, k))(keys)
 
 
@@ -70,10 +72,10 @@ class _Now(eqx.Module):
 
 def _episode(env: AbstractEnv, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
     """One episode, padded to the horizon; what follows its end is zero."""
-    reset_key, action_key, step_key = jax.random.split(key, 3)
+    keys = EpisodeKeys.of(key)
     times = jnp.arange(env.horizon)
     action_keys, step_keys = (
-        jax.vmap(lambda t, k=k: jax.random.fold_in(k, t))(times) for k in (action_key, step_key)
+        jax.vmap(lambda t, k=k: jax.random.fold_in(k, t))(times) for k in (keys.actions, keys.steps)
     )
 
     def advance(now: _Now, xs: tuple[Array, Key, Key]) -> tuple[_Now, dict[str, Array]]:
@@ -97,7 +99,7 @@ def _episode(env: AbstractEnv, policy: AbstractPolicy, task: Task, key: Key) -> 
         following = _Now(step.state, step.observation, memory, now.running & ~terminated)
         return _where(now.running, following, now), record
 
-    state, observation = env.reset(reset_key, task)
+    state, observation = env.reset(keys.reset, task)
     start = _Now(state, observation, initial_memory(policy), jnp.ones((), bool))
     _, record = jax.lax.scan(advance, start, (times, action_keys, step_keys))
     return Rollout(**record)

@@ -33,7 +33,7 @@ class StreamSampler(AbstractCollector):
     Every batch has the same number of steps, all of them valid, however long episodes are.
     """
 
-    env: AbstractEnv
+    env: AbstractEnv  # pyright: ignore[reportIncompatibleVariableOverride] (narrower, and only read)
     streams: int
     steps: int
 

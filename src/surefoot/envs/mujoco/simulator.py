@@ -1,0 +1,116 @@
+"""The simulator of MuJoCo's families."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt32
+
+from surefoot.envs.mujoco.binding import mujoco
+from surefoot.envs.mujoco.body import AbstractBody
+from surefoot.envs.mujoco.physics import DataPhysics, RolloutPhysics
+from surefoot.envs.mujoco.snapshot import Snapshot
+from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
+from surefoot.types import Task
+
+
+class MujocoSimulator(AbstractResumableSimulator):
+    """All rows in one call a control step. What one row does never depends on the others."""
+
+    def __init__(
+        self,
+        body: AbstractBody,
+        model: Any,
+        models: Callable[[Task, int], list[Any]],
+        reward: Callable[[Snapshot, Snapshot, np.ndarray, Task], np.ndarray],
+        threads: int,
+    ) -> None:
+        """`models` gives each row the model of its task; all of them have the shape of `model`."""
+        self._body, self._models_of, self._reward = body, models, reward
+        self._nq, self._nv = model.nq, model.nv
+        self._low, self._high = model.actuator_ctrlrange.T
+        measured = body.measured
+        self._physics = (
+            DataPhysics(model, body.frame_skip, threads, measured)
+            if measured
+            else RolloutPhysics(model, body.frame_skip, threads)
+        )
+        shapes = {name: getattr(mujoco().MjData(model), name).shape for name in measured}
+        self._shapes: dict[str, tuple[int, ...]] = shapes
+        self._models: list[Any] = []
+        self._tasks: Any = None
+        self._states = np.zeros((0, self._physics.state_size))
+        self._measured: dict[str, np.ndarray] = {}
+
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
+        rows = len(keys)
+        self._take(tasks, rows)
+        self._states = np.zeros((rows, self._physics.state_size))
+        self._measured = {name: np.zeros((rows, *shape)) for name, shape in self._shapes.items()}
+        return self.renew(np.arange(rows), keys)
+
+    def renew(
+        self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
+    ) -> Float[np.ndarray, "n obs"]:
+        for row, words in zip(rows, keys, strict=True):
+            generator = np.random.default_rng(seed_of(words))
+            qpos, qvel = self._body.initial(self._models[row], generator)
+            self._states[row], measured = self._physics.reset(self._models[row], qpos, qvel)
+            for name, value in measured.items():
+                self._measured[name][row] = value
+        return self._observe(self.snapshot(rows))
+
+    def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n act"]) -> Outcome:
+        controls = np.clip(actions.astype(float), self._low, self._high)
+        before = self.snapshot(rows)
+        models = self._models if len(rows) == len(self._models) else [self._models[row] for row in rows]
+        self._states[rows], measured = self._physics.advance(models, self._states[rows], controls)
+        for name, value in measured.items():
+            self._measured[name][rows] = value
+        after = self.snapshot(rows)
+        tasks = jax.tree.map(lambda x: x[rows], self._tasks)
+        terminated = self._body.terminated(after)
+        rewards = self._reward(before, after, controls, tasks)
+        return Outcome(self._observe(after), rewards.astype(np.float32), terminated)
+
+    def snapshot(self, rows: Int[np.ndarray, " n"]) -> Snapshot:
+        """Where these rows are now; a copy."""
+        states = self._states[rows]
+        qpos, qvel = states[:, 1 : 1 + self._nq], states[:, 1 + self._nq : 1 + self._nq + self._nv]
+        return Snapshot(qpos, qvel, {name: value[rows] for name, value in self._measured.items()})
+
+    def words(self) -> int:
+        numbers = self._physics.state_size + sum(int(np.prod(shape)) for shape in self._shapes.values())
+        return 2 * numbers
+
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        rows = len(self._states)
+        parts = [self._states, *(value.reshape(rows, -1) for value in self._measured.values())]
+        return np.concatenate(parts, axis=1).view(np.uint32)
+
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        self._take(tasks, len(saved))
+        sizes = [self._physics.state_size, *(int(np.prod(shape)) for shape in self._shapes.values())]
+        numbers = np.ascontiguousarray(saved).view(float)
+        states, *measured = np.split(numbers, np.cumsum(sizes)[:-1], axis=1)
+        self._states = states.copy()
+        self._measured = {
+            name: value.reshape(-1, *shape)
+            for (name, shape), value in zip(self._shapes.items(), measured, strict=True)
+        }
+
+    def close(self) -> None:
+        self._physics.close()
+
+    def _take(self, tasks: Task, rows: int) -> None:
+        self._tasks = jax.tree.map(np.asarray, tasks)
+        self._models = self._models_of(self._tasks, rows)
+
+    def _observe(self, now: Snapshot) -> Float[np.ndarray, "n obs"]:
+        return self._body.observe(now).astype(np.float32)
+
+
+def seed_of(words: UInt32[np.ndarray, " words"]) -> int:
+    """A raw key as one number."""
+    return int.from_bytes(np.ascontiguousarray(words, ">u4").tobytes())

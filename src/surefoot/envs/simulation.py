@@ -1,0 +1,135 @@
+"""Simulators: episodes of a family stepped from the host, side by side in one process."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
+
+from surefoot.types import Key, Keys, Task
+
+
+class EpisodeKeys(NamedTuple):
+    """Where an episode's randomness comes from, the same in every sampler."""
+
+    reset: Key
+    actions: Key
+    """Folded with the time for the action of each step."""
+    steps: Key
+    """Folded with the time for the dynamics of each step."""
+
+    @classmethod
+    def of(cls, key: Key) -> "EpisodeKeys":
+        """Those of the episode with this key."""
+        return cls(*jax.random.split(key, 3))
+
+
+class Outcome(NamedTuple):
+    """What one action of each of some rows led to. Arrays of NumPy."""
+
+    observations: Float[np.ndarray, "rows obs"]
+    rewards: Float[np.ndarray, " rows"]
+    terminated: Bool[np.ndarray, " rows"]
+
+
+class AbstractSimulator(ABC):
+    """Episodes of one family, each in a row of its own. It has a state and may hold threads or processes: it
+    is closed after use, and can be.
+
+    Everything random follows from the keys: raw ones, `jax.random.key_data` of each row's episode.
+    """
+
+    @abstractmethod
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
+        """A new episode in every row, whatever was there, of the row's task: `tasks` has a leading axis of
+        rows."""
+
+    @abstractmethod
+    def renew(
+        self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
+    ) -> Float[np.ndarray, "n obs"]:
+        """New episodes, of the same tasks, in some rows."""
+
+    @abstractmethod
+    def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
+        """One step of some rows, in the order given; the others stay where they are and cost nothing."""
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Gives back what it holds."""
+
+
+class AbstractResumableSimulator(AbstractSimulator):
+    """A simulator whose episodes can be put away and gone on with: streams need one."""
+
+    @abstractmethod
+    def words(self) -> int:
+        """The length of a row of `save`."""
+
+    @abstractmethod
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        """Everything that the next steps depend on, but for the tasks, bit by bit."""
+
+    @abstractmethod
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        """Back to where `save` was called."""
+
+
+class JaxSimulator(AbstractSimulator):
+    """Steps an environment that is written in JAX, for samplers that work with any family.
+
+    Every row is computed at every step, and the rows that were asked for are kept.
+    """
+
+    def __init__(self, reset: Callable[..., Any], step: Callable[..., Any]) -> None:
+        def start(key: Key, task: Task) -> Any:
+            return reset(EpisodeKeys.of(key).reset, task)
+
+        def advance(key: Key, time: Array, state: PyTree, action: Array, task: Task) -> Any:
+            return step(jax.random.fold_in(EpisodeKeys.of(key).steps, time), state, action, task)
+
+        self._reset = jax.jit(jax.vmap(start))
+        self._step = jax.jit(jax.vmap(advance))
+        self._keys, self._times = np.zeros((0, 2), np.uint32), np.zeros(0, np.int32)
+        self._tasks: Task = None
+        self._states: PyTree = None
+
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
+        self._keys, self._times = keys.copy(), np.zeros(len(keys), np.int32)
+        self._tasks = tasks
+        self._states, observations = self._reset(_wrapped(self._keys), tasks)
+        return np.asarray(observations)
+
+    def renew(
+        self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
+    ) -> Float[np.ndarray, "n obs"]:
+        self._keys[rows], self._times[rows] = keys, 0
+        states, observations = self._reset(_wrapped(self._keys), self._tasks)
+        self._keep(states, rows)
+        return np.asarray(observations)[rows]
+
+    def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
+        everyone = np.zeros((len(self._keys), *actions.shape[1:]), actions.dtype)
+        everyone[rows] = actions
+        keys = _wrapped(self._keys)
+        step = self._step(keys, self._times, self._states, everyone, self._tasks)
+        self._keep(step.state, rows)
+        self._times[rows] += 1
+        results = step.observation, step.reward, step.terminated
+        return Outcome(*(np.asarray(x)[rows] for x in results))
+
+    def _keep(self, states: PyTree, rows: Int[np.ndarray, " n"]) -> None:
+        """Moves these rows on and leaves the others where they are."""
+        moved = np.zeros(len(self._keys), bool)
+        moved[rows] = True
+
+        def choose(new: Array, old: Array) -> Array:
+            return jnp.where(np.expand_dims(moved, tuple(range(1, new.ndim))), new, old)
+
+        self._states = jax.tree.map(choose, states, self._states)
+
+
+def _wrapped(keys: UInt32[np.ndarray, "rows words"]) -> Keys:
+    return jax.random.wrap_key_data(jnp.asarray(keys))

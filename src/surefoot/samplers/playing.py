@@ -1,0 +1,125 @@
+"""Episodes played from the host: the policy in JAX, the dynamics wherever their simulator has them."""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys
+from surefoot.policies.base import AbstractPolicy, act, initial_memory
+from surefoot.samplers.record import Record
+from surefoot.types import Key, Keys, Rollout, Task
+
+
+def play(
+    simulator: AbstractSimulator, horizon: int, policies: AbstractPolicy, tasks: Task, keys: Keys
+) -> Rollout:
+    """Every episode of every task, to its end or the horizon: `policies` and `tasks` have a leading axis of
+    tasks, `keys`, one for each episode, the axes `[task episode]`, and so has the result.
+
+    All that have not ended advance together: one evaluation of the policies and one call of the simulator a
+    step.
+    """
+    count = keys.size
+    observations = simulator.begin(raw(keys.reshape(count)), per_row(tasks, keys.shape[1]))
+    actor = Actor(policies, jax.vmap(jax.vmap(lambda key: EpisodeKeys.of(key).actions))(keys))
+    record = Record(horizon, *observations.shape)
+    running = np.arange(count)
+    for time in range(horizon):
+        actions, log_probs = actor.act(observations, time)
+        outcome = simulator.step(running, actions[running])
+        times = np.full(len(running), time, np.int32)
+        cut = np.full(len(running), time == horizon - 1)
+        record.add(
+            time, running, observations[running], actions[running], log_probs[running], outcome, cut, times
+        )
+        going = ~outcome.terminated
+        observations[running] = outcome.observations
+        running = running[going]
+        if not len(running):
+            break
+    return record.rollout(keys.shape)
+
+
+def episode_keys(key: Key, episodes: int) -> Keys:
+    """Those of a task's episodes, whatever their number."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))
+
+
+def raw(keys: Keys) -> np.ndarray:
+    """Keys as simulators take them: `[... words]`."""
+    return np.asarray(jax.random.key_data(keys))
+
+
+def per_row(tasks: Task, episodes: int) -> Task:
+    """Each task once for each of its episodes."""
+    return jax.tree.map(lambda x: np.repeat(np.asarray(x), episodes, axis=0), tasks)
+
+
+class Actor:
+    """Policies acting in their episodes: row i belongs to task i // (episodes of a task).
+
+    The noise of an action follows from its row's key and the step's number alone.
+    """
+
+    def __init__(self, policies: AbstractPolicy, keys: Keys, memory: PyTree = None) -> None:
+        """`policies` have a leading axis of tasks, `keys` the axes `[task episode]`. Without a `memory` of
+        these axes every episode is at its beginning."""
+        self._arrays, static = eqx.partition(policies, eqx.is_array)
+        self._act, self._fresh = _compiled(static)
+        self._keys = keys
+        self.memory = self._fresh(self._arrays, keys) if memory is None else memory
+
+    def act(self, observations: Float[np.ndarray, "rows obs"], step: int) -> tuple[np.ndarray, np.ndarray]:
+        """An action of every row, and its log-probability."""
+        actions, log_probs, self.memory = self._act(
+            self._arrays, self._keys, self.memory, observations, np.int32(step)
+        )
+        return np.asarray(actions), np.asarray(log_probs)
+
+    def forget(self, rows: Bool[np.ndarray, " rows"]) -> None:
+        """These rows begin a new episode."""
+        fresh = self._fresh(self._arrays, self._keys)
+        chosen = rows.reshape(self._keys.shape)
+
+        def choose(new: Array, old: Array) -> Array:
+            return jnp.where(np.expand_dims(chosen, tuple(range(2, new.ndim))), new, old)
+
+        self.memory = jax.tree.map(choose, fresh, self.memory)
+
+
+@lru_cache
+def _compiled(static: AbstractPolicy) -> tuple[Any, Any]:
+    """How policies of one kind act and what they remember at first: once for each kind, since to compare two
+    modules costs as much as to evaluate them."""
+
+    @jax.jit
+    def act_all(
+        arrays: AbstractPolicy, keys: Keys, memory: PyTree, observations: Array, step: Array
+    ) -> tuple[Array, Array, PyTree]:
+        def of_row(policy: AbstractPolicy, key: Key, memory: PyTree, observation: Array) -> Any:
+            distribution, memory = act(policy, observation, memory)
+            action = distribution.sample(jax.random.fold_in(key, step))
+            return action, distribution.log_prob(action), memory
+
+        def of_task(arrays: AbstractPolicy, *rows: Any) -> Any:
+            return jax.vmap(partial(of_row, eqx.combine(arrays, static)))(*rows)
+
+        observations = observations.reshape(*keys.shape, -1)
+        actions, log_probs, memory = jax.vmap(of_task)(arrays, keys, memory, observations)
+        count = keys.size
+        return actions.reshape(count, *actions.shape[2:]), log_probs.reshape(count), memory
+
+    @jax.jit
+    def fresh(arrays: AbstractPolicy, keys: Keys) -> PyTree:
+        def of_task(arrays: AbstractPolicy) -> PyTree:
+            return initial_memory(eqx.combine(arrays, static))
+
+        memory = jax.vmap(of_task)(arrays)
+        return jax.tree.map(lambda x: jnp.repeat(x[:, None], keys.shape[1], axis=1), memory)
+
+    return act_all, fresh
