@@ -77,7 +77,7 @@ class Side:
         self._metrics: Metrics = {}
 
     def compile(self) -> None:
-        self._iterate = compiled_iteration(self._config, self._state)
+        self._iterate = compiled_iteration(self._config, self._config.setting(), self._state)
 
     def train(self, iterations: int) -> None:
         for _ in range(iterations):

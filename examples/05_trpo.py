@@ -23,7 +23,7 @@ def main(iterations: int = 48) -> None:
         steps=256,  # and so 2048 steps a batch
     )
     state = initial_state(config)
-    iterate = compiled_iteration(config, state)
+    iterate = compiled_iteration(config, config.setting(), state)
     for _ in range(iterations):
         state, seen = iterate(state)
         print(

@@ -22,7 +22,7 @@ def main(iterations: int = 20) -> None:
         evaluation=surefoot.Evaluation(tasks=20, episodes=20, steps=3),
     )
     state = initial_state(config)
-    iterate = compiled_iteration(config, state)
+    iterate = compiled_iteration(config, config.setting(), state)
     for i in range(1, iterations + 1):
         state, seen = iterate(state)
         print(f"iteration {i:2}   mean return {seen['return_before']:5.1f} → {seen['return_after']:5.1f}")

@@ -8,6 +8,7 @@ trajectory, `episode` for one task's, `task episode` for many tasks'.
 from dataclasses import dataclass
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key as KeyOf, PRNGKeyArray, PyTree, Shaped
 
 Key = PRNGKeyArray
@@ -16,9 +17,9 @@ Key = PRNGKeyArray
 Keys = KeyOf[Array, "..."]
 """Several of them."""
 
-Task = PyTree[Shaped[Array, "..."]]
+Task = PyTree[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]
 """The parameters that tell one task of a family from another: arrays, with a leading axis where there are
-many."""
+many. Where the host steps environments they are NumPy's."""
 
 
 @dataclass(frozen=True)

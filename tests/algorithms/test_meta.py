@@ -163,7 +163,7 @@ def test_a_baseline_for_each_phase_is_carried_on():
 def test_held_out_tasks_come_from_the_family():
     setting = setting_of(Target(spread=1.0))
     empty = LearnerState(policy_for(setting), None, (), None, setting.normalisation.init(1))
-    tasks = Meta().held_out_tasks(setting, empty, KEY, 4)
+    tasks = Meta().held_out_tasks(setting.sampler.env, empty, KEY, 4)
     np.testing.assert_array_equal(tasks, setting.sampler.env.sample_tasks(KEY, 4))
 
 

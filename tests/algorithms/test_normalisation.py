@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from support.dense import identical
+from support.gathering import gather
 from support.probes import Clock, Target
 from support.settings import iterate, policy_for, setting_of, train
 from surefoot.algorithms import Meta, Normalisation, Setting, SingleTask, adapt_to_tasks, policy_objective
-from surefoot.algorithms.gathering import gather
 from surefoot.options import UserError
 from surefoot.policies import NormalisedPolicy
 from surefoot.rules import GradientStep, TrustRegion
@@ -154,7 +154,7 @@ def test_adapting_and_evaluating_leave_the_statistics_alone():
     setting = clock()
     state, _ = train(LEARNING, setting, policy_of(setting), iterations=2)
     before = jax.tree.map(jnp.copy, state.scales)
-    tasks = LEARNING.held_out_tasks(setting, state, KEY, 2)
+    tasks = LEARNING.held_out_tasks(setting.sampler.env, state, KEY, 2)
     lived = eqx.filter_jit(adapt_to_tasks)(
         setting,
         policy_objective("reinforce"),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from support.dense import ravel
+from support.gathering import gather
 from support.probes import Clock
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import OffPolicyReinforce, Setting, SingleTask
-from surefoot.algorithms.gathering import gather
 from surefoot.baselines import LinearFeatures
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from support.dense import flatten, ravel
+from support.gathering import gather
 from support.probes import Clock
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import Reinforce, Setting
-from surefoot.algorithms.gathering import gather
 from surefoot.baselines import Constant
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic
@@ -76,7 +76,9 @@ def test_the_task_is_its_own_and_kept():
     state = algorithm.init(setting, policy_for(setting), KEY)
     new, _ = iterate(algorithm, setting, state, KEY)
     np.testing.assert_array_equal(new.task, state.task)
-    np.testing.assert_array_equal(algorithm.held_out_tasks(setting, new, KEY, 3), np.repeat(state.task, 3))
+    np.testing.assert_array_equal(
+        algorithm.held_out_tasks(setting.sampler.env, new, KEY, 3), np.repeat(state.task, 3)
+    )
 
 
 @pytest.mark.parametrize("credit", ["gae", "k-step"])

@@ -68,7 +68,7 @@ def test_the_task_is_drawn_once_and_kept():
     state, _ = train(algorithm, CLOCK, policy_for(CLOCK), iterations=2)
     assert identical(state.task, start.task)
     assert not identical(start.task, algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(7)).task)
-    held_out = algorithm.held_out_tasks(CLOCK, state, jax.random.key(9), 3)
+    held_out = algorithm.held_out_tasks(CLOCK.sampler.env, state, jax.random.key(9), 3)
     np.testing.assert_array_equal(held_out, np.repeat(start.task, 3))
 
 

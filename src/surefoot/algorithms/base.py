@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 from surefoot.algorithms.estimation import Estimation
 from surefoot.algorithms.normalisation import Normalisation, Scales
 from surefoot.algorithms.reporting import Progress
+from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractPolicy
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractCollector
@@ -32,6 +33,10 @@ class Setting:
     sampler: AbstractCollector
     estimation: Estimation
     normalisation: Normalisation = Normalisation()
+
+    def close(self) -> None:
+        """Gives back what the sampler holds."""
+        self.sampler.close()
 
 
 class LearnerState(eqx.Module):
@@ -64,5 +69,5 @@ class AbstractAlgorithm(ABC):
         policy) and `loss` among others, all scalars."""
 
     @abstractmethod
-    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
+    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         """n tasks to evaluate on, with a leading axis of n."""

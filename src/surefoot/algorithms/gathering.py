@@ -1,5 +1,6 @@
-"""One batch of a single task: sampled, judged, and everything but the policy moved on."""
+"""One iteration of a single task: a batch is sampled, judged and learned from, and everything moves on."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import equinox as eqx
@@ -7,26 +8,18 @@ import jax
 from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting
-from surefoot.algorithms.estimation import Values
+from surefoot.algorithms.estimation import Estimation, Values
+from surefoot.algorithms.normalisation import Normalisation
 from surefoot.algorithms.reporting import Progress
 from surefoot.policies import AbstractActorCritic, AbstractPolicy, AbstractRecurrentPolicy
+from surefoot.rules.base import Metrics
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
-from surefoot.types import Batch, Key
+from surefoot.types import Batch, Key, Rollout
 
-
-class Gathered(eqx.Module):
-    """What an iteration has before its rule takes a step."""
-
-    batch: Batch
-    """Axes `[episode time ...]`, in the scale that the policy sees."""
-    state: LearnerState
-    """That of the next iteration, but for policy and rule."""
-    metrics: dict[str, Array]
-
-    def learned(self, policy: AbstractPolicy, rule: PyTree) -> LearnerState:
-        """The state of the next iteration."""
-        return replace(self.state, policy=policy, rule=rule)
+Improve = Callable[[AbstractPolicy, Batch, PyTree], tuple[AbstractPolicy, PyTree, Metrics]]
+"""What an algorithm does with a batch `[episode time ...]`: from policy, batch and the rule's state to
+the next policy, the rule's next state, and metrics."""
 
 
 def begin(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> LearnerState:
@@ -49,12 +42,40 @@ def begin(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> L
     )
 
 
-def gather(setting: Setting, state: LearnerState, key: Key) -> Gathered:
-    """Plays one batch with the policy of `state` and estimates its advantages."""
-    estimation, normalisation = setting.estimation, setting.normalisation
+class Gathered(eqx.Module):
+    """What an iteration has before its rule takes a step."""
+
+    batch: Batch
+    """Axes `[episode time ...]`, in the scale that the policy sees."""
+    state: LearnerState
+    """That of the next iteration, but for policy and rule."""
+    metrics: Metrics
+
+
+def iterate_on_batch(
+    setting: Setting, state: LearnerState, key: Key, improve: Improve
+) -> tuple[LearnerState, Metrics]:
+    """One iteration: play one batch with the policy of `state`, estimate its advantages, and improve."""
+    where, sampled = play_batch(setting, state, key)
     limit_ends = setting.sampler.env.time_limit_ends_return
-    acting = normalisation.policy(state.policy, state.scales)
-    where, sampled = setting.sampler.collect(acting, _only(state.task), state.where, key)
+    return _learn(setting.estimation, setting.normalisation, limit_ends, improve, state, where, sampled)
+
+
+def play_batch(setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
+    """Where the next batch begins, and this one, axes `[episode time ...]`."""
+    acting = setting.normalisation.policy(state.policy, state.scales)
+    return setting.sampler.collect(acting, _only(state.task), state.where, key)
+
+
+def judge(
+    estimation: Estimation,
+    normalisation: Normalisation,
+    limit_ends: bool,
+    state: LearnerState,
+    where: PyTree,
+    sampled: Rollout,
+) -> Gathered:
+    """The advantages of what was played, and everything but the policy moved on."""
     seen = normalisation.rollout(sampled, state.scales)
     (baseline,) = state.baselines
     critic = _critic(state.policy)
@@ -73,6 +94,22 @@ def gather(setting: Setting, state: LearnerState, key: Key) -> Gathered:
     distribution = PolicyObjective(reinforce).predict(state.policy, batch)
     entropy = mean_entropy(distribution, batch.valid)
     return Gathered(batch, following, {**progress.describe(), "entropy": entropy})
+
+
+@eqx.filter_jit
+def _learn(
+    estimation: Estimation,
+    normalisation: Normalisation,
+    limit_ends: bool,
+    improve: Improve,
+    state: LearnerState,
+    where: PyTree,
+    sampled: Rollout,
+) -> tuple[LearnerState, Metrics]:
+    """What follows sampling: compiled by itself where sampling cannot be."""
+    gathered = judge(estimation, normalisation, limit_ends, state, where, sampled)
+    policy, rule, metrics = improve(state.policy, gathered.batch, state.rule)
+    return replace(gathered.state, policy=policy, rule=rule), {**gathered.metrics, **metrics}
 
 
 def as_steps(policy: AbstractPolicy, batch: Batch) -> Batch:

@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import equinox as eqx
 import jax
 
-from surefoot.algorithms.adaptation import adapt_to_tasks
+from surefoot.algorithms.adaptation import Adaptation, adapt_to_tasks
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
+from surefoot.algorithms.estimation import Estimation
+from surefoot.algorithms.normalisation import Normalisation
 from surefoot.algorithms.reporting import describe_adaptation
+from surefoot.envs import AbstractFamily
 from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy
 from surefoot.rules import AbstractRule, GradientStep, TrustRegion
@@ -52,13 +56,11 @@ class Meta(AbstractAlgorithm):
         return LearnerState(policy, self.outer.init(policy), baselines, None, scales)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        env, estimation = setting.sampler.env, setting.estimation
         task_key, play_key = jax.random.split(key)
-        tasks = env.sample_tasks(task_key, self.tasks)
-        inner_objective = policy_objective(self.inner_loss)
+        tasks = setting.sampler.env.sample_tasks(task_key, self.tasks)
         lived = adapt_to_tasks(
             setting,
-            inner_objective,
+            policy_objective(self.inner_loss),
             self.inner,
             state.policy,
             tasks,
@@ -67,30 +69,45 @@ class Meta(AbstractAlgorithm):
             baselines=state.baselines,
             scales=state.scales,
         )
-        objective = adapted(
-            policy_objective("surrogate"),
-            self.inner,
-            inner_objective=inner_objective,
-            first_order=self.order == "first",
-            chunk=self.chunk,
-        )
-        batch = MetaBatch(support=lived.batches[:-1], query=lived.batches[-1])
-        policy, rule, metrics = self.outer.step(objective, state.policy, batch, state.rule)
-        seen = [setting.normalisation.rollout(rollout, state.scales) for rollout in lived.rollouts]
-        baselines = tuple(
-            estimation.refit(rollout, previous, env.time_limit_ends_return)
-            for rollout, previous in zip(seen, state.baselines, strict=True)
-        )
-        scales = state.scales
-        for rollout in lived.rollouts:
-            scales = setting.normalisation.update(scales, rollout, estimation.discount)
-        before = inner_objective.predict(state.policy, lived.batches[0])
-        return LearnerState(policy, rule, baselines, None, scales), {
-            **describe_adaptation(lived.rollouts),
-            "entropy": mean_entropy(before, lived.batches[0].valid),
-            **metrics,
-        }
+        limit_ends = setting.sampler.env.time_limit_ends_return
+        return _learn(self, setting.estimation, setting.normalisation, limit_ends, state, lived)
 
-    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
+    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         del state
-        return setting.sampler.env.sample_tasks(key, n)
+        return env.sample_tasks(key, n)
+
+
+@eqx.filter_jit
+def _learn(
+    meta: Meta,
+    estimation: Estimation,
+    normalisation: Normalisation,
+    limit_ends: bool,
+    state: LearnerState,
+    lived: Adaptation,
+) -> tuple[LearnerState, Metrics]:
+    """What follows sampling: compiled by itself where sampling cannot be."""
+    inner_objective = policy_objective(meta.inner_loss)
+    objective = adapted(
+        policy_objective("surrogate"),
+        meta.inner,
+        inner_objective=inner_objective,
+        first_order=meta.order == "first",
+        chunk=meta.chunk,
+    )
+    batch = MetaBatch(support=lived.batches[:-1], query=lived.batches[-1])
+    policy, rule, metrics = meta.outer.step(objective, state.policy, batch, state.rule)
+    seen = [normalisation.rollout(rollout, state.scales) for rollout in lived.rollouts]
+    baselines = tuple(
+        estimation.refit(rollout, previous, limit_ends)
+        for rollout, previous in zip(seen, state.baselines, strict=True)
+    )
+    scales = state.scales
+    for rollout in lived.rollouts:
+        scales = normalisation.update(scales, rollout, estimation.discount)
+    before = inner_objective.predict(state.policy, lived.batches[0])
+    return LearnerState(policy, rule, baselines, None, scales), {
+        **describe_adaptation(lived.rollouts),
+        "entropy": mean_entropy(before, lived.batches[0].valid),
+        **metrics,
+    }

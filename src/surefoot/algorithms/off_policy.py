@@ -6,8 +6,9 @@ import jax
 from jaxtyping import PyTree
 
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
-from surefoot.algorithms.gathering import begin, gather
+from surefoot.algorithms.gathering import begin, iterate_on_batch
 from surefoot.algorithms.single_task import repeated_task
+from surefoot.envs import AbstractFamily
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import AbstractRule, OptaxStep, TrustRegion, TrustRegionPenalty
@@ -15,7 +16,7 @@ from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
 from surefoot.theory.importance import effective_sample_size
 from surefoot.theory.off_policy import OffPolicyObjective, Weighting, trajectory_weights
-from surefoot.types import Key, Task
+from surefoot.types import Batch, Key, Task
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,15 @@ class OffPolicyReinforce(AbstractAlgorithm):
         return begin(setting, policy, self.rule.init(policy), key)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        gathered = gather(setting, state, key)
-        batch = gathered.batch
+        return iterate_on_batch(setting, state, key, self._improve)
+
+    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+        del env, key
+        return repeated_task(state, n)
+
+    def _improve(
+        self, policy: AbstractPolicy, batch: Batch, rule: PyTree
+    ) -> tuple[AbstractPolicy, PyTree, Metrics]:
         objective = OffPolicyObjective(self.weighting, self.clip, self.self_normalised)
 
         def improve(
@@ -69,16 +77,12 @@ class OffPolicyReinforce(AbstractAlgorithm):
             policy, rule, metrics = self.rule.step(objective, now[0], batch, now[1])
             return (policy, rule), metrics
 
-        (policy, rule), seen = jax.lax.scan(improve, (state.policy, state.rule), length=self.gradient_steps)
-        old, new = (objective.predict(p, batch) for p in (state.policy, policy))
+        (improved, rule), seen = jax.lax.scan(improve, (policy, rule), length=self.gradient_steps)
+        old, new = (objective.predict(p, batch) for p in (policy, improved))
         weights = trajectory_weights(new.log_prob(batch.actions), batch)
-        return gathered.learned(policy, rule), {
-            **gathered.metrics,
+        metrics = {
             **{name: values[0] for name, values in seen.items()},
             "kl": objective.divergence(old, new, batch),
             "effective_sample_size": effective_sample_size(weights) / len(weights),
         }
-
-    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
-        del setting, key
-        return repeated_task(state, n)
+        return improved, rule, metrics

@@ -6,11 +6,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax.tree
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
-from surefoot.algorithms.gathering import begin, gather
+from surefoot.algorithms.gathering import begin, iterate_on_batch
 from surefoot.algorithms.single_task import repeated_task
+from surefoot.envs import AbstractFamily
 from surefoot.options import UserError
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import OptaxStep
@@ -46,15 +47,18 @@ class Reinforce(AbstractAlgorithm):
         return begin(setting, policy, self.step.init(policy), key)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        gathered = gather(setting, state, key)
-        gradient, loss = self._gradient(state.policy, gathered.batch)
-        policy, rule = self.step.apply(state.policy, gradient, state.rule)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        return gathered.learned(policy, rule), {**gathered.metrics, **metrics}
+        return iterate_on_batch(setting, state, key, self._improve)
 
-    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
-        del setting, key
+    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+        del env, key
         return repeated_task(state, n)
+
+    def _improve(
+        self, policy: AbstractPolicy, batch: Batch, rule: PyTree
+    ) -> tuple[AbstractPolicy, PyTree, Metrics]:
+        gradient, loss = self._gradient(policy, batch)
+        policy, rule = self.step.apply(policy, gradient, rule)
+        return policy, rule, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     def _gradient(self, policy: AbstractPolicy, batch: Batch) -> tuple[AbstractPolicy, Array]:
         """Of −J, and −J itself, less the estimation's baseline."""

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
-from surefoot.algorithms.gathering import as_steps, begin, gather
+from surefoot.algorithms.gathering import as_steps, begin, iterate_on_batch
+from surefoot.envs import AbstractFamily
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import AbstractRule, TrustRegion
 from surefoot.rules.base import Metrics
 from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, ActorCriticObjective
-from surefoot.types import Key, Task
+from surefoot.types import Batch, Key, Task
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,16 @@ class SingleTask(AbstractAlgorithm):
         return begin(setting, policy, self.rule.init(policy), key)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        gathered = gather(setting, state, key)
-        batch = as_steps(state.policy, gathered.batch)
-        policy, rule, metrics = self.rule.step(self._objective(state.policy), state.policy, batch, state.rule)
-        return gathered.learned(policy, rule), {**gathered.metrics, **metrics}
+        return iterate_on_batch(setting, state, key, self._improve)
 
-    def held_out_tasks(self, setting: Setting, state: LearnerState, key: Key, n: int) -> Task:
-        del setting, key
+    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+        del env, key
         return repeated_task(state, n)
+
+    def _improve(
+        self, policy: AbstractPolicy, batch: Batch, rule: PyTree
+    ) -> tuple[AbstractPolicy, PyTree, Metrics]:
+        return self.rule.step(self._objective(policy), policy, as_steps(policy, batch), rule)
 
     def _objective(self, policy: AbstractPolicy) -> AbstractObjective:
         objective = policy_objective(self.loss, self.entropy_bonus)

@@ -8,7 +8,14 @@ from surefoot.experiment import PRESETS, Config, parts, preset
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 
-_SWAPS = {"env": "envs", "policy": "policies", "inner": "rules", "outer": "rules", "rule": "rules"}
+_SWAPS = {
+    "env": "envs",
+    "policy": "policies",
+    "sampler": "samplers",
+    "inner": "rules",
+    "outer": "rules",
+    "rule": "rules",
+}
 _SWAPS |= {"algorithm": "algorithms", "estimation.baseline": "baselines", "policy.auxiliary": "auxiliaries"}
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 import tyro
 
 from surefoot.algorithms import AbstractAlgorithm, Estimation, Normalisation, Setting
-from surefoot.envs import AbstractEnv
+from surefoot.envs import AbstractFamily
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractPolicy, PolicyOptions
-from surefoot.samplers import ScanSampler, StreamSampler
+from surefoot.samplers import InProcess, SamplerOptions
 from surefoot.types import Key
 
 
@@ -37,11 +37,12 @@ class Evaluation:
 class Config:
     """An experiment."""
 
-    env: AbstractEnv
+    env: AbstractFamily
     policy: PolicyOptions
     algorithm: Annotated[AbstractAlgorithm, tyro.conf.arg(name="")]
     estimation: Estimation = Estimation()
     normalisation: Normalisation = Normalisation()
+    sampler: SamplerOptions = InProcess()
     evaluation: Evaluation = Evaluation()
     """What the run reports at its end."""
     episodes: int = 20
@@ -76,15 +77,16 @@ class Config:
             )
 
     def setting(self) -> Setting:
-        """Where training's data comes from, and how it is judged."""
+        """Where training's data comes from, and how it is judged. Its sampler is to be closed after use."""
         if not self.streams:
             return self.episode_setting(self.episodes)
-        sampler = StreamSampler(self.env, self.streams, self.steps)
+        sampler = self.sampler.of_streams(self.env, self.streams, self.steps)
         return Setting(sampler, self.estimation, self.normalisation)
 
     def episode_setting(self, episodes: int) -> Setting:
         """Whole episodes, as evaluation and adaptation need them."""
-        return Setting(ScanSampler(self.env, episodes), self.estimation, self.normalisation)
+        sampler = self.sampler.of_episodes(self.env, episodes)
+        return Setting(sampler, self.estimation, self.normalisation)
 
     def build_policy(self, key: Key) -> AbstractPolicy:
         """A new policy for the environment."""

@@ -1,5 +1,6 @@
 """Evaluation: how well a policy adapts to tasks it has not seen."""
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,11 +85,10 @@ def evaluate(
     """
     options = options or replace(config.evaluation, steps=default_steps(config))
     config.estimation.validate(options.episodes)
-    setting = config.episode_setting(options.episodes)
     # Another stream than training's, whatever the two seeds are.
     key = jax.random.fold_in(jax.random.key(options.seed), 0x5EED)
     task_key, play_key = jax.random.split(key)
-    tasks = config.algorithm.held_out_tasks(setting, learner, task_key, options.tasks)
+    tasks = config.algorithm.held_out_tasks(config.env, learner, task_key, options.tasks)
     adaptation = adapt(
         config, learner, tasks, play_key, steps=options.steps, episodes=options.episodes, inner=inner
     )
@@ -109,15 +109,15 @@ def adapt(
     """Adapts a trained policy to tasks (with a leading task axis), as its configuration says or as it is
     told."""
     rule = inner or inner_rule(config)
-    setting = config.episode_setting(episodes or config.episodes)
-    return _adapt(setting, _inner_loss(config), rule, steps, learner, tasks, key)
+    with closing(config.episode_setting(episodes or config.episodes)) as setting:
+        live = eqx.filter_jit(_adapt) if setting.sampler.traceable else _adapt
+        return live(setting, _inner_loss(config), rule, steps, learner, tasks, key)
 
 
 def _inner_loss(config: Config) -> LossName:
     return config.algorithm.inner_loss if isinstance(config.algorithm, Meta) else "reinforce"
 
 
-@eqx.filter_jit
 def _adapt(
     setting: Setting,
     loss: LossName,

@@ -11,13 +11,13 @@ from surefoot.checks.loading import load_class
 from surefoot.options import UserError, suggestion
 
 _ROOMS: dict[str, tuple[ModuleType, type]] = {
-    "envs": (envs, envs.AbstractEnv),
+    "envs": (envs, envs.AbstractFamily),
     "policies": (policies, policies.PolicyOptions),
     "auxiliaries": (policies, policies.AbstractAuxiliary),
     "baselines": (baselines, baselines.AbstractBaseline),
     "rules": (rules, rules.AbstractRule),
     "algorithms": (algorithms, algorithms.AbstractAlgorithm),
-    "samplers": (samplers, samplers.AbstractSampler),
+    "samplers": (samplers, samplers.SamplerOptions),
 }
 
 

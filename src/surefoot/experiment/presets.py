@@ -7,6 +7,7 @@ from surefoot.algorithms import Estimation, Meta, Normalisation, OffPolicyReinfo
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
 from surefoot.envs import Bandit, Gymnax, Navigation2D, Recall, TabularMDP
 from surefoot.experiment.config import Config, Evaluation
+from surefoot.experiment.locomotion import LOCOMOTION
 from surefoot.options import UserError, suggestion
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
 from surefoot.rules import (
@@ -146,6 +147,7 @@ PRESETS: dict[str, Config] = {
     "tabular-mdp/maml-trpo": _TABULAR,
     "tabular-mdp/trpo": replace(_TABULAR, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
     **{f"{env}/{label}": config for env, family in _FAMILIES.items() for label, config in family.items()},
+    **LOCOMOTION,
 }
 PRESETS = {name: replace(config, preset=name) for name, config in PRESETS.items()}
 

@@ -8,6 +8,7 @@ RUN/evaluation.json           what the policy is worth at the end: before and af
 RUN/adaptation.png            the same as a picture; learning.png of a policy that does not adapt
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def state_from(config: Config, key: Key) -> TrainingState:
     """The same with another key than that of the configuration's seed."""
     policy_key, start_key, iterations_key = jax.random.split(key, 3)
     policy = config.build_policy(policy_key)
-    learner = config.algorithm.init(config.setting(), policy, start_key)
+    with closing(config.setting()) as setting:
+        learner = config.algorithm.init(setting, policy, start_key)
     state = TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
     # A weakly typed array compiles to another program than the strongly typed one that a checkpoint gives
     # back, and another program rounds differently: a resumed run would not equal an uninterrupted one.

@@ -1,4 +1,5 @@
-"""Many seeds of one experiment in one program: they share every call, and each leaves a run of its own.
+"""Many seeds of one experiment: in one program, where they share every call, or one after another where their
+environments cannot be compiled. Each leaves a run of its own.
 
 OUT/seed000/, OUT/seed001/, …   ordinary run folders, each of which can be evaluated, loaded and resumed
 
@@ -8,9 +9,10 @@ compiled to the same instructions as a program for one.
 
 import signal
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt
 
+from surefoot.algorithms import Setting
 from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.run import Run, RunFolder, TrainingState, load, make_new, state_from
 from surefoot.experiment.serialise import save_config
-from surefoot.experiment.training import Iteration, Lowered, iteration_of, locked
+from surefoot.experiment.training import (
+    Iteration,
+    Lowered,
+    NonFiniteError,
+    go_on,
+    iteration_of,
+    locked,
+    traced_iteration,
+)
 from surefoot.options import UserError, check
 from surefoot.rules.base import Metrics
 
@@ -43,21 +54,23 @@ class SeedsOutcome:
 
 
 def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = True) -> SeedsOutcome:
-    """Trains `seeds` runs side by side, with the seeds `config.seed`, `config.seed` + 1, …, into new folders
-    under `out`.
+    """Trains `seeds` runs, side by side or in turn, with the seeds `config.seed`, `config.seed` + 1, …, into
+    new folders under `out`.
 
     A seed that fails stops; the others go on. Raises `UserError` as `train` does.
     """
     check(seeds >= 1, "seeds", seeds, "1 or more")
     configs = [replace(config, seed=config.seed + i) for i in range(seeds)]
     states = initial_states(config, seeds)
-    traced = _vmapped(config).lower(states)
-    make_new(Path(out))
-    folders = [RunFolder.create(Path(out) / f"seed{c.seed:03d}") for c in configs]
-    runs = [Run(f, c, _one(states, i)) for i, (f, c) in enumerate(zip(folders, configs, strict=True))]
-    for run in runs:
-        run.folder.save(run.state)
-    return _go_on(runs, states, traced, quiet)
+    with closing(config.setting()) as setting:
+        program = _program(config, setting, states)
+        make_new(Path(out))
+        folders = [RunFolder.create(Path(out) / f"seed{c.seed:03d}") for c in configs]
+        runs = [Run(f, c, _one(states, i)) for i, (f, c) in enumerate(zip(folders, configs, strict=True))]
+        for run in runs:
+            save_config(run.config, run.folder.config)
+            run.folder.save(run.state)
+        return program(runs, quiet)
 
 
 def resume_seeds(out: str | Path, *, iterations: int | None = None, quiet: bool = True) -> SeedsOutcome:
@@ -78,8 +91,8 @@ def resume_seeds(out: str | Path, *, iterations: int | None = None, quiet: bool 
             f"{out} is complete: {done} of {wanted} iterations. "
             f"To learn on: surefoot resume {out} --iterations {2 * wanted}"
         )
-    states = jax.tree.map(lambda *x: jnp.stack(x), *[run.state for run in runs])
-    return _go_on(runs, states, _vmapped(runs[0].config).lower(states), quiet)
+    with closing(runs[0].config.setting()) as setting:
+        return _program(runs[0].config, setting, _stacked(runs))(runs, quiet)
 
 
 def seed_folders(out: Path) -> list[Path]:
@@ -100,10 +113,35 @@ def initial_states(config: Config, seeds: int) -> TrainingState:
 def compiled_seeds(config: Config, states: TrainingState) -> Iteration:
     """One iteration of every seed, compiled. A seed that is at its end, or whose result is not finite, stays
     where it was."""
-    return _vmapped(config).lower(states).compile()
+    return _vmapped(config, config.setting()).lower(states).compile()
 
 
-def _go_on(runs: list[Run], states: TrainingState, traced: Lowered, quiet: bool) -> SeedsOutcome:
+def _program(config: Config, setting: Setting, states: TrainingState) -> Callable[..., SeedsOutcome]:
+    """What trains runs (and is told whether to be quiet): side by side where the sampler can be compiled for
+    many, otherwise one after another. Whatever does not fit together is found here."""
+    if setting.sampler.traceable:
+        return partial(_side_by_side, _vmapped(config, setting).lower(states).compile)
+    return partial(_in_turn, traced_iteration(config, setting, _one(states, 0)))
+
+
+def _in_turn(traced: Lowered, runs: list[Run], quiet: bool) -> SeedsOutcome:
+    done, failed, interrupted = list(runs), [], None
+    for i, run in enumerate(runs):
+        if run.iteration == run.config.iterations:
+            continue
+        try:
+            outcome = go_on(run, traced, quiet)
+            done[i], interrupted = outcome.run, outcome.interrupted
+        except NonFiniteError:
+            done[i] = load(run.folder.path)
+            failed.append(done[i])
+        if interrupted:
+            break
+    return SeedsOutcome(done, failed, interrupted)
+
+
+def _side_by_side(traced: Lowered, runs: list[Run], quiet: bool) -> SeedsOutcome:
+    states = _stacked(runs)
     done, total = max(run.iteration for run in runs), runs[0].config.iterations
     with ExitStack() as stack:
         for run in runs:
@@ -113,7 +151,7 @@ def _go_on(runs: list[Run], states: TrainingState, traced: Lowered, quiet: bool)
         writers = [stack.enter_context(MetricsWriter(run.folder.path, run.iteration)) for run in runs]
         progress = stack.enter_context(TrainingProgress(total, done, quiet))
         progress.waiting(f"compiling the iteration of {len(runs)} seeds")
-        fleet = _Fleet(runs, writers, traced.compile())
+        fleet = _Fleet(runs, writers, traced())
         states = fleet.train(states, interrupts, progress)
     runs = [replace(run, state=_one(states, i)) for i, run in enumerate(runs)]
     complete = max(run.iteration for run in runs) == total
@@ -121,8 +159,8 @@ def _go_on(runs: list[Run], states: TrainingState, traced: Lowered, quiet: bool)
     return SeedsOutcome(runs, failed, None if complete else interrupts.received)
 
 
-def _vmapped(config: Config) -> Any:
-    iterate = iteration_of(config)
+def _vmapped(config: Config, setting: Setting) -> Any:
+    iterate = iteration_of(config, setting)
 
     def advance(state: TrainingState) -> tuple[TrainingState, Metrics]:
         following, metrics = iterate(state)
@@ -130,6 +168,10 @@ def _vmapped(config: Config) -> Any:
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), following, state), metrics
 
     return eqx.filter_jit(eqx.filter_vmap(advance))
+
+
+def _stacked(runs: list[Run]) -> TrainingState:
+    return jax.tree.map(lambda *x: jnp.stack(x), *[run.state for run in runs])
 
 
 def _one(states: TrainingState, i: int) -> TrainingState:

@@ -1,6 +1,7 @@
 """The training loop, and resuming it.
 
-iteration    sample tasks, play and adapt, improve the policy: one compiled call for environments in JAX
+iteration    sample tasks, play and adapt, improve the policy: one compiled call for environments in JAX,
+             otherwise compiled calls between which environments are played
 checkpoint   the whole training state on disk, after every few iterations, at the end, and on interruption
 interruption the first Ctrl-C or SIGTERM: the iteration is finished and a checkpoint written
 """
@@ -8,6 +9,7 @@ interruption the first Ctrl-C or SIGTERM: the iteration is finished and a checkp
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from filelock import BaseFileLock, FileLock, Timeout
+from jaxtyping import Array
 
+from surefoot.algorithms import Setting
 from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import MetricsWriter
@@ -26,10 +30,10 @@ from surefoot.experiment.serialise import save_config
 from surefoot.options import UserError
 from surefoot.rules.base import Metrics
 
-Lowered = Any
-"""A program that has been traced and not yet compiled: it has `compile()`."""
-
 Iteration = Callable[[TrainingState], tuple[TrainingState, Metrics]]
+
+Lowered = Callable[[], Iteration]
+"""An iteration that has been traced, and will be compiled as far as it can be."""
 
 
 class NonFiniteError(Exception):
@@ -52,11 +56,12 @@ def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
     Raises `UserError` if the folder exists or a part does not fit another, before anything is written, and
     `NonFiniteError` as it says.
     """
-    state = initial_state(config)
-    traced = traced_iteration(config, state)
-    folder = RunFolder.create(Path(out))
-    folder.save(state)
-    return _go_on(Run(folder, config, state), traced, quiet)
+    with closing(config.setting()) as setting:
+        state = initial_state(config)
+        traced = traced_iteration(config, setting, state)
+        folder = RunFolder.create(Path(out))
+        folder.save(state)
+        return go_on(Run(folder, config, state), traced, quiet)
 
 
 def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True) -> Outcome:
@@ -78,7 +83,8 @@ def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True
     if found.iteration == config.iterations:
         return Outcome(found, None)
     found = replace(found, config=config)
-    return _go_on(found, traced_iteration(config, found.state), quiet)
+    with closing(config.setting()) as setting:
+        return go_on(found, traced_iteration(config, setting, found.state), quiet)
 
 
 def locked(folder: RunFolder) -> BaseFileLock:
@@ -91,7 +97,8 @@ def locked(folder: RunFolder) -> BaseFileLock:
     return lock
 
 
-def _go_on(run: Run, traced: Lowered, quiet: bool) -> Outcome:
+def go_on(run: Run, traced: Lowered, quiet: bool) -> Outcome:
+    """Trains a run to its end, or until it is interrupted."""
     with locked(run.folder), Interrupts() as interrupts:
         save_config(run.config, run.folder.config)
         state = _loop(run, traced, interrupts, quiet)
@@ -105,7 +112,7 @@ def _loop(run: Run, traced: Lowered, interrupts: Interrupts, quiet: bool) -> Tra
     with TrainingProgress(config.iterations, run.iteration, quiet) as progress:
         try:
             progress.waiting("compiling the iteration")
-            iterate = traced.compile()
+            iterate = traced()
             for iteration in range(run.iteration + 1, config.iterations + 1):
                 if interrupts.received:
                     break
@@ -130,8 +137,8 @@ def _loop(run: Run, traced: Lowered, interrupts: Interrupts, quiet: bool) -> Tra
     return state
 
 
-def iteration_of(config: Config) -> Iteration:
-    """One iteration of training, as a pure function of the state.
+def iteration_of(config: Config, setting: Setting) -> Iteration:
+    """One iteration of training, as a function of the state alone; a pure one if the sampler is traceable.
 
     Its keys follow from the run's seed and the iteration's number alone. Beside the algorithm's metrics it
     returns `finite`: whether the loss and every parameter are.
@@ -139,25 +146,34 @@ def iteration_of(config: Config) -> Iteration:
 
     def iterate(state: TrainingState) -> tuple[TrainingState, Metrics]:
         key = jax.random.fold_in(state.key, state.iteration)
-        learner, metrics = config.algorithm.iterate(config.setting(), state.learner, key)
+        learner, metrics = config.algorithm.iterate(setting, state.learner, key)
         parameters = jax.tree.leaves(eqx.filter(learner.policy, eqx.is_inexact_array))
-        finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in [metrics["loss"], *parameters]])
+        finite = _all_finite([metrics["loss"], *parameters])
         following = TrainingState(learner, state.key, state.iteration + 1)
-        return following, {**metrics, "finite": jnp.all(finite).astype(metrics["loss"].dtype)}
+        return following, {**metrics, "finite": finite.astype(metrics["loss"].dtype)}
 
     return iterate
 
 
-def traced_iteration(config: Config, state: TrainingState) -> Lowered:
+@jax.jit
+def _all_finite(arrays: list[Array]) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in arrays]))
+
+
+def traced_iteration(config: Config, setting: Setting, state: TrainingState) -> Lowered:
     """An iteration for states like this one, ready to be compiled. Whatever does not fit together is found
     here."""
-    compilable: Any = eqx.filter_jit(iteration_of(config))
-    return compilable.lower(state)
+    iterate = iteration_of(config, setting)
+    if setting.sampler.traceable:
+        compilable: Any = eqx.filter_jit(iterate)
+        return compilable.lower(state).compile
+    eqx.filter_eval_shape(iterate, state)
+    return lambda: iterate
 
 
-def compiled_iteration(config: Config, state: TrainingState) -> Iteration:
-    """An iteration for states like this one, compiled."""
-    return traced_iteration(config, state).compile()
+def compiled_iteration(config: Config, setting: Setting, state: TrainingState) -> Iteration:
+    """An iteration for states like this one, compiled as far as it can be."""
+    return traced_iteration(config, setting, state)()
 
 
 def _not_finite(folder: RunFolder, state: TrainingState, iteration: int) -> NonFiniteError:

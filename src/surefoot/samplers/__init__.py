@@ -5,5 +5,11 @@ from surefoot.samplers.base import (
     AbstractSampler as AbstractSampler,
 )
 from surefoot.samplers.batched import BatchedSampler as BatchedSampler, BatchedStreams as BatchedStreams
+from surefoot.samplers.options import (
+    InProcess as InProcess,
+    Processes as Processes,
+    SamplerOptions as SamplerOptions,
+)
+from surefoot.samplers.processes import ProcessSampler as ProcessSampler
 from surefoot.samplers.scan import ScanSampler as ScanSampler
 from surefoot.samplers.stream import StreamSampler as StreamSampler

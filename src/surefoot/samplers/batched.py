@@ -124,7 +124,7 @@ class BatchedStreams(AbstractCollector):
             self._simulator.restore(np.asarray(where.saved), tasks)
             observations, times = np.array(where.observations), np.array(where.times)
         else:
-            observations = self._simulator.begin(beginnings.all(0), tasks)
+            observations = np.array(self._simulator.begin(beginnings.all(0), tasks))
             times = np.zeros(self.streams, np.int32)
         record, rows = Record(self.steps, *observations.shape), np.arange(self.streams)
         for step in range(self.steps):

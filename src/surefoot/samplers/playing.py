@@ -25,7 +25,7 @@ def play(
     step.
     """
     count = keys.size
-    observations = simulator.begin(raw(keys.reshape(count)), per_row(tasks, keys.shape[1]))
+    observations = np.array(simulator.begin(raw(keys.reshape(count)), per_row(tasks, keys.shape[1])))
     actor = Actor(policies, jax.vmap(jax.vmap(lambda key: EpisodeKeys.of(key).actions))(keys))
     record = Record(horizon, *observations.shape)
     running = np.arange(count)

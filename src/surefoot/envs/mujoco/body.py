@@ -20,7 +20,8 @@ class AbstractBody(ABC):
     frame_skip: ClassVar[int]
     """Steps of the physics for each step of the environment."""
     measured: ClassVar[tuple[str, ...]] = ()
-    """What it reads of MuJoCo's data beside positions and velocities, by the names there."""
+    """What it reads of MuJoCo's data beside positions and velocities, by the names there. After a step that
+    is what the integrator's last evaluation left, slightly older than the positions; so is Gymnasium's."""
 
     @abstractmethod
     def initial(self, model: Any, generator: np.random.Generator) -> Position:
@@ -33,3 +34,15 @@ class AbstractBody(ABC):
     @abstractmethod
     def terminated(self, now: Snapshot) -> Bool[np.ndarray, " rows"]:
         """Which episodes have come to a terminal state."""
+
+
+def uniform_start(model: Any, generator: np.random.Generator, noise: float) -> Position:
+    """The model's own position at rest, and uniform noise of ±`noise` on every number."""
+    qpos = model.qpos0 + generator.uniform(-noise, noise, model.nq)
+    return qpos, generator.uniform(-noise, noise, model.nv)
+
+
+def normal_start(model: Any, generator: np.random.Generator, noise: float) -> Position:
+    """The same, but for the velocities: theirs is normal, of standard deviation `noise`."""
+    qpos = model.qpos0 + generator.uniform(-noise, noise, model.nq)
+    return qpos, noise * generator.standard_normal(model.nv)

@@ -3,18 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-from surefoot.envs.mujoco.body import AbstractBody, Position
-from surefoot.envs.mujoco.family import AbstractMujocoFamily
+from surefoot.envs.mujoco.body import AbstractBody, Position, normal_start
+from surefoot.envs.mujoco.family import AbstractDirections, AbstractPlain, AbstractVelocities
 from surefoot.envs.mujoco.snapshot import Snapshot, forward_velocity, squared
-from surefoot.options import check
-from surefoot.types import Key
-
-_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,8 +19,7 @@ class HalfCheetahBody(AbstractBody):
     frame_skip = 5
 
     def initial(self, model: Any, generator: np.random.Generator) -> Position:
-        qpos = model.qpos0 + generator.uniform(-_NOISE, _NOISE, model.nq)
-        return qpos, _NOISE * generator.standard_normal(model.nv)
+        return normal_start(model, generator, noise=0.1)
 
     def observe(self, now: Snapshot) -> Float[np.ndarray, "rows obs"]:
         return np.concatenate([now.qpos[:, 1:], now.qvel], axis=1)
@@ -36,7 +29,7 @@ class HalfCheetahBody(AbstractBody):
 
 
 @dataclass(frozen=True)
-class HalfCheetah(AbstractMujocoFamily):
+class HalfCheetah(AbstractPlain):
     """Gymnasium's HalfCheetah-v5: run forward. One task, without content: `[0]`.
 
     Reward: forward velocity in m/s, less 0.1 times the squared control.
@@ -44,17 +37,6 @@ class HalfCheetah(AbstractMujocoFamily):
 
     body = HalfCheetahBody()
     horizon: int = 1000
-
-    def __post_init__(self) -> None:
-        check(self.horizon >= 1, "horizon", self.horizon, "1 or more")
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
-
-    def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 0"]:
-        del key
-        return jnp.zeros((n, 0))
 
     def reward(
         self, before: Snapshot, after: Snapshot, controls: Float[np.ndarray, "rows nu"], tasks: np.ndarray
@@ -64,7 +46,7 @@ class HalfCheetah(AbstractMujocoFamily):
 
 
 @dataclass(frozen=True)
-class HalfCheetahDirection(AbstractMujocoFamily):
+class HalfCheetahDirection(AbstractDirections):
     """Run forward or backward (Finn et al., 2017, sec. 5.3). Task: the direction, `[]`, −1 or 1.
 
     Reward: velocity in that direction in m/s, less 0.05 times the squared control. The paper's simulator
@@ -75,16 +57,6 @@ class HalfCheetahDirection(AbstractMujocoFamily):
     body = HalfCheetahBody()
     horizon: int = 100
 
-    def __post_init__(self) -> None:
-        check(self.horizon >= 1, "horizon", self.horizon, "1 or more")
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
-
-    def sample_tasks(self, key: Key, n: int) -> Float[Array, " {n}"]:
-        return jax.random.rademacher(key, (n,), float)
-
     def reward(
         self, before: Snapshot, after: Snapshot, controls: Float[np.ndarray, "rows nu"], tasks: np.ndarray
     ) -> Float[np.ndarray, " rows"]:
@@ -92,7 +64,7 @@ class HalfCheetahDirection(AbstractMujocoFamily):
 
 
 @dataclass(frozen=True)
-class HalfCheetahVelocity(AbstractMujocoFamily):
+class HalfCheetahVelocity(AbstractVelocities):
     """Run at a given speed (Finn et al., 2017, sec. 5.3). Task: the speed in m/s, `[]`, uniform from 0 to
     `max_speed`.
 
@@ -103,17 +75,6 @@ class HalfCheetahVelocity(AbstractMujocoFamily):
     body = HalfCheetahBody()
     horizon: int = 200
     max_speed: float = 2.0
-
-    def __post_init__(self) -> None:
-        check(self.horizon >= 1, "horizon", self.horizon, "1 or more")
-        check(self.max_speed > 0, "max_speed", self.max_speed, "above 0")
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
-
-    def sample_tasks(self, key: Key, n: int) -> Float[Array, " {n}"]:
-        return jax.random.uniform(key, (n,), maxval=self.max_speed)
 
     def reward(
         self, before: Snapshot, after: Snapshot, controls: Float[np.ndarray, "rows nu"], tasks: np.ndarray

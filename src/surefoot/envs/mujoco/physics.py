@@ -109,7 +109,7 @@ class DataPhysics(AbstractPhysics):
         after = np.empty_like(states)
         shapes = {name: getattr(self._data[0], name).shape for name in self._measured}
         seen = {name: np.empty((len(states), *shape)) for name, shape in shapes.items()}
-        bounds = np.linspace(0, len(states), len(self._data) + 1).astype(int)
+        bounds = np.linspace(0, len(states), len(self._data) + 1).astype(int).tolist()
 
         def part(data: Any, first: int, last: int) -> None:
             self._step(data, models, states, controls, after, seen, range(first, last))

@@ -96,7 +96,7 @@ class MujocoSimulator(AbstractResumableSimulator):
         states, *measured = np.split(numbers, np.cumsum(sizes)[:-1], axis=1)
         self._states = states.copy()
         self._measured = {
-            name: value.reshape(-1, *shape)
+            name: value.reshape(-1, *shape).copy()
             for (name, shape), value in zip(self._shapes.items(), measured, strict=True)
         }
 

@@ -1,0 +1,121 @@
+"""Objects that a user names as MODULE:NAME."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from surefoot.options import UserError, suggestion
+
+_STDLIB = sysconfig.get_paths()["stdlib"]
+
+
+def load_class(name: str) -> type:
+    """The class that `name`, written MODULE:CLASS, stands for.
+
+    MODULE is a module's dotted name, looked for in the current directory too, or the path of a .py file.
+    Raises `UserError` if there is none.
+    """
+    found = load(name)
+    if not inspect.isclass(found):
+        raise UserError(f"{name} is a {type(found).__name__}, not a class; name the class itself.")
+    return found
+
+
+def load(name: str) -> Any:
+    """What `name`, written MODULE:NAME, stands for, found as `load_class` finds it."""
+    module_name, colon, attribute = name.rpartition(":")
+    if not (colon and module_name and attribute):
+        raise UserError(
+            f"{name!r} names no class; write MODULE:CLASS, as in my_envs:Maze or path/to/my_envs.py:Maze."
+        )
+    module = _module(module_name)
+    if not hasattr(module, attribute):
+        near = suggestion(attribute, [x for x in vars(module) if not x.startswith("_")])
+        raise UserError(f"{module_name} has no {attribute!r}.{near}")
+    return getattr(module, attribute)
+
+
+def _module(name: str) -> ModuleType:
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    _search(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as failed:
+        if isinstance(failed, ModuleNotFoundError) and _is_part(failed.name, name):
+            raise UserError(_not_found(name, str(failed.name))) from None
+        raise UserError(_failed(name, failed)) from failed
+
+
+def _from_file(path: Path) -> ModuleType:
+    """The module of a file, under the file's own name, so that other processes can import it too."""
+    path = path.resolve()
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    _search(path.parent)
+    known = sys.modules.get(path.stem)
+    if known is None:
+        return _execute(path)
+    if getattr(known, "__file__", None) != str(path):
+        raise UserError(f"{path} has the name of another module, {path.stem!r}; rename the file.")
+    return known
+
+
+def _execute(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as failed:
+        del sys.modules[path.stem]
+        raise UserError(_failed(path.name, failed)) from failed
+    return module
+
+
+def _search(folder: Path) -> None:
+    """Imports look into `folder` first, also those that happen later, inside functions."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+
+
+def _is_part(missing: str | None, name: str) -> bool:
+    """Whether the missing module is the one asked for, or a package it should be in."""
+    return missing is not None and (name == missing or name.startswith(missing + "."))
+
+
+def _not_found(name: str, missing: str) -> str:
+    part = "" if missing == name else f", for there is no {missing!r}"
+    return (
+        f"There is no module {name!r}{part}. It was looked for in {Path.cwd()} and among the installed "
+        "packages; a file can be named by its path, path/to/file.py:CLASS."
+    )
+
+
+def _failed(name: str, failed: BaseException) -> str:
+    first = (str(failed).splitlines() or [""])[0].rstrip(".")
+    return f"Importing {name} failed: {type(failed).__name__}: {first}{_place(failed)}."
+
+
+def _place(failed: BaseException) -> str:
+    """` at FILE:LINE`: the deepest line that is neither Python's, nor a package's, nor of this file."""
+    frames = traceback.extract_tb(failed.__traceback__)
+    mine = [
+        x
+        for x in frames
+        if not (x.filename.startswith(("<", _STDLIB, __file__)) or "-packages" in x.filename)
+    ]
+    if not mine:
+        return ""
+    path = Path(mine[-1].filename)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f" at {shown}:{mine[-1].lineno}"

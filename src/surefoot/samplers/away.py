@@ -1,0 +1,113 @@
+"""Sampling away from this process: each task is played by one worker, alone."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree, UInt32
+
+from surefoot.envs.base import AbstractFamily
+from surefoot.envs.simulation import AbstractSimulator
+from surefoot.policies.base import AbstractPolicy
+from surefoot.samplers.base import AbstractSampler, is_traced, unplayed
+from surefoot.samplers.messages import packed
+from surefoot.samplers.playing import episode_keys, play, raw
+from surefoot.samplers.workers import Workers
+from surefoot.types import Key, Rollout, Task
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a worker works with: made once in each, and kept between tasks."""
+
+    env: AbstractFamily
+    simulator: AbstractSimulator
+    """Of one thread, since there is a worker for each core."""
+
+    @classmethod
+    def of(cls, env: AbstractFamily) -> "Stage":
+        """A new one for this family."""
+        return cls(env, env.simulator(1))
+
+
+class AbstractAwaySampler(AbstractSampler):
+    """Whole episodes of one task a call, by workers: what is common to all kinds of them."""
+
+    traceable = False
+    asynchronous = True
+    workers: eqx.AbstractVar[Workers]
+    """For other calls than a sampler's, too: their functions are given a `Stage`."""
+
+    def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
+        """Every batch begins anew, with whole episodes."""
+        del policy, task, key
+
+    def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
+        """Returns at once; tasks may outnumber workers."""
+        about = f"Playing task {described(task)}"
+        return self.workers.submit(play_task, policy, task, raw(key), self.episodes, about=about)
+
+    def collect(self, policy: AbstractPolicy, task: Task, where: None, key: Key) -> tuple[None, Rollout]:
+        del where
+        if is_traced(policy, task, key):
+            return None, unplayed(self.env, (self.episodes, self.env.horizon))
+        return None, self.submit(policy, task, key).result()
+
+    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
+        count = jax.tree.leaves(tasks)[0].shape[0]
+        if is_traced(policies, tasks, key):
+            return unplayed(self.env, (count, self.episodes, self.env.horizon))
+        policies, tasks = _on_the_host(policies), _on_the_host(tasks)
+        futures = [
+            self.submit(_row(policies, i), _row(tasks, i), jax.random.fold_in(key, i)) for i in range(count)
+        ]
+        try:
+            rollouts = [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+        return jax.tree.map(lambda *xs: jnp.asarray(np.stack(xs)), *rollouts)
+
+    def close(self) -> None:
+        self.workers.close()
+
+
+def setup(env: AbstractFamily) -> bytes:
+    """What makes a worker's `Stage`, packed. Raises `UserError` if the environment cannot be sent."""
+    return packed(partial(Stage.of, env), f"The environment {type(env).__name__}")
+
+
+def play_task(
+    stage: Stage, policy: AbstractPolicy, task: Task, words: UInt32[np.ndarray, " words"], episodes: int
+) -> Rollout:
+    """In a worker: the episodes of one task, axes `[episode time ...]`. `words` are those of the key."""
+    keys = episode_keys(jax.random.wrap_key_data(jnp.asarray(words)), episodes)
+    try:
+        rollout = play(stage.simulator, stage.env.horizon, _one(policy), _one(task), keys[None])
+    except Exception as error:
+        error.add_note(f"While playing task {described(task)} with the key {words.tolist()} in a worker.")
+        raise
+    return _row(rollout, 0)
+
+
+def described(task: Task) -> str:
+    """Its numbers, as far as they fit into a line."""
+    shown = [np.array2string(np.asarray(x), precision=4, threshold=8) for x in jax.tree.leaves(task)]
+    return " ".join(", ".join(shown).split())
+
+
+def _on_the_host(tree: PyTree) -> PyTree:
+    """To take a row out of an array of NumPy costs nothing."""
+    return jax.tree.map(lambda x: np.asarray(x) if eqx.is_array(x) else x, tree)
+
+
+def _row(tree: PyTree, i: int) -> PyTree:
+    return jax.tree.map(lambda x: jnp.asarray(x[i]) if isinstance(x, np.ndarray | jax.Array) else x, tree)
+
+
+def _one(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, tree)

@@ -1,0 +1,88 @@
+"""Where episodes are played: what a user chooses, and the sampler that follows from it and the family."""
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from surefoot.envs.base import AbstractEnv, AbstractFamily
+from surefoot.options import UserError, check
+from surefoot.samplers.base import AbstractCollector, AbstractSampler
+from surefoot.samplers.batched import BatchedSampler, BatchedStreams
+from surefoot.samplers.scan import ScanSampler
+from surefoot.samplers.stream import StreamSampler
+
+
+class SamplerOptions(ABC):
+    """An immutable dataclass of options that makes a sampler for a family."""
+
+    @abstractmethod
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
+        """A sampler of so many whole episodes of each task."""
+
+    @abstractmethod
+    def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
+        """One of so many streams, of so many steps a batch. Raises `UserError` if it cannot."""
+
+
+@dataclass(frozen=True)
+class InProcess(SamplerOptions):
+    """In this process: compiled into the iteration where the environment is written in JAX, otherwise all
+    environments in step, which for MuJoCo is the speed of the physics."""
+
+    threads: int = 0
+    """Threads of the physics; 0 for one for each core. Results do not depend on it."""
+
+    def __post_init__(self) -> None:
+        check(self.threads >= 0, "threads", self.threads, "0 or more")
+
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
+        if isinstance(env, AbstractEnv):
+            return ScanSampler(env, episodes)
+        return BatchedSampler(env, episodes, self.threads or cores())
+
+    def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
+        if isinstance(env, AbstractEnv):
+            return StreamSampler(env, streams, steps)
+        return BatchedStreams(env, streams, steps, self.threads or cores())
+
+
+@dataclass(frozen=True)
+class Processes(SamplerOptions):
+    """In worker processes of this machine, for environments that keep a core busy."""
+
+    workers: int = 0
+    """Worker processes; 0 for one for each core. Results do not depend on it."""
+    time_limit: float = 600.0
+    """Seconds after which a worker that still plays one task counts as hung, and is replaced."""
+    attempts: int = 3
+    """How often a task is played before its failures are an error: workers that died or hung are replaced,
+    and the task is played again with the same key."""
+
+    def __post_init__(self) -> None:
+        check(self.workers >= 0, "workers", self.workers, "0 or more")
+        check(self.time_limit > 0, "time_limit", self.time_limit, "above 0")
+        check(self.attempts >= 1, "attempts", self.attempts, "1 or more")
+
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
+        from surefoot.samplers.processes import ProcessSampler
+
+        workers = self.workers or cores()
+        return ProcessSampler(
+            env, episodes, workers=workers, time_limit=self.time_limit, attempts=self.attempts
+        )
+
+    def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
+        del env, streams, steps
+        raise _no_streams("processes")
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _no_streams(name: str) -> UserError:
+    return UserError(
+        f"Streams go on from one batch to the next, and --sampler {name} plays whole episodes; set "
+        "--streams 0, or --sampler in-process."
+    )

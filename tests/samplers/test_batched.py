@@ -1,0 +1,137 @@
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.dense import identical
+from support.probes import Clock
+from surefoot.checks import check_sampler
+from surefoot.envs import Bandit, HalfCheetah, HalfCheetahDirection, Navigation2D
+from surefoot.options import UserError
+from surefoot.policies import GRU, AbstractPolicy, CategoricalMLP, GaussianMLP
+from surefoot.samplers import BatchedSampler, BatchedStreams, ScanSampler
+from surefoot.types import Continuous, Rollout
+
+KEY = jax.random.key(3)
+CHEETAH = HalfCheetahDirection(horizon=12)
+POLICY = GaussianMLP(hidden=(4,)).build(jax.random.key(0), 17, CHEETAH.action_space)
+
+
+def many(policy: AbstractPolicy, count: int) -> Any:
+    return jax.tree.map(lambda x: jnp.stack([x] * count) if eqx.is_array(x) else x, policy)
+
+
+def close(a: Rollout, b: Rollout, atol: float = 1e-5) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "env", [Clock(horizon=4), Navigation2D(horizon=5), Bandit(arms=2, rewards="gaussian", horizon=3)]
+)
+def test_it_draws_what_the_scan_sampler_draws(env: Any):
+    options = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
+    policy = options(hidden=(3,)).build(jax.random.key(0), env.observation_size, env.action_space)
+    tasks = env.sample_tasks(KEY, 3)
+    expected = eqx.filter_jit(ScanSampler(env, 6).sample)(many(policy, 3), tasks, KEY)
+    sampler = BatchedSampler(env, 6, threads=1)
+    got = sampler.sample(many(policy, 3), tasks, KEY)
+    close(got, expected)
+    for name in ("valid", "terminated", "truncated", "times"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+
+
+def test_it_draws_what_the_scan_sampler_draws_for_a_policy_that_remembers():
+    env = Clock(horizon=4)
+    policy = GRU(units=4, output_scale=1.0).build(jax.random.key(0), 1, env.action_space)
+    expected = ScanSampler(env, 5).submit(policy, jnp.array(2.0), KEY).result()
+    close(BatchedSampler(env, 5, threads=1).submit(policy, jnp.array(2.0), KEY).result(), expected)
+
+
+@pytest.mark.parametrize("env", [Clock(horizon=4), CHEETAH])
+def test_it_keeps_the_contract(env: Any):
+    sampler = BatchedSampler(env, 3, threads=2)
+    assert check_sampler(sampler) == []
+    sampler.close()
+
+
+def test_physics_do_not_depend_on_threads_other_tasks_or_other_episodes():
+    tasks = jnp.array([1.0, -1.0, 1.0])
+    one, two = (BatchedSampler(CHEETAH, 3, n).sample(many(POLICY, 3), tasks, KEY) for n in (1, 2))
+    assert identical(one, two)
+    few = BatchedSampler(CHEETAH, 2, 2).sample(many(POLICY, 2), tasks[:2], KEY)
+    close(few, jax.tree.map(lambda x: x[:2, :2], one))
+
+
+def test_what_is_drawn_after_closing_is_the_same():
+    sampler = BatchedSampler(CHEETAH, 2, threads=2)
+    before = sampler.submit(POLICY, jnp.array(1.0), KEY).result()
+    sampler.close()
+    sampler.close()
+    assert identical(sampler.submit(POLICY, jnp.array(1.0), KEY).result(), before)
+    sampler.close()
+
+
+def test_traced_it_gives_the_form_of_what_it_draws():
+    sampler, tasks = BatchedSampler(CHEETAH, 2, threads=1), jnp.array([1.0, -1.0])
+    form = eqx.filter_eval_shape(sampler.sample, many(POLICY, 2), tasks, KEY)
+    drawn = sampler.sample(many(POLICY, 2), tasks, KEY)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), form) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), drawn
+    )
+
+
+PLAIN = replace(HalfCheetah(), horizon=7)
+STREAMS = BatchedStreams(PLAIN, streams=3, steps=10, threads=2)
+
+
+def stream(sampler: BatchedStreams, batches: int) -> tuple[list[Any], list[Rollout]]:
+    task = jnp.zeros(0)
+    where, drawn = [sampler.start(POLICY, task, KEY)], []
+    for k in range(batches):
+        after, rollout = sampler.collect(POLICY, task, where[-1], jax.random.fold_in(KEY, k))
+        where.append(after)
+        drawn.append(rollout)
+    return where, drawn
+
+
+def test_streams_go_on_where_the_last_batch_stopped():
+    _, (first, second) = stream(STREAMS, 2)
+    assert first.valid.all()
+    times = np.concatenate([first.times, second.times], axis=1)
+    np.testing.assert_array_equal(times, np.tile(np.arange(20) % 7, (3, 1)))
+    np.testing.assert_array_equal(first.truncated, first.times == 6)
+    on = np.asarray(first.times[:, 1:] > 0)
+    np.testing.assert_array_equal(
+        np.asarray(first.observations[:, 1:])[on], np.asarray(first.next_observations[:, :-1])[on]
+    )
+    assert not np.isclose(first.observations[:, 7], first.next_observations[:, 6]).all()
+    np.testing.assert_array_equal(second.observations[:, 0], first.next_observations[:, -1])
+
+
+def test_streams_go_on_from_a_checkpoint_bit_for_bit():
+    where, drawn = stream(STREAMS, 3)
+    saved = jax.tree.map(lambda x: jnp.asarray(np.array(x)), where[2])
+    anew = BatchedStreams(PLAIN, streams=3, steps=10, threads=1)
+    after, again = anew.collect(POLICY, jnp.zeros(0), saved, jax.random.fold_in(KEY, 2))
+    assert identical(again, drawn[2])
+    assert identical(after, where[3])
+
+
+def test_streams_forget_where_an_episode_ends():
+    policy = GRU(units=4, output_scale=1.0).build(jax.random.key(0), 17, PLAIN.action_space)
+    task = jnp.zeros(0)
+    where, rollout = STREAMS.collect(policy, task, STREAMS.start(policy, task, KEY), KEY)
+    expected = policy.unroll(rollout.observations, rollout.times == 0, rollout.memory)
+    np.testing.assert_allclose(expected.log_prob(rollout.actions), rollout.log_probs, atol=1e-4)
+    assert not identical(where.memory, rollout.memory)
+
+
+def test_streams_need_episodes_that_can_be_put_away():
+    sampler = BatchedStreams(Clock(horizon=4), streams=2, steps=3, threads=1)
+    with pytest.raises(UserError, match="cannot be put away between them; use whole episodes: --streams 0"):
+        sampler.start(POLICY, jnp.array(1.0), KEY)
