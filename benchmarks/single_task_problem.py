@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-SIZES = {"cartpole": (4, 2), "pendulum": (3, 1)}
+SIZES = {"cartpole": (4, 2), "pendulum": (3, 1), "half-cheetah": (17, 6)}
 """(observations, outputs of the policy's network)."""
-ENVIRONMENTS = {"cartpole": "CartPole-v1", "pendulum": "Pendulum-v1"}
+ENVIRONMENTS = {"cartpole": "CartPole-v1", "pendulum": "Pendulum-v1", "half-cheetah": "HalfCheetah-v5"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,12 @@ class Problem:
     @property
     def normalises(self) -> bool:
         """Whether observations and rewards are brought to a running scale."""
-        return self.environment == "Pendulum-v1"
+        return self.environment != "CartPole-v1"
+
+    @property
+    def in_jax(self) -> bool:
+        """Whether surefoot's environment is compiled into its iteration; otherwise MuJoCo steps it."""
+        return self.environment != "HalfCheetah-v5"
 
     @property
     def batch(self) -> int:
@@ -86,8 +91,12 @@ PROBLEMS = (
     Problem("cartpole/trpo", minibatches=16),
     Problem("pendulum/ppo", streams=16),
     Problem("pendulum/trpo", streams=16, minibatches=16),
+    Problem("half-cheetah/ppo", lr=3e-4),
+    Problem("half-cheetah/trpo", minibatches=16, damping=0.1),
 )
 """A minibatch has 64 steps with PPO on CartPole and 128 with TRPO, the peers' own defaults."""
 QUICK = tuple(
-    Problem(f"cartpole/{rule}", streams=2, steps=16, epochs=2, minibatches=2) for rule in ("ppo", "trpo")
+    Problem(f"{env}/{rule}", streams=2, steps=16, epochs=2, minibatches=2)
+    for env in ("cartpole", "half-cheetah")
+    for rule in ("ppo", "trpo")
 )

@@ -1,6 +1,11 @@
-"""Training in Stable-Baselines3 (PPO) and sb3-contrib (TRPO), with `DummyVecEnv`: environments in a loop."""
+"""Training in Stable-Baselines3 (PPO) and sb3-contrib (TRPO): environments in a loop (`DummyVecEnv`), or each
+in a process of its own (`SubprocVecEnv`)."""
 
+import importlib
+import math
+import multiprocessing
 import statistics
+from functools import partial
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
@@ -10,36 +15,46 @@ from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
 from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
 from stable_baselines3.common.vec_env import (  # pyright: ignore[reportMissingImports]
     DummyVecEnv,
+    SubprocVecEnv,
     VecNormalize,
 )
 
 
 class Side:
-    """Iterations, one after the other, on so many of PyTorch's threads."""
+    """Iterations, one after the other, on so many of PyTorch's threads; with `processes`, one for each
+    environment."""
 
-    def __init__(self, problem: Problem, threads: int) -> None:
+    def __init__(self, problem: Problem, threads: int, processes: int) -> None:
+        multiprocessing.current_process().daemon = False  # a daemon may have no processes of its own
         torch.set_num_threads(threads)
-        self._problem, self._model = problem, _model(problem)
+        self._problem = problem
+        self._model = _model(problem, SubprocVecEnv if processes else DummyVecEnv)
 
     def train(self, iterations: int) -> None:
         steps = iterations * self._problem.batch
         self._model.learn(steps, log_interval=None, reset_num_timesteps=False)
 
     def last_return(self) -> float:
-        """Mean over the last hundred episodes."""
-        return statistics.fmean(episode["r"] for episode in self._model.ep_info_buffer)
+        """Mean over the last hundred episodes; not a number if none has ended."""
+        ended = [episode["r"] for episode in self._model.ep_info_buffer]
+        return statistics.fmean(ended) if ended else math.nan
+
+    def close(self) -> None:
+        """Ends the environments' processes."""
+        self._model.get_env().close()
 
 
 class WholeRun(Side):
     """A run from beginning to end."""
 
-    def __init__(self, problem: Problem, iterations: int, threads: int) -> None:
-        Side.__init__(self, problem, threads)
+    def __init__(self, problem: Problem, iterations: int, threads: int, processes: int) -> None:
+        Side.__init__(self, problem, threads, processes)
         self.train(iterations)
 
 
-def _model(problem: Problem) -> Any:
-    env = make_vec_env(problem.environment, problem.streams, seed=0, vec_env_cls=DummyVecEnv)
+def _model(problem: Problem, kind: Any) -> Any:
+    made = problem.environment if problem.in_jax else partial(_in_mujoco, problem.environment)
+    env = make_vec_env(made, problem.streams, seed=0, vec_env_cls=kind)
     if problem.normalises:
         env = VecNormalize(env, gamma=problem.discount)
     hidden = list(problem.hidden)
@@ -73,3 +88,9 @@ def _model(problem: Problem) -> Any:
         line_search_max_iter=1 + problem.max_backtracks,
         sub_sampling_factor=1,
     )
+
+
+def _in_mujoco(name: str) -> Any:
+    """The environment, without MuJoCo's warnings of words in Gymnasium's models that it has given up."""
+    importlib.import_module("mujoco").set_mju_user_warning(lambda _: None)
+    return importlib.import_module("gymnasium").make(name)

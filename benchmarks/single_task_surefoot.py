@@ -72,12 +72,15 @@ class Side:
     """Iterations, one after the other."""
 
     def __init__(self, problem: Problem, iterations: int) -> None:
-        self._config = configuration(problem, iterations)
+        self._problem, self._config = problem, configuration(problem, iterations)
         self._state = jax.block_until_ready(initial_state(self._config))
         self._metrics: Metrics = {}
 
     def compile(self) -> None:
+        """Where MuJoCo steps the environments, what is compiled is only found by a first iteration."""
         self._iterate = compiled_iteration(self._config, self._config.setting(), self._state)
+        if not self._problem.in_jax:
+            jax.block_until_ready(self._iterate(self._state))
 
     def train(self, iterations: int) -> None:
         for _ in range(iterations):
@@ -100,10 +103,10 @@ class Side:
         def sample(learner: LearnerState, key: Any) -> Any:
             acting = normalisation.policy(learner.policy, learner.scales)
             task = jax.tree.map(lambda x: x[0], learner.task)
-            _, rollout = sampler.collect(acting, task, learner.where, key)
-            return normalisation.rollout(rollout, learner.scales)
+            return sampler.collect(acting, task, learner.where, key)[1]
 
-        rollout = self._part("sampling", sample, learner, jax.random.key(0))
+        rollout = self._part("sampling", sample, learner, jax.random.key(0), compiled=sampler.traceable)
+        rollout = eqx.filter_jit(normalisation.rollout)(rollout, learner.scales)
         batch = self._part("advantages", lambda r, b: estimation.batch(r, b, ends), rollout, baseline)
         rows = jax.tree.map(lambda x: x[None], rollout)
         self._part("value function", lambda r, b: estimation.refit(r, b, ends), rows, baseline)
@@ -121,10 +124,10 @@ class Side:
         for _ in range(times):
             jax.block_until_ready(self._parts[name]())
 
-    def _part(self, name: str, f: Callable[..., Any], *arguments: Any) -> Any:
+    def _part(self, name: str, f: Callable[..., Any], *arguments: Any, compiled: bool = True) -> Any:
         compilable: Any = eqx.filter_jit(f)
-        compiled = compilable.lower(*arguments).compile()
-        self._parts[name] = lambda: compiled(*arguments)
+        call = compilable.lower(*arguments).compile() if compiled else f
+        self._parts[name] = lambda: call(*arguments)
         return self._parts[name]()
 
 

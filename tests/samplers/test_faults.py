@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.faults import FOLDER, Fault, mark_of, pid, wait_until_gone
+from support.faults import FOLDER, Fault, mark_of, pids, wait_until_gone
 from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy, CategoricalMLP
@@ -108,7 +108,7 @@ def test_what_cannot_be_learned_from_is_an_error(sampler: ProcessSampler, fault:
 
 
 def test_one_task_that_fails_spoils_no_other(sampler: ProcessSampler):
-    before = sampler.workers.submit(pid).result()
+    before = pids(sampler.workers, 2)
     futures = [sampler.submit(POLICY, task(x), KEY) for x in (Fault.NONE, Fault.RAISES, Fault.NONE)]
     first, error, last = futures[0].result(), futures[1].exception(), futures[2].result()
     assert isinstance(error, UserError)
@@ -116,7 +116,7 @@ def test_one_task_that_fails_spoils_no_other(sampler: ProcessSampler):
     policies, tasks = jax.tree.map(lambda x: jnp.stack([x] * 2), (POLICY, task(Fault.RAISES)))
     with pytest.raises(UserError, match="the wall is too high"):
         sampler.sample(policies, tasks, KEY)
-    assert before in {sampler.workers.submit(pid).result() for _ in range(8)}
+    assert pids(sampler.workers, 2) == before
 
 
 class WithLambda(AbstractPolicy):
@@ -134,7 +134,8 @@ def test_what_cannot_be_sent_is_an_error(sampler: ProcessSampler):
 
 
 def test_closing_ends_everything_at_once_even_what_hangs(sampler: ProcessSampler):
-    pids = {sampler.workers.submit(pid).result() for _ in range(8)}
+    processes = pids(sampler.workers, 2)
+    assert len(processes) == 2
     hanging = [sampler.submit(POLICY, task(Fault.ALWAYS_HANGS), KEY) for _ in range(2)]
     waiting = sampler.submit(POLICY, task(Fault.NONE), KEY)
     while not all(future.running() for future in hanging):
@@ -145,7 +146,7 @@ def test_closing_ends_everything_at_once_even_what_hangs(sampler: ProcessSampler
     assert waiting.cancelled()
     for future in hanging:
         assert isinstance(future.exception(1), CancelledError)
-    assert wait_until_gone(list(pids), 0) == []
+    assert wait_until_gone(list(processes), 0) == []
     assert multiprocessing.active_children() == []
     assert [thread.name for thread in threading.enumerate() if "surefoot" in thread.name] == []
     sampler.close()
@@ -160,7 +161,7 @@ def test_after_closing_work_begins_with_new_workers(sampler: ProcessSampler):
 SCRIPT = """
 import sys, time
 from functools import partial
-from support.faults import pid, sleep
+from support.faults import pids, sleep
 from surefoot.samplers.messages import packed
 from surefoot.samplers.serving import settings
 from surefoot.samplers.stations import ProcessStation
@@ -169,8 +170,7 @@ from surefoot.samplers.workers import Workers
 if __name__ == "__main__":
     station = partial(ProcessStation, packed(int, ""), settings(), 600, 600)
     workers = Workers(station, workers=2, attempts=3)
-    both = [workers.submit(sleep, 1.0) for _ in range(2)]
-    print(workers.submit(pid).result(), workers.submit(pid).result(), flush=True)
+    print(*pids(workers, 2), flush=True)
     hanging = [workers.submit(sleep, 3600.0) for _ in range(4)]
     print("hanging", flush=True)
     if sys.argv[1] == "wait":
@@ -193,14 +193,18 @@ def test_workers_end_with_the_program_however_it_ends(tmp_path: Path, how: str, 
         start_new_session=True,
     ) as program:
         assert program.stdout is not None
-        pids = [int(word) for word in program.stdout.readline().split()]
+        workers = [int(word) for word in program.stdout.readline().split()]
         program.stdout.readline()
-        children = [program.pid, *pids]
         if how == "SIGINT":
+            # Python misses a signal that comes in the instant between its last look and a lock's wait.
+            time.sleep(1)
             os.killpg(program.pid, signal.SIGINT)  # as a terminal does
         elif how == "SIGKILL":
             program.kill()
-        # Not `communicate`: a worker that is left over would keep the pipes open.
-        assert program.wait(20) == code
-        assert len(pids) == 2
-        assert wait_until_gone(children, 5) == []
+        try:
+            # Not `communicate`: a worker that is left over would keep the pipes open.
+            assert program.wait(20) == code
+        finally:
+            program.kill()
+        assert len(workers) == 2
+        assert wait_until_gone(workers, 5) == []

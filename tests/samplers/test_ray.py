@@ -18,7 +18,8 @@ from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
 from surefoot.samplers import BatchedSampler
-from surefoot.samplers.ray import RaySampler, library
+from surefoot.samplers.ray import RaySampler
+from surefoot.samplers.ray_station import library
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed"),

@@ -11,6 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from surefoot.samplers.workers import Workers
+
 FOLDER = "SUREFOOT_TEST_FAULTS"
 """The environment variable that names the folder in which faults that happen once leave a mark."""
 
@@ -84,9 +86,15 @@ def mark_of(number: float) -> Path:
     return Path(os.environ[FOLDER]) / f"{number:.3f}"
 
 
-def pid(made: Any) -> int:
-    """The worker's, if submitted to workers."""
+def pid(made: Any, seconds: float) -> int:
+    """The worker's, which is busy for so long."""
+    time.sleep(seconds)
     return os.getpid()
+
+
+def pids(workers: Workers, count: int) -> set[int]:
+    """Those of all workers, which must be idle."""
+    return {future.result() for future in [workers.submit(pid, 0.5) for _ in range(count)]}
 
 
 def sleep(made: Any, seconds: float) -> None:

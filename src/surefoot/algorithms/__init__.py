@@ -1,5 +1,6 @@
 """Algorithms: compositions of rules, and the way from trajectories to advantages."""
 
+from surefoot.algorithms.a3c import A3C as A3C
 from surefoot.algorithms.adaptation import Adaptation as Adaptation, adapt_to_tasks as adapt_to_tasks
 from surefoot.algorithms.base import (
     AbstractAlgorithm as AbstractAlgorithm,

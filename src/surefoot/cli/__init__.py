@@ -1,4 +1,4 @@
-"""The command line: `surefoot train | resume | evaluate | list | check | lab`."""
+"""The command line: `surefoot train | resume | evaluate | video | list | check | lab`."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from surefoot.cli.evaluating import command_evaluate
+from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
 from surefoot.cli.showing import command_check, command_list
 from surefoot.cli.training import command_resume, command_train
@@ -23,6 +24,7 @@ surefoot: policy optimisation and meta-reinforcement learning
                                         with metrics, checkpoints and a picture
   surefoot resume RUN                   go on with a run that was interrupted, or train it further
   surefoot evaluate RUN                 adapt a trained policy to held-out tasks
+  surefoot video RUN                    film a policy of MuJoCo before and after adaptation, as MP4 and GIF
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
   surefoot check env MODULE:CLASS       what is wrong with an environment of yours
   surefoot lab [EXPERIMENT | all]       the theory, measured: a figure, a table and what they confirm
@@ -78,6 +80,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": command_train,
     "resume": command_resume,
     "evaluate": command_evaluate,
+    "video": command_video,
     "list": command_list,
     "check": command_check,
     "lab": command_lab,

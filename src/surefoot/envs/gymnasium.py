@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import PyTree, UInt32
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.envs.gymnasium_simulator import GymnasiumSimulator, seed_of
+from surefoot.envs.gymnasium_simulator import GymnasiumSimulator
+from surefoot.envs.gymnasium_tasks import drawn, has_tasks
 from surefoot.loading import load_class
 from surefoot.options import UserError, check, suggestion
 from surefoot.types import ActionSpace, Continuous, Discrete, Key, Task
@@ -76,22 +74,13 @@ class Gymnasium(AbstractFamily):
     def sample_tasks(self, key: Key, n: int) -> Task:
         """Raises `UserError` if the class's own `sample_tasks` fails or gives something else."""
         cls = _examined(self.name).cls
-        if not _has_tasks(cls):
-            return jnp.zeros((n, 0))
-        form = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), _form(cls))
-
-        def on_the_host(words: UInt32[np.ndarray, " words"]) -> PyTree:
-            return _tasks(cls, seed_of(np.asarray(words)), n, form)
-
-        if not isinstance(key, Tracer):
-            return jax.tree.map(jnp.asarray, on_the_host(np.asarray(jax.random.key_data(key))))
-        return jax.pure_callback(on_the_host, form, jax.random.key_data(key), vmap_method="sequential")
+        return drawn(cls, key, n) if has_tasks(cls) else jnp.zeros((n, 0))
 
     def simulator(self, threads: int) -> GymnasiumSimulator:
         """All rows in one thread: environments in Python share it anyway."""
         del threads
         made = _examined(self.name)
-        return GymnasiumSimulator(self.name, lambda: _make(self.name), self.horizon, _has_tasks(made.cls))
+        return GymnasiumSimulator(self.name, lambda: _make(self.name), self.horizon, has_tasks(made.cls))
 
 
 class _Examined(NamedTuple):
@@ -168,45 +157,4 @@ def _actions(name: str, space: Any) -> ActionSpace:
     raise UserError(
         f"The actions of {name} are {space!r}; surefoot's policies draw from a Discrete or a Box of real "
         "numbers. Wrap the environment in one that takes these."
-    )
-
-
-def _has_tasks(cls: type) -> bool:
-    return hasattr(cls, "sample_tasks")
-
-
-@lru_cache
-def _form(cls: Any) -> PyTree:
-    """A task's arrays, with an axis of one."""
-    one = _asked(cls, 0, 1)
-    wanted = jax.tree.map(lambda x: jax.dtypes.canonicalize_dtype(np.asarray(x).dtype), one)
-    form = jax.tree.map(lambda x, dtype: jax.ShapeDtypeStruct(np.shape(x), dtype), one, wanted)
-    if not all(x.shape[:1] == (1,) for x in jax.tree.leaves(form)) or not jax.tree.leaves(form):
-        raise UserError(_wrong_tasks(cls, 0, 1, one))
-    return form
-
-
-def _tasks(cls: Any, seed: int, n: int, form: PyTree) -> PyTree:
-    tasks = _asked(cls, seed, n)
-    same = jax.tree.structure(tasks) == jax.tree.structure(form)
-    if not same or not all(jax.tree.leaves(jax.tree.map(lambda x, f: np.shape(x) == f.shape, tasks, form))):
-        raise UserError(_wrong_tasks(cls, seed, n, tasks))
-    return jax.tree.map(lambda x, f: np.asarray(x, f.dtype), tasks, form)
-
-
-def _asked(cls: Any, seed: int, n: int) -> PyTree:
-    try:
-        return cls.sample_tasks(seed, n)
-    except Exception as error:
-        raise UserError(
-            f"{cls.__name__}.sample_tasks({seed}, {n}) raised {type(error).__name__}: {error}. It must "
-            "be a static method of a seed and a number of tasks."
-        ) from error
-
-
-def _wrong_tasks(cls: type, seed: int, n: int, tasks: PyTree) -> str:
-    given = jax.tree.map(np.shape, tasks)
-    return (
-        f"{cls.__name__}.sample_tasks({seed}, {n}) gave arrays of the shapes {given}; each must have "
-        f"a leading axis of {n}, and otherwise the same shape for every seed."
     )

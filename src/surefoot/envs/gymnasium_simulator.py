@@ -11,6 +11,8 @@ from surefoot.envs.simulation import AbstractSimulator, Outcome
 from surefoot.options import UserError
 from surefoot.types import Task
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class GymnasiumSimulator(AbstractSimulator):
     """Environments are made when they are needed, and kept. Raises `UserError`, with the environment's own
@@ -66,7 +68,7 @@ class _Episode:
             self._wrong("reset", f"gave {_shown(result)}", "a pair (observation, info)")
         return self._observation("reset", result[0])
 
-    def step(self, action: np.ndarray) -> tuple[Float[np.ndarray, " obs"], float, bool]:
+    def step(self, action: np.ndarray | np.generic) -> tuple[Float[np.ndarray, " obs"], float, bool]:
         self._time += 1
         result = self._ask("step", lambda: self.env.step(self._taken(action)))
         if not (isinstance(result, tuple) and len(result) == 5):
@@ -82,7 +84,7 @@ class _Episode:
             )
         return seen, earned, bool(terminated)
 
-    def _taken(self, action: np.ndarray) -> Any:
+    def _taken(self, action: np.ndarray | np.generic) -> Any:
         """The action as the environment takes it."""
         space = self.env.action_space
         if self._discrete:
@@ -107,6 +109,8 @@ class _Episode:
         return self._numbers(method, "an observation", seen)
 
     def _reward(self, given: Any) -> float:
+        if isinstance(given, float) and abs(given) < _LARGEST:
+            return float(given)  # as almost always, and much faster
         if np.size(given) != 1:
             self._wrong("step", f"gave the reward {_shown(given)}", "one number")
         return float(self._numbers("step", "a reward", np.ravel(given))[0])

@@ -8,8 +8,10 @@ from surefoot.samplers.batched import BatchedSampler as BatchedSampler, BatchedS
 from surefoot.samplers.options import (
     InProcess as InProcess,
     Processes as Processes,
+    Ray as Ray,
     SamplerOptions as SamplerOptions,
 )
 from surefoot.samplers.processes import ProcessSampler as ProcessSampler
+from surefoot.samplers.ray import RaySampler as RaySampler
 from surefoot.samplers.scan import ScanSampler as ScanSampler
 from surefoot.samplers.stream import StreamSampler as StreamSampler

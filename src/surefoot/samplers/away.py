@@ -2,13 +2,13 @@
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree, UInt32
+from jaxtyping import Array, PyTree, UInt32
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import AbstractSimulator
@@ -17,7 +17,7 @@ from surefoot.samplers.base import AbstractSampler, is_traced, unplayed
 from surefoot.samplers.messages import packed
 from surefoot.samplers.playing import episode_keys, play, raw
 from surefoot.samplers.workers import Workers
-from surefoot.types import Key, Rollout, Task
+from surefoot.types import Key, Keys, Rollout, Task
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,13 @@ class AbstractAwaySampler(AbstractSampler):
 
     traceable = False
     asynchronous = True
-    workers: eqx.AbstractVar[Workers]
-    """For other calls than a sampler's, too: their functions are given a `Stage`."""
+    workers: Workers
+
+    @cached_property
+    def solo(self) -> tuple[Workers, ...]:
+        """For other calls than a sampler's: as many workers, each with calls of its own. Their functions are
+        given a `Stage`."""
+        return self.workers.split()
 
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
         """Every batch begins anew, with whole episodes."""
@@ -72,8 +77,10 @@ class AbstractAwaySampler(AbstractSampler):
                 future.cancel()
         return jax.tree.map(lambda *xs: jnp.asarray(np.stack(xs)), *rollouts)
 
-    def close(self) -> None:
-        self.workers.close()
+    def close_workers(self) -> None:
+        """Ends them all."""
+        for workers in (self.workers, *vars(self).get("solo", ())):
+            workers.close()
 
 
 def setup(env: AbstractFamily) -> bytes:
@@ -85,7 +92,7 @@ def play_task(
     stage: Stage, policy: AbstractPolicy, task: Task, words: UInt32[np.ndarray, " words"], episodes: int
 ) -> Rollout:
     """In a worker: the episodes of one task, axes `[episode time ...]`. `words` are those of the key."""
-    keys = episode_keys(jax.random.wrap_key_data(jnp.asarray(words)), episodes)
+    keys = _episode_keys(words, episodes)
     try:
         rollout = play(stage.simulator, stage.env.horizon, _one(policy), _one(task), keys[None])
     except Exception as error:
@@ -98,6 +105,11 @@ def described(task: Task) -> str:
     """Its numbers, as far as they fit into a line."""
     shown = [np.array2string(np.asarray(x), precision=4, threshold=8) for x in jax.tree.leaves(task)]
     return " ".join(", ".join(shown).split())
+
+
+@partial(jax.jit, static_argnums=1)
+def _episode_keys(words: UInt32[Array, " words"], episodes: int) -> Keys:
+    return episode_keys(jax.random.wrap_key_data(words), episodes)
 
 
 def _on_the_host(tree: PyTree) -> PyTree:

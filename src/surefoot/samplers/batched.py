@@ -5,7 +5,7 @@ They serve any family, in this process; for MuJoCo they work at the speed of the
 
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import equinox as eqx
 import jax
@@ -18,9 +18,8 @@ from surefoot.envs.simulation import AbstractResumableSimulator, AbstractSimulat
 from surefoot.options import UserError, check
 from surefoot.policies.base import AbstractPolicy, initial_memory
 from surefoot.samplers.base import AbstractCollector, AbstractSampler, is_traced, unplayed
-from surefoot.samplers.playing import Actor, episode_keys, per_row, play, raw
-from surefoot.samplers.record import Record
-from surefoot.types import Key, Rollout, Task
+from surefoot.samplers.playing import Actor, Renewals, episode_keys, per_row, play, play_on
+from surefoot.types import Key, Keys, Rollout, Task
 
 
 class BatchedSampler(AbstractSampler):
@@ -58,8 +57,7 @@ class BatchedSampler(AbstractSampler):
         count = jax.tree.leaves(tasks)[0].shape[0]
         if is_traced(policies, tasks, key):
             return unplayed(self.env, (count, self.episodes, self.env.horizon))
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
-        keys = jax.vmap(lambda k: episode_keys(k, self.episodes))(keys)
+        keys = _keys_of_tasks(key, count, self.episodes)
         return play(self._simulator, self.env.horizon, policies, tasks, keys)
 
     def close(self) -> None:
@@ -71,6 +69,12 @@ class BatchedSampler(AbstractSampler):
     def _simulator(self) -> AbstractSimulator:
         """Made when it is first needed."""
         return self.env.simulator(self._threads)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _keys_of_tasks(key: Key, tasks: int, episodes: int) -> Keys:
+    of_task = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(tasks))
+    return jax.vmap(lambda k: episode_keys(k, episodes))(of_task)
 
 
 class Standing(eqx.Module):
@@ -118,27 +122,17 @@ class BatchedStreams(AbstractCollector):
         if is_traced(policy, task, where, key):
             return where, replace(unplayed(self.env, (self.streams, self.steps)), memory=where.memory)
         keys = EpisodeKeys.of(key)
-        tasks, beginnings = per_row(_one(task), self.streams), _Beginnings(keys.reset, self.streams)
+        tasks, renewals = per_row(_one(task), self.streams), Renewals(keys.reset, self.streams)
         actor = Actor(_one(policy), jax.random.split(keys.actions, (1, self.streams)), _one(where.memory))
         if where.begun:
             self._simulator.restore(np.asarray(where.saved), tasks)
-            observations, times = np.array(where.observations), np.array(where.times)
+            observations, times = np.asarray(where.observations), np.asarray(where.times)
         else:
-            observations = np.array(self._simulator.begin(beginnings.all(0), tasks))
+            observations = np.array(self._simulator.begin(renewals.at(self.steps), tasks))
             times = np.zeros(self.streams, np.int32)
-        record, rows = Record(self.steps, *observations.shape), np.arange(self.streams)
-        for step in range(self.steps):
-            actions, log_probs = actor.act(observations, step)
-            outcome = self._simulator.step(rows, actions)
-            cut = times == self.env.horizon - 1
-            record.add(step, rows, observations, actions, log_probs, outcome, cut, times)
-            ended = outcome.terminated | cut
-            observations, times = outcome.observations.copy(), times + 1
-            if ended.any():
-                again = np.flatnonzero(ended)
-                observations[again] = self._simulator.renew(again, beginnings.all(step + 1)[again])
-                times[again] = 0
-                actor.forget(ended)
+        record, observations, times = play_on(
+            self._simulator, self.env.horizon, actor, observations, times, renewals, self.steps
+        )
         end = Standing(
             jnp.ones((), bool),
             jnp.asarray(self._simulator.save()),
@@ -162,22 +156,6 @@ class BatchedStreams(AbstractCollector):
                 "away between them; use whole episodes: --streams 0."
             )
         return simulator
-
-
-class _Beginnings:
-    """The keys of episodes that begin within a batch, as simulators take them: by row and step."""
-
-    def __init__(self, key: Key, rows: int) -> None:
-        self._keys = raw(jax.random.split(key, rows))
-
-    def all(self, step: int) -> UInt32[np.ndarray, "rows words"]:
-        return np.asarray(_folded(self._keys, np.int32(step)))
-
-
-@jax.jit
-def _folded(keys: Array, step: Array) -> Array:
-    fold = jax.vmap(lambda key: jax.random.fold_in(key, step))
-    return jax.random.key_data(fold(jax.random.wrap_key_data(keys)))
 
 
 def _one(tree: PyTree) -> PyTree:

@@ -42,7 +42,7 @@ def answer(make: Callable[[], Any], call: bytes) -> bytes:
     first argument is what `make` gives; an exception is part of the answer."""
     try:
         function, arguments = pickle.loads(call)
-        return packed((True, function(make(), *arguments)), f"The result of {function.__name__}")
+        return packed((True, function(make(), *arguments)), f"The result of {name_of(function)}")
     except BaseException as error:
         return pickle.dumps((False, _sendable(error), "".join(traceback.format_exception(error))))
 
@@ -53,6 +53,11 @@ def unpacked(answered: bytes) -> Any:
     if fine:
         return result
     raise result from WorkerTraceback(*where)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """As it was defined, or what it looks like if it has no name of its own."""
+    return getattr(function, "__name__", repr(function))
 
 
 def _sendable(error: BaseException) -> Exception:

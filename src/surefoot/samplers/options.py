@@ -8,6 +8,8 @@ from surefoot.envs.base import AbstractEnv, AbstractFamily
 from surefoot.options import UserError, check
 from surefoot.samplers.base import AbstractCollector, AbstractSampler
 from surefoot.samplers.batched import BatchedSampler, BatchedStreams
+from surefoot.samplers.processes import ProcessSampler
+from surefoot.samplers.ray import RaySampler
 from surefoot.samplers.scan import ScanSampler
 from surefoot.samplers.stream import StreamSampler
 
@@ -64,8 +66,6 @@ class Processes(SamplerOptions):
         check(self.attempts >= 1, "attempts", self.attempts, "1 or more")
 
     def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
-        from surefoot.samplers.processes import ProcessSampler
-
         workers = self.workers or cores()
         return ProcessSampler(
             env, episodes, workers=workers, time_limit=self.time_limit, attempts=self.attempts
@@ -74,6 +74,40 @@ class Processes(SamplerOptions):
     def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
         del env, streams, steps
         raise _no_streams("processes")
+
+
+@dataclass(frozen=True)
+class Ray(SamplerOptions):
+    """In processes on the machines of a Ray cluster. Needs the extra: `pip install 'surefoot[ray]'`."""
+
+    address: str | None = None
+    """The cluster's, as `ray.init` takes it; "auto" for the one that this machine belongs to. None for a
+    cluster on this machine alone, which ends with the run."""
+    workers: int = 0
+    """Tasks that are played at once, a core for each; 0 for as many as this machine has cores."""
+    time_limit: float = 600.0
+    """As in `Processes`."""
+    attempts: int = 3
+    """As in `Processes`; tasks are lost with their machines, too."""
+
+    def __post_init__(self) -> None:
+        check(self.workers >= 0, "workers", self.workers, "0 or more")
+        check(self.time_limit > 0, "time_limit", self.time_limit, "above 0")
+        check(self.attempts >= 1, "attempts", self.attempts, "1 or more")
+
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
+        return RaySampler(
+            env,
+            episodes,
+            workers=self.workers or cores(),
+            time_limit=self.time_limit,
+            attempts=self.attempts,
+            address=self.address,
+        )
+
+    def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
+        del env, streams, steps
+        raise _no_streams("ray")
 
 
 def cores() -> int:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
 from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
@@ -26,23 +26,69 @@ def play(
     """
     count = keys.size
     observations = np.array(simulator.begin(raw(keys.reshape(count)), per_row(tasks, keys.shape[1])))
-    actor = Actor(policies, jax.vmap(jax.vmap(lambda key: EpisodeKeys.of(key).actions))(keys))
-    record = Record(horizon, *observations.shape)
-    running = np.arange(count)
+    actor = Actor(policies, _action_keys(keys))
+    record, running = Record(horizon, *observations.shape), np.arange(count)
     for time in range(horizon):
         actions, log_probs = actor.act(observations, time)
-        outcome = simulator.step(running, actions[running])
+        seen = observations
+        if len(running) < count:
+            seen, actions, log_probs = observations[running], actions[running], log_probs[running]
+        outcome = simulator.step(running, actions)
         times = np.full(len(running), time, np.int32)
-        cut = np.full(len(running), time == horizon - 1)
-        record.add(
-            time, running, observations[running], actions[running], log_probs[running], outcome, cut, times
-        )
-        going = ~outcome.terminated
+        record.add(time, running, seen, actions, log_probs, outcome, times == horizon - 1, times)
         observations[running] = outcome.observations
-        running = running[going]
+        running = running[~outcome.terminated]
         if not len(running):
             break
     return record.rollout(keys.shape)
+
+
+@jax.jit
+def _action_keys(keys: Keys) -> Keys:
+    return jax.vmap(jax.vmap(lambda key: EpisodeKeys.of(key).actions))(keys)
+
+
+def play_on(
+    simulator: AbstractSimulator,
+    horizon: int,
+    actor: "Actor",
+    observations: Float[np.ndarray, "rows obs"],
+    times: Int[np.ndarray, " rows"],
+    renewals: "Renewals",
+    steps: int,
+) -> tuple[Record, Float[np.ndarray, "rows obs"], Int[np.ndarray, " rows"]]:
+    """So many steps of every row from where it stands, one episode after another: what was played, and where
+    the rows stand after it. `times` are the steps since their episodes began."""
+    record, rows = Record(steps, *observations.shape), np.arange(len(observations))
+    for step in range(steps):
+        actions, log_probs = actor.act(observations, step)
+        outcome = simulator.step(rows, actions)
+        cut = times == horizon - 1
+        record.add(step, rows, observations, actions, log_probs, outcome, cut, times)
+        ended = outcome.terminated | cut
+        observations, times = np.array(outcome.observations), times + 1
+        if ended.any():
+            again = np.flatnonzero(ended)
+            observations[again] = simulator.renew(again, renewals.at(step)[again])
+            times[again] = 0
+            actor.forget(ended)
+    return record, observations, times
+
+
+class Renewals:
+    """The keys of episodes that begin where others end, as simulators take them: by row and step."""
+
+    def __init__(self, key: Key, rows: int) -> None:
+        self._keys = jax.random.split(key, rows)
+
+    def at(self, step: int) -> UInt32[np.ndarray, "rows words"]:
+        """Those of episodes that begin after this step."""
+        return np.asarray(_folded(self._keys, np.int32(step)))
+
+
+@jax.jit
+def _folded(keys: Keys, step: Array) -> Array:
+    return jax.random.key_data(jax.vmap(lambda key: jax.random.fold_in(key, step))(keys))
 
 
 def episode_keys(key: Key, episodes: int) -> Keys:

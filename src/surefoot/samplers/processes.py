@@ -36,3 +36,6 @@ class ProcessSampler(AbstractAwaySampler):
         self.env, self.episodes = env, episodes
         station = partial(ProcessStation, setup(env), settings(), time_limit, start_limit)
         self.workers = Workers(station, workers=workers, attempts=attempts)
+
+    def close(self) -> None:
+        self.close_workers()

@@ -23,7 +23,6 @@ _SETTINGS = (
     "jax_default_matmul_precision",
     "jax_disable_most_optimizations",
 )
-_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
 def settings() -> Settings:
@@ -36,8 +35,8 @@ def prepare(settings: Settings) -> None:
 
     Only what is set before JAX first computes has an effect.
     """
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
-    os.environ["NPROC"] = "1"  # how many threads XLA makes
+    # XLA makes as many threads as this says. Its flag against threads would change the rounding.
+    os.environ["NPROC"] = "1"
     jax.config.update("jax_platforms", "cpu")
     for name, value in settings.items():
         jax.config.update(name, value)

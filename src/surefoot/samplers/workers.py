@@ -1,19 +1,18 @@
-"""Workers: calls wait in one queue, and each worker takes the next as soon as it is free.
+"""Workers: calls wait in an executor, and each worker takes the next as soon as it is free.
 
 A worker is a thread here, which hands calls to its *station*, a process elsewhere, and waits for the answer.
 A station that is lost is replaced, and its call made again: calls whose results depend on their arguments
 alone come out as if nothing had happened.
 """
 
-import queue
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from typing import Any, NamedTuple
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
 
 from surefoot.options import UserError, check
-from surefoot.samplers.messages import packed, unpacked
+from surefoot.samplers.messages import name_of, packed, unpacked
 from surefoot.samplers.stations import AbstractStation, LostError
 
 
@@ -39,16 +38,15 @@ class Workers:
         if the workers were closed first. A future that is cancelled before a worker takes its call costs
         nothing.
         """
-        future: Future[Any] = Future()
-        about = about or f"A call of {function.__name__}"
+        about = about or f"A call of {name_of(function)}"
         try:
             message = packed((function, arguments), about)
         except UserError as error:
+            future: Future[Any] = Future()
             future.set_exception(error)
             return future
         with self._lock:
-            self._opened().calls.put(_Call(message, future, about, self))
-        return future
+            return self._opened().submit(message, about, self)
 
     def close(self) -> None:
         """At once. Calls that wait or are under way are given up; later ones begin with new workers."""
@@ -57,108 +55,74 @@ class Workers:
         if end is not None:
             end()
 
+    def split(self) -> tuple["Workers", ...]:
+        """As many workers, each with calls of its own: for functions that keep something in their worker."""
+        return tuple(Workers(self._station, workers=1, attempts=self._attempts) for _ in range(self._count))
+
     def _opened(self) -> "_Crew":
         if self._crew is None:
             self._crew = _Crew(self._station, self._count, self._attempts)
             self._end = weakref.finalize(self, self._crew.close)
+            _before_threads_are_joined(self._end)
         return self._crew
 
 
-class _Call(NamedTuple):
-    message: bytes
-    future: Future[Any]
-    about: str
-    owner: Workers
-    """Is not to be collected, and so closed, while a call waits."""
-
-
 class _Crew:
-    """The workers between one opening and one closing."""
+    """The workers between one opening and one closing: threads of an executor, each with a station."""
 
     def __init__(self, station: Callable[[], AbstractStation], count: int, attempts: int) -> None:
-        self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._workers = [_Worker(self.calls, station, attempts) for _ in range(count)]
-        run = [worker.run for worker in self._workers]
-        self._threads = [threading.Thread(target=x, name="surefoot-worker", daemon=True) for x in run]
-        for thread in self._threads:
-            thread.start()
-
-    def close(self) -> None:
-        self._give_up_waiting()
-        for worker in self._workers:
-            self.calls.put(None)
-            worker.close()
-        for thread in self._threads:
-            # The last reference to the workers may be dropped in one of their own threads.
-            if thread is not threading.current_thread():
-                thread.join()
-
-    def _give_up_waiting(self) -> None:
-        while True:
-            try:
-                call = self.calls.get_nowait()
-            except queue.Empty:
-                return
-            if call is not None and call.future.cancel():
-                call.future.set_running_or_notify_cancel()
-
-
-class _Worker:
-    """One thread's work, and the station that now serves it."""
-
-    def __init__(
-        self, calls: "queue.SimpleQueue[_Call | None]", make: Callable[[], AbstractStation], attempts: int
-    ) -> None:
-        self._calls, self._make, self._attempts = calls, make, attempts
-        # Reentrant: what closes a worker may be run by the garbage collector, anywhere in this thread.
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="surefoot-worker")
+        self._make, self._attempts = station, attempts
+        self._own = threading.local()
+        # Reentrant: what closes the crew may be run by the garbage collector, anywhere in a worker.
         self._lock = threading.RLock()
-        self._station: AbstractStation | None = None
+        self._stations: set[AbstractStation] = set()
         self._closed = False
 
-    def run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            if call.future.set_running_or_notify_cancel():
-                self._settle(call)
-            del call  # waiting for the next must keep nothing of this one alive
-        self.close()
+    def submit(self, message: bytes, about: str, owner: Workers) -> Future[Any]:
+        """`owner` is not to be collected, and so closed, while the call waits."""
+        return self._pool.submit(self._settle, message, about, owner)
 
     def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed = True
-            if self._station is not None:
-                self._station.close()
+            for station in self._stations:
+                station.close()
+        # The last reference to the workers may be dropped by one of them, which cannot wait for itself.
+        self._pool.shutdown(wait=not hasattr(self._own, "station"))
 
-    def _settle(self, call: _Call) -> None:
-        try:
-            result = unpacked(self._answer(call))
-        except BaseException as error:
-            call.future.set_exception(error)
-        else:
-            call.future.set_result(result)
+    def _settle(self, message: bytes, about: str, owner: Workers) -> Any:
+        del owner
+        return unpacked(self._answer(message, about))
 
-    def _answer(self, call: _Call) -> bytes:
+    def _answer(self, message: bytes, about: str) -> bytes:
         lost: list[str] = []
         while len(lost) < self._attempts:
+            station = self._at_work()
             try:
-                return self._at_work().call(call.message)
+                return station.call(message)
             except LostError as error:
                 lost.append(str(error))
-                self._leave()
+                self._leave(station)
         if self._closed:
             raise CancelledError("The workers were closed.")
-        raise UserError(_lost(call.about, lost))
+        raise UserError(_lost(about, lost))
 
     def _at_work(self) -> AbstractStation:
+        """This thread's station."""
         with self._lock:
             if self._closed:
                 raise CancelledError("The workers were closed.")
-            if self._station is None:
-                self._station = self._make()
-            return self._station
+            if getattr(self._own, "station", None) is None:
+                self._own.station = self._make()
+                self._stations.add(self._own.station)
+            return self._own.station
 
-    def _leave(self) -> None:
+    def _leave(self, station: AbstractStation) -> None:
         with self._lock:
-            self._station = None
+            self._stations.discard(station)
+            self._own.station = None
 
 
 def _lost(about: str, reasons: list[str]) -> str:
@@ -168,3 +132,11 @@ def _lost(about: str, reasons: list[str]) -> str:
         "nature, raise the time limit; if the machine is short of memory, use fewer workers; otherwise the "
         "environment is at fault: play the same in one process, with --sampler in-process."
     )
+
+
+def _before_threads_are_joined(end: Callable[[], Any]) -> None:
+    """When the interpreter exits. It then waits for the threads of every executor, which would wait for a
+    hung process; the executors' own module uses this hook, which has no public name, for the same end."""
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        register(end)

@@ -1,0 +1,122 @@
+"""Iterations of MAML-TRPO in surefoot, and a stopwatch on the functions that they are made of."""
+
+import multiprocessing
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pkgutil import resolve_name
+from typing import Any
+from unittest.mock import patch
+
+import jax
+from iteration_problem import Case
+
+from surefoot.experiment import Config
+from surefoot.experiment.presets import preset
+from surefoot.experiment.run import initial_state
+from surefoot.experiment.training import compiled_iteration
+from surefoot.samplers import InProcess, Processes
+
+PARTS = {
+    "mujoco.rollout.Rollout.rollout": "physics",
+    "surefoot.envs.mujoco.physics.DataPhysics.advance": "physics",
+    "surefoot.envs.mujoco.simulator.MujocoSimulator.step": "observations, rewards",
+    "surefoot.envs.mujoco.simulator.MujocoSimulator.begin": "resets",
+    "surefoot.samplers.playing.Actor.__init__": "policy evaluation",
+    "surefoot.samplers.playing.Actor.act": "policy evaluation",
+    "surefoot.samplers.playing.Record.__init__": "recording",
+    "surefoot.samplers.playing.Record.add": "recording",
+    "surefoot.samplers.playing.Record.rollout": "recording",
+    "surefoot.samplers.batched.BatchedSampler.sample": "the sampler's own",
+    "surefoot.samplers.away.AbstractAwaySampler.submit": "submitting",
+    "surefoot.algorithms.adaptation.wait": "waiting",
+    "surefoot.algorithms.adaptation._batch_all": "baseline, advantages",
+    "surefoot.algorithms.adaptation._batch_one": "baseline, advantages",
+    "surefoot.algorithms.adaptation._begin_all": "inner step",
+    "surefoot.algorithms.adaptation._acting_all": "inner step",
+    "surefoot.algorithms.adaptation._improve_all": "inner step",
+    "surefoot.algorithms.adaptation._improve_one": "inner step",
+    "surefoot.algorithms.adaptation._stack": "stacking",
+    "surefoot.algorithms.meta._learn": "meta-step",
+}
+"""The part that a function's time counts as, less that of other such functions that it calls. What remains of
+an iteration is "the rest"."""
+
+
+def configuration(case: Case) -> Config:
+    """The preset, of the case's size, sampled its way."""
+    base = preset(case.preset)
+    algorithm: Any = base.algorithm
+    env: Any = base.env
+    return replace(
+        base,
+        env=replace(env, horizon=case.steps),
+        algorithm=replace(algorithm, tasks=case.tasks),
+        episodes=case.episodes,
+        sampler=Processes(workers=case.workers) if case.workers else InProcess(threads=case.threads),
+    )
+
+
+class Side:
+    """The first iteration, again and again: every round does the same work."""
+
+    def __init__(self, case: Case) -> None:
+        multiprocessing.current_process().daemon = False  # a daemon may have no processes of its own
+        config = configuration(case)
+        self._setting = config.setting()
+        self._state = jax.block_until_ready(initial_state(config))
+        self._iterate = compiled_iteration(config, self._setting, self._state)
+
+    def run(self) -> None:
+        """From tasks to the improved policy."""
+        jax.block_until_ready(self._iterate(self._state))
+
+    def parts(self) -> dict[str, float]:
+        """The same, and the seconds of each part. Each is waited for, so the whole can take longer."""
+        stopwatch = Stopwatch()
+        with ExitStack() as stack:
+            for target, part in PARTS.items():
+                stack.enter_context(timed(stopwatch, target, part))
+            with stopwatch.span("the rest"):
+                self.run()
+        return dict(stopwatch.seconds)
+
+    def close(self) -> None:
+        """Ends processes and threads."""
+        self._setting.close()
+
+
+class Stopwatch:
+    """Seconds of each part, without those of the parts that it encloses."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._enclosed = [0.0]
+
+    @contextmanager
+    def span(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        self._enclosed.append(0.0)
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            self.seconds[part] += elapsed - self._enclosed.pop()
+            self._enclosed[-1] += elapsed
+
+
+@contextmanager
+def timed(stopwatch: Stopwatch, target: str, part: str) -> Iterator[None]:
+    """Counts the calls of a function, wherever they come from, as `part`. `target` is the name by which its
+    callers find it."""
+    owner, _, name = target.rpartition(".")
+    original: Callable[..., Any] = getattr(resolve_name(owner), name)
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        with stopwatch.span(part):
+            return jax.block_until_ready(original(*arguments, **options))
+
+    with patch(target, watched):
+        yield

@@ -1,0 +1,92 @@
+"""surefoot's samplers: policies evaluated and everything recorded."""
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sampling_busy
+from sampling_problem import CHECKED, Problem, Recording, Workers
+
+from surefoot import envs
+from surefoot.policies import GaussianMLP
+from surefoot.samplers import AbstractSampler, BatchedSampler, ProcessSampler
+from surefoot.samplers.playing import episode_keys, per_row, raw
+from surefoot.types import Rollout
+
+KEY = 0
+"""Of all that is sampled: every round plays the same episodes."""
+
+
+def record(problem: Problem, path: Path) -> None:
+    """What the batched sampler plays, written to `path` for the sides that have no policy."""
+    side = Batched(problem, problem.tasks, problem.episodes, threads=1)
+    rollout = jax.tree.map(lambda x: np.asarray(x).reshape(problem.environments, *x.shape[2:]), side.sample())
+    drawn = np.random.default_rng(0).standard_normal(rollout.actions.shape).astype(np.float32)
+    qpos, qvel = _beginnings(problem, side)
+    Recording(
+        np.where(rollout.valid[..., None], rollout.actions, drawn),
+        rollout.valid.sum(axis=1),
+        qpos,
+        qvel,
+        rollout.next_observations[:, min(CHECKED, problem.steps) - 1],
+    ).save(path)
+
+
+def _beginnings(problem: Problem, side: "Batched") -> tuple[np.ndarray, np.ndarray]:
+    """Positions and velocities at the start of the episodes that `side` samples."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(KEY), i))(jnp.arange(problem.tasks))
+    keys = jax.vmap(lambda key: episode_keys(key, problem.episodes))(keys).reshape(-1)
+    simulator: Any = side.env.simulator(1)
+    simulator.begin(raw(keys), per_row(side.tasks, problem.episodes))
+    now = simulator.snapshot(np.arange(len(keys)))
+    simulator.close()
+    return now.qpos, now.qvel
+
+
+class _Side:
+    """A sampler, and policies and tasks for it."""
+
+    def __init__(self, sampler: AbstractSampler, tasks: int, hidden: tuple[int, ...]) -> None:
+        env = self.env = sampler.env
+        policy = GaussianMLP(hidden=hidden).build(jax.random.key(1), env.observation_size, env.action_space)
+        self._sampler = sampler
+        self._policies = jax.tree.map(lambda x: jnp.broadcast_to(x, (tasks, *x.shape)), policy)
+        self.tasks = env.sample_tasks(jax.random.key(2), tasks)
+        jax.block_until_ready(self._policies)
+
+    def sample(self) -> Rollout:
+        return jax.block_until_ready(self._sampler.sample(self._policies, self.tasks, jax.random.key(KEY)))
+
+    def begin(self) -> int:
+        """Starts and compiles whatever there is; the bytes of a rollout."""
+        return sum(x.nbytes for x in jax.tree.leaves(self.sample()))
+
+    def play(self) -> int:
+        """Steps of the environments."""
+        return int(np.asarray(self.sample().valid).sum())
+
+    def close(self) -> None:
+        self._sampler.close()
+
+
+class Batched(_Side):
+    """All environments in step, a policy for each task."""
+
+    def __init__(self, problem: Problem, tasks: int, episodes: int, threads: int) -> None:
+        env = getattr(envs, problem.body.family)(horizon=problem.steps)
+        _Side.__init__(self, BatchedSampler(env, episodes, threads), tasks, problem.hidden)
+
+
+class Processes(_Side):
+    """An environment of Gymnasium's, in worker processes."""
+
+    def __init__(self, problem: Workers, workers: int) -> None:
+        multiprocessing.current_process().daemon = False  # a daemon may have no processes of its own
+        os.environ[sampling_busy.WORK] = str(problem.work)
+        env = envs.Gymnasium(problem.name, time_limit=problem.steps)
+        sampler = ProcessSampler(env, problem.episodes, workers=workers, time_limit=600.0, attempts=1)
+        _Side.__init__(self, sampler, problem.tasks, problem.hidden)

@@ -1,0 +1,127 @@
+"""What A3C's workers do: go on with their own episodes for a few steps, and differentiate."""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree, UInt32
+
+from surefoot.algorithms.estimation import Estimation
+from surefoot.envs.simulation import EpisodeKeys
+from surefoot.policies import AbstractActorCritic
+from surefoot.samplers.away import Stage
+from surefoot.samplers.playing import Actor, Renewals, per_row, play_on
+from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
+from surefoot.types import Rollout, Task
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What is asked of a worker, but for the policy and the key."""
+
+    objective: AbstractObjective
+    estimation: Estimation
+    limit_ends: bool
+    task: Task
+    """With a leading axis of one."""
+    rows: int
+    """Environments of each worker."""
+    steps: int
+
+
+class Learned(eqx.Module):
+    """What a worker sends back."""
+
+    gradient: PyTree
+    """Of the loss, in the policy's form."""
+    loss: Float[Array, ""]
+    returns: Float[np.ndarray, " ended"]
+    """Undiscounted, of the episodes that ended in the fragment."""
+    lengths: Int[np.ndarray, " ended"]
+
+
+def learn_fragment(
+    stage: Stage, fragment: Fragment, policy: AbstractActorCritic, words: UInt32[np.ndarray, " words"]
+) -> Learned:
+    """In a worker: the gradient of its next `fragment.steps` steps. `words` are those of the fragment's key.
+
+    Its environments go on from its last fragment; a worker that has replaced another begins anew.
+    """
+    ongoing = _ONGOING.get(stage)
+    if ongoing is None:
+        ongoing = _ONGOING[stage] = Ongoing(stage, fragment)
+    rollout, returns, lengths = ongoing.play(policy, words, fragment.steps)
+    gradient, loss = fragment_gradient(
+        fragment.objective, fragment.estimation, fragment.limit_ends, policy, rollout
+    )
+    return Learned(gradient, loss, np.array(returns), np.array(lengths, int))
+
+
+@eqx.filter_jit
+def fragment_gradient(
+    objective: AbstractObjective,
+    estimation: Estimation,
+    limit_ends: bool,
+    policy: AbstractActorCritic,
+    rollout: Rollout,
+) -> tuple[PyTree, Array]:
+    """Of the loss of a rollout `[row time ...]`: advantages over the policy's own values, which also stand
+    for what follows the last step."""
+
+    def values(observations: Array, times: Array) -> Array:
+        del times
+        return policy.values(observations)
+
+    batch = estimation.batch(rollout, None, limit_ends, values)
+    loss, gradient = loss_and_gradient(objective, policy, batch)
+    return gradient, loss
+
+
+class Ongoing:
+    """A worker's environments, from one fragment to the next."""
+
+    def __init__(self, stage: Stage, fragment: Fragment) -> None:
+        self._stage, self._rows = stage, fragment.rows
+        self._tasks = per_row(fragment.task, fragment.rows)
+        self._standing: tuple[np.ndarray, np.ndarray] | None = None
+        self._returns = np.zeros(fragment.rows)
+
+    def play(
+        self, policy: AbstractActorCritic, words: UInt32[np.ndarray, " words"], steps: int
+    ) -> tuple[Rollout, list[float], list[int]]:
+        """The next steps of every row, axes `[row time ...]`, and return and length of each episode that
+        ended in them."""
+        keys = EpisodeKeys.of(jax.random.wrap_key_data(jnp.asarray(words)))
+        renewals = Renewals(keys.reset, self._rows)
+        if self._standing is None:
+            observations = np.array(self._stage.simulator.begin(renewals.at(steps), self._tasks))
+            self._standing = observations, np.zeros(self._rows, np.int32)
+        policies = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, policy)
+        actor = Actor(policies, jax.random.split(keys.actions, (1, self._rows)))
+        record, *standing = play_on(
+            self._stage.simulator, self._stage.env.horizon, actor, *self._standing, renewals, steps
+        )
+        self._standing = standing[0], standing[1]
+        rollout = record.rollout((self._rows,))
+        return rollout, *self._ended(rollout)
+
+    def _ended(self, rollout: Rollout) -> tuple[list[float], list[int]]:
+        rewards, times, ended = map(
+            np.asarray, (rollout.rewards, rollout.times, rollout.terminated | rollout.truncated)
+        )
+        returns: list[float] = []
+        lengths: list[int] = []
+        for step in range(rewards.shape[1]):
+            self._returns += rewards[:, step]
+            over = ended[:, step]
+            returns.extend(self._returns[over].tolist())
+            lengths.extend((times[over, step] + 1).tolist())
+            self._returns[over] = 0
+        return returns, lengths
+
+
+_ONGOING: WeakKeyDictionary[Stage, Ongoing] = WeakKeyDictionary()
+"""Of this worker; there is one, unless the caller is its own worker."""

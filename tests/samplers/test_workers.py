@@ -1,0 +1,166 @@
+"""Workers whose stations are in this process, and fail as they are told; and what messages carry."""
+
+import gc
+import pickle
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from surefoot.options import UserError
+from surefoot.samplers.messages import answer, packed, unpacked
+from surefoot.samplers.stations import AbstractStation, LostError
+from surefoot.samplers.workers import Workers
+
+
+class Station(AbstractStation):
+    """Loses its first calls; a call of `blocked` ends with the station."""
+
+    made: list["Station"]
+
+    def __init__(self, log: list["Station"], lost: int) -> None:
+        log.append(self)
+        self.doomed, self.closed = len(log) <= lost, threading.Event()
+
+    def call(self, message: bytes) -> bytes:
+        if self.doomed:
+            raise LostError("was lost at sea")
+        if pickle.loads(message)[0] is blocked:
+            self.closed.wait()
+            raise LostError("was closed")
+        return answer(lambda: "made", message)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def workers_of(*, lost: int = 0, workers: int = 1, attempts: int = 3) -> tuple[Workers, list[Station]]:
+    stations: list[Station] = []
+    return Workers(lambda: Station(stations, lost), workers=workers, attempts=attempts), stations
+
+
+def join(made: str, *words: str) -> str:
+    return " ".join([made, *words])
+
+
+def blocked(made: str) -> None:
+    """Never runs."""
+
+
+def raises(made: str, error: Exception) -> None:
+    raise error
+
+
+def test_functions_are_given_what_was_made_and_their_arguments():
+    workers, _ = workers_of()
+    assert workers.submit(join, "of", "words").result() == "made of words"
+    workers.close()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_lost_call_is_made_again_on_a_new_station(lost: int):
+    workers, stations = workers_of(lost=lost)
+    assert workers.submit(join).result() == "made"
+    assert workers.submit(join).result() == "made"
+    assert len(stations) == lost + 1
+    workers.close()
+
+
+def test_after_so_many_attempts_it_is_given_up_and_the_next_call_begins_anew():
+    workers, stations = workers_of(lost=3)
+    with pytest.raises(UserError, match=r"^The song was tried 3 times .* The last time it was lost at sea"):
+        workers.submit(join, about="The song").result()
+    assert len(stations) == 3
+    assert workers.submit(join).result() == "made"
+    workers.close()
+
+
+def test_a_call_that_is_cancelled_first_is_never_made():
+    workers, _ = workers_of()
+    running = workers.submit(blocked)
+    waiting = workers.submit(raises, ValueError())
+    assert waiting.cancel()
+    while not running.running():
+        time.sleep(0.001)
+    workers.close()
+    assert waiting.cancelled()
+    assert isinstance(running.exception(), CancelledError)
+
+
+def test_workers_that_nobody_refers_to_end_once_their_calls_are_done():
+    workers, stations = workers_of(workers=2)
+    future, gone = workers.submit(join), weakref.ref(workers)
+    del workers
+    assert future.result() == "made"
+    del future
+    gc.collect()
+    assert stations[0].closed.wait(10)
+    assert gone() is None
+
+
+def test_nothing_starts_before_it_is_needed():
+    workers, stations = workers_of(workers=5)
+    workers.close()
+    before = threading.active_count()
+    workers.submit(join).result()
+    assert len(stations) == 1
+    workers.close()
+    assert threading.active_count() == before
+
+
+class StrangeError(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("strange")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (ValueError("no"), ValueError, "no"),
+        (StrangeError(1, 2), RuntimeError, "StrangeError: strange"),
+        (KeyboardInterrupt(), RuntimeError, "KeyboardInterrupt"),
+    ],
+)
+def test_exceptions_survive_the_journey(error: BaseException, kind: type, told: str):
+    answered = answer(lambda: None, pickle.dumps((raises, (error,)))) if kind is ValueError else None
+    answered = answered or answer(_thrower(error), pickle.dumps((join, ())))
+    with pytest.raises(kind, match=told) as raised:
+        unpacked(answered)
+    assert "Traceback (most recent call last)" in str(raised.value.__cause__)
+
+
+def _thrower(error: BaseException) -> Callable[[], Any]:
+    def throw() -> Any:
+        raise error
+
+    return throw
+
+
+@pytest.mark.parametrize("function", [jnp.tanh, jax.nn.relu, jax.nn.silu, jax.nn.gelu, np.tanh])
+def test_functions_that_jax_has_wrapped_arrive_as_themselves(function: Any):
+    assert pickle.loads(packed({"activation": function}, "")) == {"activation": function}
+
+
+def test_random_keys_and_arrays_arrive():
+    key, array = pickle.loads(packed((jax.random.key(4), jnp.arange(3)), ""))
+    assert (jax.random.key_data(key) == jax.random.key_data(jax.random.key(4))).all()
+    assert isinstance(array, jax.Array)
+
+
+def test_what_cannot_be_sent_is_said():
+    workers, _ = workers_of()
+    with pytest.raises(UserError, match=r"The song cannot be sent .* in place of a lambda"):
+        workers.submit(join, lambda: None, about="The song").result()
+    workers.close()
+
+
+def test_a_result_that_cannot_be_sent_is_an_error():
+    with pytest.raises(UserError, match="The result of _thrower cannot be sent"):
+        unpacked(answer(lambda: None, packed((_thrower, ()), "")))
