@@ -221,8 +221,8 @@ def _applied(
 def _untried(
     algorithm: A3C, env: AbstractFamily, fragment: Fragment, state: LearnerState
 ) -> tuple[LearnerState, Metrics]:
-    """The form of an iteration, with a gradient of a fragment in which nothing happened: whatever does not fit
-    together is found here."""
+    """The form of an iteration, with the gradient of a fragment in which nothing happened: misfits are found
+    here."""
     assert isinstance(state.policy, AbstractActorCritic)
     assert state.progress is not None
     rollout = unplayed(env, (fragment.rows, fragment.steps))

@@ -74,15 +74,17 @@ _PENDULUM = replace(
 _NAVIGATION_ALONE = replace(_NAVIGATION, evaluation=Evaluation(tasks=1, episodes=100))
 # An actor-critic's values do not know the time: where it ends the return, they are wrong.
 _NAVIGATION_ENDLESS = replace(_NAVIGATION_ALONE, estimation=Estimation(discount=0.9, time_limit="bootstraps"))
+# The paper's rate is for millions of frames; a value loss of weight ½ would fill the clipped gradient.
+_A3C_RULE = A3C(step=OptaxStep("rmsprop", lr=3e-3, max_gradient_norm=0.5), value_coefficient=0.02)
 _A3C = replace(
     _CARTPOLE,
     env=Gymnasium("CartPole-v1"),
     policy=ActorCritic(),
-    algorithm=A3C(),
+    algorithm=_A3C_RULE,
     estimation=Estimation(baseline=Zero(), fit="after"),
     sampler=Processes(),
     streams=0,
-    iterations=100,
+    iterations=50,
 )
 _RECALL = replace(
     _CARTPOLE,
@@ -151,7 +153,7 @@ _FAMILIES = {
         **_plain(_CARTPOLE),
         "a2c": _a2c(_CARTPOLE, 1953, 0.01),
         "a3c": _A3C,
-        "a3c-synchronous": replace(_A3C, algorithm=A3C(synchronous=True)),
+        "a3c-synchronous": replace(_A3C, algorithm=replace(_A3C_RULE, synchronous=True)),
     },
     "pendulum": {**_bounded(_PENDULUM), "a2c": _a2c(_PENDULUM, 3906)},
     "navigation-2d": {
