@@ -1,0 +1,151 @@
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.dense import identical
+from surefoot.algorithms import A3C, Estimation, Normalisation, Setting, policy_objective
+from surefoot.algorithms.base import LearnerState
+from surefoot.algorithms.fragments import Fragment, Ongoing, learn_fragment
+from surefoot.baselines import Zero
+from surefoot.envs import DelayedReward, Navigation2D
+from surefoot.options import UserError
+from surefoot.policies import ActorCritic, CategoricalMLP
+from surefoot.rules import OptaxStep
+from surefoot.samplers import ProcessSampler, ScanSampler
+from surefoot.samplers.away import Stage
+from surefoot.samplers.playing import raw
+from surefoot.theory.objectives import ActorCriticObjective
+
+KEY = jax.random.key(3)
+ENV = DelayedReward(3)
+ESTIMATION = Estimation(baseline=Zero(), discount=0.9, fit="after", normalise=False)
+POLICY = ActorCritic(hidden=(4,)).build(KEY, ENV.observation_size, ENV.action_space)
+OBJECTIVE = ActorCriticObjective(policy_objective("reinforce"), 0.5, None)
+FRAGMENT = Fragment(OBJECTIVE, ESTIMATION, False, jnp.zeros((1, 0)), rows=4, steps=5)
+A = A3C(OptaxStep("sgd", lr=0.1), fragment=5, environments=4, updates=6)
+
+
+def setting_of(sampler: Any, **changes: Any) -> Setting:
+    return replace(Setting(sampler, ESTIMATION), **changes)
+
+
+def sampler_of(workers: int) -> ProcessSampler:
+    return ProcessSampler(ENV, 2, workers=workers, time_limit=60.0, attempts=2)
+
+
+def words(number: int) -> np.ndarray:
+    return raw(jax.random.fold_in(KEY, number))
+
+
+def test_a_worker_goes_on_with_its_own_episodes():
+    ongoing = Ongoing(Stage.of(ENV), FRAGMENT)
+    parts = [ongoing.play(POLICY, words(i), 4)[0] for i in range(2)]
+    times = np.concatenate([part.times for part in parts], axis=1)
+    np.testing.assert_array_equal(times, np.tile(np.arange(8) % 3, (4, 1)))
+    np.testing.assert_array_equal(parts[1].observations[:, 0], parts[0].next_observations[:, -1])
+
+
+def test_it_reports_the_episodes_that_ended():
+    ongoing = Ongoing(Stage.of(ENV), FRAGMENT)
+    rollout, returns, lengths = ongoing.play(POLICY, words(0), 7)
+    assert lengths == [3] * 8
+    expected = np.asarray(rollout.rewards)[:, :6].reshape(4, 2, 3).sum(axis=2).T.ravel()
+    np.testing.assert_allclose(returns, expected)
+    assert sum(returns) == 8  # one at the end of each
+
+
+def test_the_gradient_is_that_of_the_objective_on_what_was_played():
+    learned = learn_fragment(Stage.of(ENV), FRAGMENT, POLICY, words(0))
+    rollout, *_ = Ongoing(Stage.of(ENV), FRAGMENT).play(POLICY, words(0), FRAGMENT.steps)
+
+    def loss(policy: Any) -> Any:
+        values = POLICY.values(rollout.observations)
+        following = jnp.where(rollout.terminated, 0.0, POLICY.values(rollout.next_observations))
+        targets = [rollout.rewards[:, -1] + 0.9 * following[:, -1]]
+        for t in range(FRAGMENT.steps - 2, -1, -1):
+            on = jnp.where(rollout.terminated[:, t], 0.0, targets[0])
+            targets.insert(0, rollout.rewards[:, t] + 0.9 * on)
+        target = jnp.stack(targets, axis=1)
+        log_probs = policy(rollout.observations).log_prob(rollout.actions)
+        squared = jnp.mean((policy.values(rollout.observations) - target) ** 2)
+        return -jnp.mean(log_probs * (target - values)) + 0.5 * squared / 2
+
+    expected, gradient = eqx.filter_value_and_grad(loss)(POLICY)
+    for got, wanted in zip(jax.tree.leaves(learned.gradient), jax.tree.leaves(gradient), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+    np.testing.assert_allclose(learned.loss, expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Any:
+    sampler = sampler_of(2)
+    yield setting_of(sampler)
+    sampler.close()
+
+
+def trained(algorithm: A3C, setting: Setting, iterations: int) -> tuple[LearnerState, list[Any]]:
+    state, seen = algorithm.init(setting, POLICY, KEY), []
+    for i in range(iterations):
+        state, metrics = algorithm.iterate(setting, state, jax.random.fold_in(KEY, i))
+        seen.append(metrics)
+    return state, seen
+
+
+def test_every_gradient_is_applied_and_staleness_is_counted(two_workers: Setting):
+    state, (first, second) = trained(A, two_workers, 2)
+    assert first["steps"] == 6 * 4 * 5
+    assert second["steps"] == 2 * first["steps"]
+    # With two workers, one other update at most comes between, unless one is overtaken.
+    assert 0 < first["staleness"] <= first["staleness_max"] <= 5
+    assert not identical(state.policy, POLICY)
+    assert np.isfinite([float(x) for x in second.values()]).all()
+
+
+def test_its_synchronous_twin_is_the_same_every_time(two_workers: Setting):
+    twin = replace(A, synchronous=True)
+    sampler = sampler_of(2)
+    once, metrics = trained(twin, setting_of(sampler), 2)
+    sampler.close()
+    two_workers.sampler.close()
+    again, _ = trained(twin, two_workers, 2)
+    assert identical(once.policy, again.policy)
+    assert metrics[0]["staleness"] == 0
+    assert metrics[0]["steps"] == 6 * 2 * 4 * 5
+
+
+def test_one_worker_alone_is_never_stale():
+    sampler = sampler_of(1)
+    asynchronous, (metrics,) = trained(A, setting_of(sampler), 1)
+    sampler.close()
+    synchronous, _ = trained(replace(A, synchronous=True), setting_of(sampler), 1)
+    sampler.close()
+    assert metrics["staleness_max"] == 0
+    assert synchronous.progress.steps == asynchronous.progress.steps
+
+
+def test_what_it_cannot_serve_is_said_before_anything_starts():
+    sampler, plain = sampler_of(1), CategoricalMLP(hidden=()).build(KEY, 3, ENV.action_space)
+    for setting, policy, said in [
+        (setting_of(ScanSampler(ENV, 2)), POLICY, "set --sampler processes"),
+        (setting_of(sampler), plain, "--policy actor-critic"),
+        (setting_of(sampler, normalisation=Normalisation(rewards=True)), POLICY, "share no statistics"),
+        (setting_of(sampler, estimation=Estimation(credit="whole-return")), POLICY, "credit gae"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            A.init(setting, policy, KEY)
+
+
+def test_traced_it_has_the_form_of_an_iteration():
+    setting = setting_of(sampler_of(1))
+    state = A.init(setting, POLICY, KEY)
+    following, metrics = eqx.filter_eval_shape(A.iterate, setting, state, KEY)
+    assert jax.tree.structure(following) == jax.tree.structure(state)
+    assert {"loss", "return", "staleness"} <= metrics.keys()
+    wrong = ActorCritic(hidden=(4,)).build(KEY, 2, Navigation2D().action_space)
+    with pytest.raises(Exception, match=r"dot_general|shape|Shape|incompatible"):
+        eqx.filter_eval_shape(A.iterate, setting, replace(state, policy=wrong), KEY)
