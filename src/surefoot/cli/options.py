@@ -50,11 +50,11 @@ def swap_parts(
     for option, room in (rooms or _SWAPS).items():
         name, arguments = take_option(f"--{option}", arguments)
         if name is not None:
-            config = _replace_part(config, option.split("."), parts.find(room, name), option)
+            config = _replace_part(config, option.split("."), parts.make(room, name), option)
     return config, arguments
 
 
-def _replace_part(holder: Any, path: list[str], part: type, option: str) -> Any:
+def _replace_part(holder: Any, path: list[str], part: Any, option: str) -> Any:
     names = [field.name for field in fields(holder)]
     if path[0] not in names and isinstance(holder, Config):
         return replace(holder, algorithm=_replace_part(holder.algorithm, path, part, option))
@@ -62,4 +62,4 @@ def _replace_part(holder: Any, path: list[str], part: type, option: str) -> Any:
         raise UserError(f"This preset's {parts.name_of(holder)} has no --{option}.")
     if len(path) > 1:
         return replace(holder, **{path[0]: _replace_part(getattr(holder, path[0]), path[1:], part, option)})
-    return replace(holder, **{path[0]: part()})
+    return replace(holder, **{path[0]: part})

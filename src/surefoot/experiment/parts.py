@@ -59,6 +59,17 @@ def find(room: str, name: str) -> type:
     )
 
 
+def make(room: str, name: str) -> Any:
+    """That part, with its defaults. Of environments also those that follow Gymnasium's interface: `gym:ID`,
+    or a class of the user's."""
+    if room == "envs" and name.startswith("gym:"):
+        return envs.Gymnasium(name.removeprefix("gym:"))
+    part = find(room, name)
+    if room == "envs" and not issubclass(part, envs.AbstractFamily) and hasattr(part, "metadata"):
+        return envs.Gymnasium(name)
+    return part()
+
+
 def name_of(part: Any) -> str:
     """The inverse of `find`, for an instance."""
     cls = type(part)

@@ -13,7 +13,8 @@ from surefoot.algorithms import (
     SingleTask,
 )
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
-from surefoot.envs import Bandit, Gymnasium, Gymnax, Navigation2D, Recall, TabularMDP
+from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Gymnax, Navigation2D, Recall, TabularMDP
+from surefoot.experiment import parts
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.locomotion import LOCOMOTION
 from surefoot.options import UserError, suggestion
@@ -28,7 +29,8 @@ from surefoot.rules import (
     TrustRegion,
     TrustRegionPenalty,
 )
-from surefoot.samplers import Processes
+from surefoot.samplers import InProcess, Processes
+from surefoot.types import Continuous
 
 # Half the rate from the second step on, as in the paper, overshoots distant goals: see docs/results.md.
 _NAVIGATION_MAML = Meta(inner=GradientStep(lr=(0.5, 0.17, 0.1)), outer=TrustRegion(max_kl=0.01), tasks=20)
@@ -166,6 +168,11 @@ _FAMILIES = {
         "trpo": replace(_RECALL, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01, damping=0.01))),
     },
 }
+_WHOLE = replace(
+    _PENDULUM, streams=0, episodes=16, estimation=replace(_PENDULUM.estimation, discount=0.99), iterations=100
+)
+_ANY = {label: _bounded(_WHOLE)[label] for label in ("ppo", "trpo", "npg")}
+"""Of environments that have no presets of their own."""
 PRESETS: dict[str, Config] = {
     "navigation-2d/maml-trpo": _NAVIGATION,
     "navigation-2d/fomaml-trpo": replace(_NAVIGATION, algorithm=replace(_NAVIGATION_MAML, order="first")),
@@ -180,14 +187,31 @@ PRESETS = {name: replace(config, preset=name) for name, config in PRESETS.items(
 
 
 def preset(name: str) -> Config:
-    """The preset of that name; an environment alone means the first of its presets. Raises `UserError`."""
+    """The preset of that name; an environment alone means the first of its presets. For any other
+    environment, `gym:ID/ALGORITHM` or `MODULE:CLASS/ALGORITHM`. Raises `UserError`."""
     if name in PRESETS:
         return PRESETS[name]
     of_environment = [key for key in PRESETS if key.split("/")[0] == name]
     if of_environment:
         return PRESETS[of_environment[0]]
+    if ":" in name:
+        return _of_any(name)
     environments = [key.split("/")[0] for key in PRESETS]
     raise UserError(
         f"There is no preset {name!r}.{suggestion(name, [*PRESETS, *environments])} "
         "`surefoot list presets` shows them all."
+    )
+
+
+def _of_any(name: str) -> Config:
+    """For an environment of which nothing is known but its spaces."""
+    environment, slash, algorithm = name.rpartition("/")
+    if not slash or algorithm not in _ANY:
+        environment, algorithm = name, "ppo"
+    env = parts.make("envs", environment)
+    acts = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
+    policy = acts(initialiser="orthogonal", output_scale=0.01)
+    sampler = InProcess() if isinstance(env, AbstractEnv) else Processes()
+    return replace(
+        _ANY[algorithm], env=env, policy=policy, sampler=sampler, preset=f"{environment}/{algorithm}"
     )
