@@ -47,7 +47,18 @@ def test_an_environment_of_your_own(here: Path, capsys: pytest.CaptureFixture[st
     assert cli.run(["train", "navigation-2d", "--env", "reach:Reach", *SMALL, "--out", "run"]) == 0
 
 
+MINE = """
+import gymnasium
+from gymnasium.spaces import Box
+
+
+class MyEnv(gymnasium.Env):
+    observation_space = action_space = Box(-1.0, 1.0, (2,))
+"""
+
+
 def test_the_commands_it_prints_are_understood(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "my_module.py").write_text(MINE)
     lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
     commands = [line[1:] for line in lines if line and line[0] == "surefoot"]
     assert {"train", "resume", "evaluate", "list"} <= {command[0] for command in commands}
