@@ -3,15 +3,20 @@ from pathlib import Path
 import equinox as eqx
 import pytest
 
+from surefoot.envs import Bandit, Gymnasium
 from surefoot.experiment import PRESETS, parts, preset
 from surefoot.experiment.run import initial_state
 from surefoot.experiment.serialise import load_config, save_config
 from surefoot.experiment.training import iteration_of
 from surefoot.options import UserError
+from surefoot.policies import CategoricalMLP, GaussianMLP
+from surefoot.rules import TrustRegion
+from surefoot.samplers import InProcess, Processes
 
 BOUNDED = ["npg", "trpo", "trpo-penalty", "ppo", "ppo-penalty", "a2c"]
 PLAIN = ["reinforce", "vpg", "off-policy-reinforce"]
-FAMILIES = {"cartpole": BOUNDED + PLAIN, "pendulum": BOUNDED, "navigation-2d": BOUNDED + PLAIN}
+ASYNCHRONOUS = ["a3c", "a3c-synchronous"]
+FAMILIES = {"cartpole": BOUNDED + PLAIN + ASYNCHRONOUS, "pendulum": BOUNDED, "navigation-2d": BOUNDED + PLAIN}
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -87,4 +92,35 @@ def test_an_environment_alone_means_its_first() -> None:
 )
 def test_a_name_that_is_none(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
+        preset(name)
+
+
+def test_any_environment_of_gymnasium_has_presets() -> None:
+    config = preset("gym:Pendulum-v1/trpo")
+    assert config.env == Gymnasium("Pendulum-v1")
+    assert isinstance(config.policy, GaussianMLP)
+    assert isinstance(config.algorithm.rule, TrustRegion)
+    assert isinstance(config.sampler, Processes)
+    assert config.preset == "gym:Pendulum-v1/trpo"
+    assert preset("gym:CartPole-v1").preset == "gym:CartPole-v1/ppo"
+    assert isinstance(preset("gym:CartPole-v1").policy, CategoricalMLP)
+
+
+def test_a_class_of_ones_own_has_presets_too() -> None:
+    assert preset("surefoot.envs:Bandit/ppo").env == Bandit()
+    assert isinstance(preset("surefoot.envs:Bandit/ppo").sampler, InProcess)
+    mine = "gymnasium.envs.classic_control:PendulumEnv"
+    assert parts.make("envs", mine) == Gymnasium(mine)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gym:CartPol-v1", "Did you mean 'CartPole-v1'"),
+        ("surefoot.envs:Bandt/ppo", "has no 'Bandt'"),
+        ("no_such_module:Env/ppo", "no_such_module"),
+    ],
+)
+def test_an_environment_that_is_not_there_is_said(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
         preset(name)

@@ -36,3 +36,8 @@ def _import(name: str) -> Any:
             f"This environment needs MuJoCo and Gymnasium, and importing {name} failed: {error}. "
             "Install them: pip install 'surefoot[mujoco]'."
         ) from error
+    except Exception as error:  # whatever MuJoCo makes of a MUJOCO_GL that it cannot use
+        raise UserError(
+            f"Importing {name} failed: {type(error).__name__}: {error}. If MUJOCO_GL is set, it must be one of "
+            "egl, osmesa and glfw, and work here; physics do not need it."
+        ) from error
