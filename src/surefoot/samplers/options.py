@@ -49,11 +49,12 @@ class InProcess(SamplerOptions):
 
 
 @dataclass(frozen=True)
-class Processes(SamplerOptions):
-    """In worker processes of this machine, for environments that keep a core busy."""
+class AbstractAway(SamplerOptions):
+    """In other processes: each plays one task at a time, and no task waits for another."""
 
     workers: int = 0
-    """Worker processes; 0 for one for each core. Results do not depend on it."""
+    """Tasks that are played at once, on a core each; 0 for as many as this machine has cores. Results do not
+    depend on it."""
     time_limit: float = 600.0
     """Seconds after which a worker that still plays one task counts as hung, and is replaced."""
     attempts: int = 3
@@ -65,35 +66,32 @@ class Processes(SamplerOptions):
         check(self.time_limit > 0, "time_limit", self.time_limit, "above 0")
         check(self.attempts >= 1, "attempts", self.attempts, "1 or more")
 
+    def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
+        del env, streams, steps
+        raise UserError(
+            "Streams go on from one batch to the next, and workers play whole episodes; set --streams 0, or "
+            "--sampler in-process."
+        )
+
+
+@dataclass(frozen=True)
+class Processes(AbstractAway):
+    """In worker processes of this machine, for environments that keep a core busy."""
+
     def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
         workers = self.workers or cores()
         return ProcessSampler(
             env, episodes, workers=workers, time_limit=self.time_limit, attempts=self.attempts
         )
 
-    def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
-        del env, streams, steps
-        raise _no_streams("processes")
-
 
 @dataclass(frozen=True)
-class Ray(SamplerOptions):
+class Ray(AbstractAway):
     """In processes on the machines of a Ray cluster. Needs the extra: `pip install 'surefoot[ray]'`."""
 
     address: str | None = None
     """The cluster's, as `ray.init` takes it; "auto" for the one that this machine belongs to. None for a
     cluster on this machine alone, which ends with the run."""
-    workers: int = 0
-    """Tasks that are played at once, a core for each; 0 for as many as this machine has cores."""
-    time_limit: float = 600.0
-    """As in `Processes`."""
-    attempts: int = 3
-    """As in `Processes`; tasks are lost with their machines, too."""
-
-    def __post_init__(self) -> None:
-        check(self.workers >= 0, "workers", self.workers, "0 or more")
-        check(self.time_limit > 0, "time_limit", self.time_limit, "above 0")
-        check(self.attempts >= 1, "attempts", self.attempts, "1 or more")
 
     def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
         return RaySampler(
@@ -105,18 +103,7 @@ class Ray(SamplerOptions):
             address=self.address,
         )
 
-    def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
-        del env, streams, steps
-        raise _no_streams("ray")
-
 
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _no_streams(name: str) -> UserError:
-    return UserError(
-        f"Streams go on from one batch to the next, and --sampler {name} plays whole episodes; set "
-        "--streams 0, or --sampler in-process."
-    )

@@ -38,6 +38,6 @@ def _import(name: str) -> Any:
         ) from error
     except Exception as error:  # whatever MuJoCo makes of a MUJOCO_GL that it cannot use
         raise UserError(
-            f"Importing {name} failed: {type(error).__name__}: {error}. If MUJOCO_GL is set, it must be one of "
-            "egl, osmesa and glfw, and work here; physics do not need it."
+            f"Importing {name} failed: {type(error).__name__}: {error}. If MUJOCO_GL is set, it must be one "
+            "of egl, osmesa and glfw, and work here; physics do not need it."
         ) from error

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from surefoot.envs.mujoco.body import AbstractBody, Position, uniform_start
 from surefoot.envs.mujoco.dynamics import AbstractParameters, Multipliers
 from surefoot.envs.mujoco.family import AbstractPlain
-from surefoot.envs.mujoco.snapshot import Snapshot, forward_velocity, squared
+from surefoot.envs.mujoco.snapshot import Snapshot, walking
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Hopper(AbstractPlain):
         self, before: Snapshot, after: Snapshot, controls: Float[np.ndarray, "rows nu"], tasks: np.ndarray
     ) -> Float[np.ndarray, " rows"]:
         del tasks
-        velocity = forward_velocity(before, after, self.dt)
-        return _forward(velocity, self.body.terminated(after), controls)
+        return walking(before, after, self.dt, self.body.terminated(after), controls)
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,4 @@ class HopperParameters(AbstractParameters):
         self, before: Snapshot, after: Snapshot, controls: Float[np.ndarray, "rows nu"], tasks: Multipliers
     ) -> Float[np.ndarray, " rows"]:
         del tasks
-        velocity = forward_velocity(before, after, self.dt)
-        return _forward(velocity, self.body.terminated(after), controls)
-
-
-def _forward(
-    velocity: Float[np.ndarray, " rows"],
-    fallen: Bool[np.ndarray, " rows"],
-    controls: Float[np.ndarray, "rows nu"],
-) -> Float[np.ndarray, " rows"]:
-    return velocity + ~fallen - 1e-3 * squared(controls)
+        return walking(before, after, self.dt, self.body.terminated(after), controls)

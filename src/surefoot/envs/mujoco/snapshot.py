@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 
 class Snapshot(NamedTuple):
@@ -24,3 +24,15 @@ def forward_velocity(before: Snapshot, after: Snapshot, dt: float) -> Float[np.n
 def squared(x: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
     """Each row's squared length."""
     return np.sum(np.square(x), axis=1)
+
+
+def walking(
+    before: Snapshot,
+    after: Snapshot,
+    dt: float,
+    fallen: Bool[np.ndarray, " rows"],
+    controls: Float[np.ndarray, "rows nu"],
+) -> Float[np.ndarray, " rows"]:
+    """Gymnasium's reward of bodies that may fall, Hopper and Walker2d: forward velocity, 1 while they stand,
+    and 0.001 times the squared control less."""
+    return forward_velocity(before, after, dt) + ~fallen - 1e-3 * squared(controls)
