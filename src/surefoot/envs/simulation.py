@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,9 @@ class AbstractSimulator(ABC):
 
     Everything random follows from the keys: raw ones, `jax.random.key_data` of each row's episode.
     """
+
+    leaves_the_lock: ClassVar[bool] = False
+    """Whether `step` mostly works without Python's lock, so that something else can be done meanwhile."""
 
     @abstractmethod
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:

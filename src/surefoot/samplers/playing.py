@@ -1,5 +1,7 @@
 """Episodes played from the host: the policy in JAX, the dynamics wherever their simulator has them."""
 
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
-from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys
+from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys, Outcome
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
 from surefoot.samplers.record import Record
 from surefoot.types import Key, Keys, Rollout, Task
@@ -22,25 +24,77 @@ def play(
     tasks, `keys`, one for each episode, the axes `[task episode]`, and so has the result.
 
     All that have not ended advance together: one evaluation of the policies and one call of the simulator a
-    step.
+    step. A simulator that leaves Python's lock is given half of each task's episodes at a time, so that the
+    policies of one half are evaluated while the other half moves.
     """
-    count = keys.size
-    observations = np.array(simulator.begin(raw(keys.reshape(count)), per_row(tasks, keys.shape[1])))
-    actor = Actor(policies, _action_keys(keys))
-    record, running = Record(horizon, *observations.shape), np.arange(count)
-    for time in range(horizon):
-        actions, log_probs = actor.act(observations, time)
-        seen = observations
-        if len(running) < count:
-            seen, actions, log_probs = observations[running], actions[running], log_probs[running]
-        outcome = simulator.step(running, actions)
-        times = np.full(len(running), time, np.int32)
-        record.add(time, running, seen, actions, log_probs, outcome, times == horizon - 1, times)
-        observations[running] = outcome.observations
-        running = running[~outcome.terminated]
-        if not len(running):
-            break
-    return record.rollout(keys.shape)
+    halves = 2 if simulator.leaves_the_lock and keys.shape[1] > 1 else 1
+    parts = [keys[:, part] for part in np.array_split(np.arange(keys.shape[1]), halves)]
+    begun = [(raw(part.reshape(part.size)), per_row(tasks, part.shape[1])) for part in parts]
+    observations = simulator.begin(*jax.tree.map(lambda *x: np.concatenate(x), *begun))
+    first = np.cumsum([0, *(part.size for part in parts)]).tolist()
+    troupes = [
+        _Troupe(Actor(policies, _action_keys(part)), observations[at : at + part.size], at, horizon)
+        for at, part in zip(first, parts, strict=False)
+    ]
+    with ThreadPoolExecutor(1, "surefoot-physics") if halves == 2 else _AtOnce() as stage:
+        for time in range(horizon):
+            for troupe in troupes:
+                troupe.settle()
+                if troupe.running:
+                    troupe.act(stage, simulator, time)
+        for troupe in troupes:
+            troupe.settle()
+    rollouts = [troupe.record.rollout(part.shape) for troupe, part in zip(troupes, parts, strict=True)]
+    return rollouts[0] if halves == 1 else jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *rollouts)
+
+
+class _AtOnce(Executor):
+    """Does what it is given before it returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class _Troupe:
+    """Episodes that act at once: neighbours among the simulator's rows."""
+
+    def __init__(
+        self, actor: "Actor", observations: Float[np.ndarray, "own obs"], first: int, horizon: int
+    ) -> None:
+        self._actor, self._first, self._horizon = actor, first, horizon
+        self._seen = observations.copy()
+        self._rows = np.arange(len(observations))
+        """Those of its own that have not ended."""
+        self._moving: tuple[Any, ...] | None = None
+        self.record = Record(horizon, *observations.shape)
+
+    @property
+    def running(self) -> bool:
+        """Whether any has not ended."""
+        return len(self._rows) > 0
+
+    def act(self, stage: Executor, simulator: AbstractSimulator, time: int) -> None:
+        """Begins the step at `time`."""
+        actions, log_probs = self._actor.act(self._seen, time)
+        seen, rows = self._seen, self._rows
+        if len(rows) < len(seen):
+            seen, actions, log_probs = seen[rows], actions[rows], log_probs[rows]
+        outcome = stage.submit(simulator.step, rows + self._first, actions)
+        self._moving = time, seen, actions, log_probs, outcome
+
+    def settle(self) -> None:
+        """Waits for the step that it began, if any, and records it."""
+        if self._moving is None:
+            return
+        time, seen, actions, log_probs, pending = self._moving
+        outcome: Outcome = pending.result()
+        times = np.full(len(self._rows), time, np.int32)
+        cut = times == self._horizon - 1
+        self.record.add(time, self._rows, seen, actions, log_probs, outcome, cut, times)
+        self._seen[self._rows] = outcome.observations
+        self._rows, self._moving = self._rows[~outcome.terminated], None
 
 
 @jax.jit

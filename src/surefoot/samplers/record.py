@@ -39,7 +39,8 @@ class Record:
         if self._actions is None:
             self._actions = np.zeros((*self._valid.shape, *actions.shape[1:]), actions.dtype)
         # A slice is copied much faster than a selection, and mostly no row has ended.
-        where = step, slice(None) if len(rows) == self._valid.shape[1] else rows
+        neighbours = len(rows) > 0 and bool((np.diff(rows) == 1).all())
+        where = step, slice(rows[0], rows[-1] + 1) if neighbours else rows
         self._observations[where] = observations
         self._next_observations[where] = outcome.observations
         self._actions[where] = actions
