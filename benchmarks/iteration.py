@@ -31,7 +31,7 @@ from harness import (
     print_table,
     write_json,
 )
-from iteration_problem import Case
+from iteration_problem import WHOLE, Case
 
 QUICK = {"tasks": 2, "episodes": 4, "steps": 10}
 MOST_OVERHEAD = 0.45
@@ -122,11 +122,11 @@ def measure(cases: Mapping[str, Case], repeats: int) -> dict[str, Any]:
 
 def shares(watched: Sequence[Reply]) -> dict[str, dict[str, float]]:
     """Of each part the median seconds, and the median of its share in a round; the longest first."""
-    names = {name for reply in watched for name in reply.value}
+    names = {name for reply in watched for name in reply.value} - {WHOLE}
     parts = {
         name: {
             "seconds": median(reply.value.get(name, 0.0) for reply in watched),
-            "share": median(reply.value.get(name, 0.0) / sum(reply.value.values()) for reply in watched),
+            "share": median(reply.value.get(name, 0.0) / reply.value[WHOLE] for reply in watched),
         }
         for name in names
     }
@@ -156,6 +156,7 @@ def print_parts(name: str, case: Case, parts: Mapping[str, Mapping[str, float]])
     if case.workers:
         print("Physics, policy evaluation and recording are in the workers, behind the waiting.\n")
         return
+    print('Physics, observations and rewards are in a thread of their own; "waiting" is for them.')
     overhead = 1 - parts[PHYSICS]["share"]
     verdict = "reached" if overhead <= MOST_OVERHEAD else "missed"
     aim = f"at most {100 * MOST_OVERHEAD:.0f}% is aimed at: {verdict}"

@@ -20,3 +20,8 @@ class Case:
     def sampled(self) -> int:
         """Steps of the environment in an iteration: before the inner step, and after it."""
         return 2 * self.tasks * self.episodes * self.steps
+
+
+WHOLE = "whole"
+"""Among the seconds of an iteration's parts, its own: less than they are together, where some work while
+others do."""

@@ -1,6 +1,7 @@
 """Iterations of MAML-TRPO in surefoot, and a stopwatch on the functions that they are made of."""
 
 import multiprocessing
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import jax
-from iteration_problem import Case
+from iteration_problem import WHOLE, Case
 
 from surefoot.experiment import Config
 from surefoot.experiment.presets import preset
@@ -29,6 +30,7 @@ PARTS = {
     "surefoot.samplers.playing.Record.__init__": "recording",
     "surefoot.samplers.playing.Record.add": "recording",
     "surefoot.samplers.playing.Record.rollout": "recording",
+    "surefoot.samplers.playing._Troupe.settle": "waiting",
     "surefoot.samplers.batched.BatchedSampler.sample": "the sampler's own",
     "surefoot.samplers.away.AbstractAwaySampler.submit": "submitting",
     "surefoot.algorithms.adaptation.wait": "waiting",
@@ -74,14 +76,15 @@ class Side:
         jax.block_until_ready(self._iterate(self._state))
 
     def parts(self) -> dict[str, float]:
-        """The same, and the seconds of each part. Each is waited for, so the whole can take longer."""
+        """The same, and the seconds of each part, and of the whole. Each is waited for, so the whole can take
+        longer."""
         stopwatch = Stopwatch()
         with ExitStack() as stack:
             for target, part in PARTS.items():
                 stack.enter_context(timed(stopwatch, target, part))
             with stopwatch.span("the rest"):
                 self.run()
-        return dict(stopwatch.seconds)
+        return {**stopwatch.seconds, WHOLE: stopwatch.whole}
 
     def close(self) -> None:
         """Ends processes and threads."""
@@ -93,18 +96,25 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._enclosed = [0.0]
+        self.whole = 0.0
+        """Of the outermost spans in the thread that made the stopwatch."""
+        self._maker = threading.get_ident()
+        self._local = threading.local()
 
     @contextmanager
     def span(self, part: str) -> Iterator[None]:
+        enclosed = vars(self._local).setdefault("enclosed", [])
         start = time.perf_counter()
-        self._enclosed.append(0.0)
+        enclosed.append(0.0)
         try:
             yield
         finally:
             elapsed = time.perf_counter() - start
-            self.seconds[part] += elapsed - self._enclosed.pop()
-            self._enclosed[-1] += elapsed
+            self.seconds[part] += elapsed - enclosed.pop()
+            if enclosed:
+                enclosed[-1] += elapsed
+            elif threading.get_ident() == self._maker:
+                self.whole += elapsed
 
 
 @contextmanager
