@@ -231,9 +231,27 @@ class SwallowsExceptions(Sound):
         return future
 
 
-@pytest.mark.parametrize("sampler", EXPORTED)
-def test_the_library_keeps_its_own_contract(sampler):
-    assert check_sampler(sampler(env=Navigation2D(horizon=3), episodes=2)) == []
+MAKERS = {
+    "scan": lambda env: samplers.InProcess().of_episodes(env, 2),
+    "batched": lambda env: samplers.BatchedSampler(env, 2, threads=1),
+    "processes": lambda env: samplers.Processes(workers=1).of_episodes(env, 2),
+    "ray": lambda env: samplers.Ray(workers=1).of_episodes(env, 2),
+}
+
+
+@pytest.mark.filterwarnings("default")  # Ray's own
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_the_library_keeps_its_own_contract(make):
+    sampler = make(Navigation2D(horizon=3))
+    try:
+        assert check_sampler(sampler) == []
+    finally:
+        sampler.close()
+
+
+def test_every_exported_sampler_is_among_them():
+    made = {type(make(Navigation2D(horizon=3))) for make in MAKERS.values()}
+    assert made == set(EXPORTED)
 
 
 def test_padding_may_hold_anything():

@@ -68,7 +68,7 @@ def test_names_are_environment_and_algorithm() -> None:
         environment, algorithm = name.split("/")
         assert algorithm
         short = parts.name_of(config.env)
-        of_gymnax = short == "gymnax" and config.env.name.lower().startswith(environment)
+        of_gymnax = short in ("gymnax", "gymnasium") and config.env.name.lower().startswith(environment)
         assert of_gymnax or _SHORTER.get(environment, environment) == short
 
 

@@ -196,14 +196,17 @@ def test_workers_end_with_the_program_however_it_ends(tmp_path: Path, how: str, 
         workers = [int(word) for word in program.stdout.readline().split()]
         program.stdout.readline()
         if how == "SIGINT":
-            # Python misses a signal that comes in the instant between its last look and a lock's wait.
-            time.sleep(1)
-            os.killpg(program.pid, signal.SIGINT)  # as a terminal does
+            # Python misses a signal that comes in the instant between its last look and a lock's wait; one
+            # who sees nothing happen presses the keys again.
+            for _ in range(4):
+                time.sleep(2)
+                if program.poll() is None:
+                    os.killpg(program.pid, signal.SIGINT)  # as a terminal does
         elif how == "SIGKILL":
             program.kill()
         try:
             # Not `communicate`: a worker that is left over would keep the pipes open.
-            assert program.wait(20) == code
+            assert program.wait(60) == code
         finally:
             program.kill()
         assert len(workers) == 2

