@@ -86,7 +86,7 @@ def test_an_exception_arrives_with_its_traceback(sampler: RaySampler):
 @pytest.mark.parametrize("fault", [Fault.KILLED, Fault.HANGS])
 def test_a_lost_process_is_replaced_and_nothing_differs(sampler: RaySampler, fault: Fault):
     disturbed = task(fault, 20.0 + fault)
-    rollout = sampler.submit(POLICY, disturbed, KEY).result(120)
+    rollout = sampler.submit(POLICY, disturbed, KEY).result(240)
     assert mark_of(20.0 + fault).exists()
     assert_calm(rollout, disturbed)
 
