@@ -186,12 +186,8 @@ class _Learner:
         returns, lengths = np.concatenate(self._returns), np.concatenate(self._lengths)
         progress = replace(
             old,
-            last_return=jnp.asarray(returns.mean(), old.last_return.dtype)
-            if len(returns)
-            else old.last_return,
-            last_length=jnp.asarray(lengths.mean(), old.last_length.dtype)
-            if len(lengths)
-            else old.last_length,
+            last_return=_mean_or(old.last_return, returns),
+            last_length=_mean_or(old.last_length, lengths),
             steps=old.steps + self._fragments * fragment.rows * fragment.steps,
         )
         self._state = replace(self._state, policy=self.policy, rule=self._rule, progress=progress)
@@ -210,6 +206,11 @@ class _Learner:
         }
         numbers = {name: jnp.asarray(value, float) for name, value in seen.items()}
         return {**self._state.progress.describe(), **numbers}
+
+
+def _mean_or(before: Array, values: np.ndarray) -> Array:
+    """What it was before, if there are no values."""
+    return jnp.asarray(values.mean(), before.dtype) if len(values) else before
 
 
 @eqx.filter_jit

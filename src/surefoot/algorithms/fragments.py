@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from surefoot.algorithms.estimation import Estimation
+from surefoot.algorithms.gathering import critic_of
 from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
 from surefoot.samplers.away import Stage
-from surefoot.samplers.playing import Actor, Renewals, per_row, play_on
+from surefoot.samplers.playing import Actor, Renewals, alone, per_row, play_on
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.types import Rollout, Task
@@ -73,12 +74,7 @@ def fragment_gradient(
 ) -> tuple[PyTree, Array, Array]:
     """Of the loss of a rollout `[row time ...]`, the loss, and the policy's mean entropy. Advantages are over
     the policy's own values, which also stand for what follows the last step."""
-
-    def values(observations: Array, times: Array) -> Array:
-        del times
-        return policy.values(observations)
-
-    batch = estimation.batch(rollout, None, limit_ends, values)
+    batch = estimation.batch(rollout, None, limit_ends, critic_of(policy))
     loss, gradient = loss_and_gradient(objective, policy, batch)
     return gradient, loss, mean_entropy(policy(batch.observations), batch.valid)
 
@@ -102,8 +98,7 @@ class Ongoing:
         if self._standing is None:
             observations = np.array(self._stage.simulator.begin(renewals.at(steps), self._tasks))
             self._standing = observations, np.zeros(self._rows, np.int32)
-        policies = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, policy)
-        actor = Actor(policies, jax.random.split(keys.actions, (1, self._rows)))
+        actor = Actor(alone(policy), jax.random.split(keys.actions, (1, self._rows)))
         record, *standing = play_on(
             self._stage.simulator, self._stage.env.horizon, actor, *self._standing, renewals, steps
         )

@@ -78,7 +78,7 @@ def judge(
     """The advantages of what was played, and everything but the policy moved on."""
     seen = normalisation.rollout(sampled, state.scales)
     (baseline,) = state.baselines
-    critic = _critic(state.policy)
+    critic = critic_of(state.policy)
     batch = estimation.batch(seen, baseline, limit_ends, critic)
     assert state.progress is not None
     progress = state.progress.after(sampled)
@@ -120,7 +120,7 @@ def as_steps(policy: AbstractPolicy, batch: Batch) -> Batch:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
-def _critic(policy: AbstractPolicy) -> Values | None:
+def critic_of(policy: AbstractPolicy) -> Values | None:
     """A policy that judges takes the baseline's place."""
     if not isinstance(policy, AbstractActorCritic):
         return None

@@ -35,6 +35,13 @@ class Outcome(NamedTuple):
     terminated: Bool[np.ndarray, " rows"]
 
 
+def selection(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"] | slice:
+    """These rows, to take them out of an array: a slice if they are neighbours, which mostly they are, since
+    a slice need not be copied."""
+    neighbours = len(rows) > 0 and bool((np.diff(rows) == 1).all())
+    return slice(rows[0], rows[-1] + 1) if neighbours else rows
+
+
 class AbstractSimulator(ABC):
     """Episodes of one family, each in a row of its own. It has a state and may hold threads or processes: it
     is closed after use, and can be.

@@ -15,7 +15,7 @@ from surefoot.envs.simulation import AbstractSimulator
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.base import AbstractSampler, is_traced, unplayed
 from surefoot.samplers.messages import packed
-from surefoot.samplers.playing import episode_keys, play, raw
+from surefoot.samplers.playing import alone, episode_keys, play, raw
 from surefoot.samplers.workers import Workers
 from surefoot.types import Key, Keys, Rollout, Task
 
@@ -94,7 +94,7 @@ def play_task(
     """In a worker: the episodes of one task, axes `[episode time ...]`. `words` are those of the key."""
     keys = _episode_keys(words, episodes)
     try:
-        rollout = play(stage.simulator, stage.env.horizon, _one(policy), _one(task), keys[None])
+        rollout = play(stage.simulator, stage.env.horizon, alone(policy), alone(task), keys[None])
     except Exception as error:
         error.add_note(f"While playing task {described(task)} with the key {words.tolist()} in a worker.")
         raise
@@ -119,7 +119,3 @@ def _on_the_host(tree: PyTree) -> PyTree:
 
 def _row(tree: PyTree, i: int) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(x[i]) if isinstance(x, np.ndarray | jax.Array) else x, tree)
-
-
-def _one(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, tree)

@@ -1,6 +1,7 @@
 """The contract of a sampler."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
@@ -58,6 +59,16 @@ class AbstractSampler(AbstractCollector):
 
         Task i is what `submit` gives for its policy, its task and `fold_in(key, i)`.
         """
+
+
+def at_once(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """What a call gave, or its exception, in a future that is done."""
+    future: Future[Any] = Future()
+    try:
+        future.set_result(call(*arguments))
+    except Exception as error:  # the contract: exceptions travel in the future
+        future.set_exception(error)
+    return future
 
 
 def is_traced(*arguments: Any) -> bool:

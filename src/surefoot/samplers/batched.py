@@ -17,8 +17,8 @@ from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import AbstractResumableSimulator, AbstractSimulator, EpisodeKeys
 from surefoot.options import UserError, check
 from surefoot.policies.base import AbstractPolicy, initial_memory
-from surefoot.samplers.base import AbstractCollector, AbstractSampler, is_traced, unplayed
-from surefoot.samplers.playing import Actor, Renewals, episode_keys, per_row, play, play_on
+from surefoot.samplers.base import AbstractCollector, AbstractSampler, at_once, is_traced, unplayed
+from surefoot.samplers.playing import Actor, Renewals, alone, episode_keys, per_row, play, play_on
 from surefoot.types import Key, Keys, Rollout, Task
 
 
@@ -41,17 +41,12 @@ class BatchedSampler(AbstractSampler):
         if is_traced(policy, task, key):
             return None, unplayed(self.env, (self.episodes, self.env.horizon))
         keys = episode_keys(key, self.episodes)
-        rollout = play(self._simulator, self.env.horizon, _one(policy), _one(task), keys[None])
+        rollout = play(self._simulator, self.env.horizon, alone(policy), alone(task), keys[None])
         return None, jax.tree.map(lambda x: x[0], rollout)
 
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
         """At once: the future is done when it is returned."""
-        future: Future[Rollout] = Future()
-        try:
-            future.set_result(self.collect(policy, task, None, key)[1])
-        except Exception as error:  # the contract: exceptions travel in the future
-            future.set_exception(error)
-        return future
+        return at_once(lambda: self.collect(policy, task, None, key)[1])
 
     def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
         count = jax.tree.leaves(tasks)[0].shape[0]
@@ -122,8 +117,8 @@ class BatchedStreams(AbstractCollector):
         if is_traced(policy, task, where, key):
             return where, replace(unplayed(self.env, (self.streams, self.steps)), memory=where.memory)
         keys = EpisodeKeys.of(key)
-        tasks, renewals = per_row(_one(task), self.streams), Renewals(keys.reset, self.streams)
-        actor = Actor(_one(policy), jax.random.split(keys.actions, (1, self.streams)), _one(where.memory))
+        tasks, renewals = per_row(alone(task), self.streams), Renewals(keys.reset, self.streams)
+        actor = Actor(alone(policy), jax.random.split(keys.actions, (1, self.streams)), alone(where.memory))
         if where.begun:
             self._simulator.restore(np.asarray(where.saved), tasks)
             observations, times = np.asarray(where.observations), np.asarray(where.times)
@@ -156,8 +151,3 @@ class BatchedStreams(AbstractCollector):
                 "away between them; use whole episodes: --streams 0."
             )
         return simulator
-
-
-def _one(tree: PyTree) -> PyTree:
-    """With a leading axis of one task."""
-    return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, tree)

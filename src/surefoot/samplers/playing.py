@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
 from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys, Outcome
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
+from surefoot.samplers.base import at_once
 from surefoot.samplers.record import Record
 from surefoot.types import Key, Keys, Rollout, Task
 
@@ -52,9 +53,7 @@ class _AtOnce(Executor):
     """Does what it is given before it returns."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
+        return at_once(lambda: fn(*args, **kwargs))
 
 
 class _Troupe:
@@ -158,6 +157,11 @@ def raw(keys: Keys) -> np.ndarray:
 def per_row(tasks: Task, episodes: int) -> Task:
     """Each task once for each of its episodes."""
     return jax.tree.map(lambda x: np.repeat(np.asarray(x), episodes, axis=0), tasks)
+
+
+def alone(tree: PyTree) -> PyTree:
+    """With a leading axis of one task."""
+    return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, tree)
 
 
 class Actor:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree, Shaped
 
-from surefoot.envs.simulation import Outcome
+from surefoot.envs.simulation import Outcome, selection
 from surefoot.types import Rollout
 
 
@@ -38,9 +38,7 @@ class Record:
         """One step of these rows: what was seen, what was done and what came of it."""
         if self._actions is None:
             self._actions = np.zeros((*self._valid.shape, *actions.shape[1:]), actions.dtype)
-        # A slice is copied much faster than a selection, and mostly no row has ended.
-        neighbours = len(rows) > 0 and bool((np.diff(rows) == 1).all())
-        where = step, slice(rows[0], rows[-1] + 1) if neighbours else rows
+        where = step, selection(rows)
         self._observations[where] = observations
         self._next_observations[where] = outcome.observations
         self._actions[where] = actions

@@ -13,7 +13,7 @@ from surefoot.envs.base import AbstractEnv
 from surefoot.envs.simulation import EpisodeKeys
 from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
-from surefoot.samplers.base import AbstractSampler
+from surefoot.samplers.base import AbstractSampler, at_once
 from surefoot.samplers.playing import episode_keys
 from surefoot.types import Key, Rollout, Task
 
@@ -38,12 +38,7 @@ class ScanSampler(AbstractSampler):
         return None, _task(self, policy, task, key)
 
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
-        future: Future[Rollout] = Future()
-        try:
-            future.set_result(_sample_task(self, policy, task, key))
-        except Exception as error:  # the contract: exceptions travel in the future
-            future.set_exception(error)
-        return future
+        return at_once(_sample_task, self, policy, task, key)
 
     def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
         count = jax.tree.leaves(tasks)[0].shape[0]

@@ -11,7 +11,7 @@ from surefoot.envs.mujoco.binding import mujoco
 from surefoot.envs.mujoco.body import AbstractBody
 from surefoot.envs.mujoco.physics import DataPhysics, RolloutPhysics
 from surefoot.envs.mujoco.snapshot import Snapshot
-from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
+from surefoot.envs.simulation import AbstractResumableSimulator, Outcome, selection
 from surefoot.types import Task
 
 
@@ -65,11 +65,9 @@ class MujocoSimulator(AbstractResumableSimulator):
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n act"]) -> Outcome:
         controls = np.clip(actions.astype(float), self._low, self._high)
-        # Mostly no row has ended, and to take neighbours nothing need be copied.
-        neighbours = len(rows) > 0 and bool((np.diff(rows) == 1).all())
-        which = slice(rows[0], rows[-1] + 1) if neighbours else rows
+        which, models = selection(rows), [self._models[row] for row in rows]
         before = self.snapshot(which)
-        states, measured = self._physics.advance(self._models_of_rows(rows), self._states[which], controls)
+        states, measured = self._physics.advance(models, self._states[which], controls)
         after, tasks = self._seen(states, measured), jax.tree.map(lambda x: x[which], self._tasks)
         rewards = self._reward(before, after, controls, tasks).astype(np.float32)
         self._states[which] = states
@@ -85,9 +83,6 @@ class MujocoSimulator(AbstractResumableSimulator):
     def _seen(self, states: np.ndarray, measured: dict[str, np.ndarray]) -> Snapshot:
         qpos, qvel = states[:, 1 : 1 + self._nq], states[:, 1 + self._nq : 1 + self._nq + self._nv]
         return Snapshot(qpos, qvel, measured)
-
-    def _models_of_rows(self, rows: Int[np.ndarray, " n"]) -> list[Any]:
-        return [self._models[row] for row in rows]
 
     def words(self) -> int:
         numbers = self._physics.state_size + sum(int(np.prod(shape)) for shape in self._shapes.values())
