@@ -30,7 +30,6 @@ PARTS = {
     "surefoot.samplers.playing.Record.__init__": "recording",
     "surefoot.samplers.playing.Record.add": "recording",
     "surefoot.samplers.playing.Record.rollout": "recording",
-    "surefoot.samplers.playing._Troupe.settle": "waiting",
     "surefoot.samplers.batched.BatchedSampler.sample": "the sampler's own",
     "surefoot.samplers.away.AbstractAwaySampler.submit": "submitting",
     "surefoot.algorithms.adaptation.wait": "waiting",

@@ -17,8 +17,8 @@ from surefoot.options import UserError
 from surefoot.policies import ActorCritic, CategoricalMLP
 from surefoot.rules import OptaxStep
 from surefoot.samplers import ProcessSampler, ScanSampler
-from surefoot.samplers.away import Stage
 from surefoot.samplers.playing import raw
+from surefoot.samplers.stage import Stage
 from surefoot.theory.objectives import ActorCriticObjective
 
 KEY = jax.random.key(3)
@@ -43,7 +43,7 @@ def words(number: int) -> np.ndarray:
 
 
 def test_a_worker_goes_on_with_its_own_episodes():
-    ongoing = Ongoing(Stage.of(ENV), FRAGMENT)
+    ongoing = Ongoing(Stage(ENV, threads=1), FRAGMENT)
     parts = [ongoing.play(POLICY, words(i), 4)[0] for i in range(2)]
     times = np.concatenate([part.times for part in parts], axis=1)
     np.testing.assert_array_equal(times, np.tile(np.arange(8) % 3, (4, 1)))
@@ -51,7 +51,7 @@ def test_a_worker_goes_on_with_its_own_episodes():
 
 
 def test_it_reports_the_episodes_that_ended():
-    ongoing = Ongoing(Stage.of(ENV), FRAGMENT)
+    ongoing = Ongoing(Stage(ENV, threads=1), FRAGMENT)
     rollout, returns, lengths = ongoing.play(POLICY, words(0), 7)
     assert lengths == [3] * 8
     expected = np.asarray(rollout.rewards)[:, :6].reshape(4, 2, 3).sum(axis=2).T.ravel()
@@ -60,8 +60,8 @@ def test_it_reports_the_episodes_that_ended():
 
 
 def test_the_gradient_is_that_of_the_objective_on_what_was_played():
-    learned = learn_fragment(Stage.of(ENV), FRAGMENT, POLICY, words(0))
-    rollout, *_ = Ongoing(Stage.of(ENV), FRAGMENT).play(POLICY, words(0), FRAGMENT.steps)
+    learned = learn_fragment(Stage(ENV, threads=1), FRAGMENT, POLICY, words(0))
+    rollout, *_ = Ongoing(Stage(ENV, threads=1), FRAGMENT).play(POLICY, words(0), FRAGMENT.steps)
 
     def loss(policy: Any) -> Any:
         values = POLICY.values(rollout.observations)

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +11,7 @@ from support.dense import identical
 from support.probes import Clock
 from surefoot.checks import check_sampler
 from surefoot.envs import Bandit, HalfCheetah, HalfCheetahDirection, Navigation2D
+from surefoot.envs.simulation import AbstractSimulator
 from surefoot.options import UserError
 from surefoot.policies import GRU, AbstractPolicy, CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler, BatchedStreams, ScanSampler
@@ -59,13 +60,61 @@ def test_it_keeps_the_contract(env: Any):
     sampler.close()
 
 
-def test_physics_do_not_depend_on_threads_other_tasks_or_other_episodes():
+@pytest.mark.parametrize("episodes", [3, 12], ids=["together", "in halves"])
+def test_physics_do_not_depend_on_threads_other_tasks_or_other_episodes(episodes: int):
     tasks = jnp.array([1.0, -1.0, 1.0])
-    one, two = (BatchedSampler(CHEETAH, 3, n).sample(many(POLICY, 3), tasks, KEY) for n in (1, 2))
+    one, two, five = (
+        BatchedSampler(CHEETAH, episodes, n).sample(many(POLICY, 3), tasks, KEY) for n in (1, 2, 5)
+    )
     assert identical(one, two)
+    assert identical(one, five)
     few = BatchedSampler(CHEETAH, 2, 2).sample(many(POLICY, 2), tasks[:2], KEY)
     # To the rounding of the policy's products, which the physics make much of.
     close(few, jax.tree.map(lambda x: x[:2, :2], one), atol=1e-2)
+
+
+def test_many_tasks_of_one_episode_are_played_in_halves_too():
+    tasks = jnp.tile(jnp.array([1.0, -1.0]), 20)
+    one, two = (BatchedSampler(CHEETAH, 1, n).sample(many(POLICY, 40), tasks, KEY) for n in (1, 2))
+    assert identical(one, two)
+    few = BatchedSampler(CHEETAH, 1, 2).sample(many(POLICY, 4), tasks[:4], KEY)
+    close(few, jax.tree.map(lambda x: x[:4], one), atol=1e-2)
+
+
+class Fragile(AbstractSimulator):
+    """A simulator that counts its steps, and may be interrupted at the first."""
+
+    def __init__(self, simulator: AbstractSimulator, fails: bool) -> None:
+        self._simulator, self._fails, self.steps = simulator, fails, 0
+
+    def begin(self, keys: Any, tasks: Any) -> Any:
+        return self._simulator.begin(keys, tasks)
+
+    def renew(self, rows: Any, keys: Any) -> Any:
+        return self._simulator.renew(rows, keys)
+
+    def step(self, rows: Any, actions: Any) -> Any:
+        if self._fails:
+            raise KeyboardInterrupt
+        self.steps += 1
+        return self._simulator.step(rows, actions)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_if_one_half_is_interrupted_the_other_stops(failing: int):
+    halves: list[Fragile] = []
+
+    @dataclass(frozen=True)
+    class Family(HalfCheetahDirection):
+        def simulator(self, threads: int) -> AbstractSimulator:
+            halves.append(Fragile(super().simulator(threads), fails=len(halves) == failing))
+            return halves[-1]
+
+    sampler = BatchedSampler(Family(horizon=5_000), 32, threads=2)
+    with pytest.raises(KeyboardInterrupt):
+        sampler.submit(POLICY, jnp.array(1.0), KEY).result()
+    assert halves[1 - failing].steps < 5_000
+    sampler.close()
 
 
 def test_what_is_drawn_after_closing_is_the_same():

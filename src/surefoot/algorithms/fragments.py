@@ -13,8 +13,10 @@ from surefoot.algorithms.estimation import Estimation
 from surefoot.algorithms.gathering import critic_of
 from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
-from surefoot.samplers.away import Stage
-from surefoot.samplers.playing import Actor, Renewals, alone, per_row, play_on
+from surefoot.samplers.actor import Actor
+from surefoot.samplers.playing import Renewals, alone, per_row, play_on, raw
+from surefoot.samplers.record import Record
+from surefoot.samplers.stage import Stage
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.types import Rollout, Task
@@ -83,7 +85,8 @@ class Ongoing:
     """A worker's environments, from one fragment to the next."""
 
     def __init__(self, stage: Stage, fragment: Fragment) -> None:
-        self._stage, self._rows = stage, fragment.rows
+        self._env, self._simulator = stage.env, stage.env.simulator(1)
+        self._rows = fragment.rows
         self._tasks = per_row(fragment.task, fragment.rows)
         self._standing: tuple[np.ndarray, np.ndarray] | None = None
         self._returns = np.zeros(fragment.rows)
@@ -94,15 +97,21 @@ class Ongoing:
         """The next steps of every row, axes `[row time ...]`, and return and length of each episode that
         ended in them."""
         keys = EpisodeKeys.of(jax.random.wrap_key_data(jnp.asarray(words)))
-        renewals = Renewals(keys.reset, self._rows)
+        begins, acts = (raw(jax.random.split(k, self._rows)) for k in (keys.reset, keys.actions))
+        renewals = Renewals(begins)
         if self._standing is None:
-            observations = np.array(self._stage.simulator.begin(renewals.at(steps), self._tasks))
+            observations = np.array(self._simulator.begin(renewals.at(steps), self._tasks))
             self._standing = observations, np.zeros(self._rows, np.int32)
-        actor = Actor(alone(policy), jax.random.split(keys.actions, (1, self._rows)))
-        record, *standing = play_on(
-            self._stage.simulator, self._stage.env.horizon, actor, *self._standing, renewals, steps
+        actor, record = Actor(alone(policy), acts[None]), Record(self._env, self._rows, steps)
+        self._standing = play_on(
+            self._simulator,
+            self._env.horizon,
+            actor,
+            *self._standing,
+            renewals,
+            record,
+            np.arange(self._rows),
         )
-        self._standing = standing[0], standing[1]
         rollout = record.rollout((self._rows,))
         return rollout, *self._ended(rollout)
 

@@ -1,7 +1,7 @@
 """The contract of a family of tasks, and of one whose dynamics are pure JAX."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
@@ -29,6 +29,9 @@ class AbstractFamily(ABC):
 
     horizon: int
     """An episode that has not terminated is cut short after so many steps."""
+    leaves_the_lock: ClassVar[bool] = False
+    """Whether its simulators mostly work without Python's lock, so that something else can be done
+    meanwhile."""
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,9 @@ class Outcome(NamedTuple):
 def selection(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"] | slice:
     """These rows, to take them out of an array: a slice if they are neighbours, which mostly they are, since
     a slice need not be copied."""
-    neighbours = len(rows) > 0 and bool((np.diff(rows) == 1).all())
-    return slice(rows[0], rows[-1] + 1) if neighbours else rows
+    if len(rows) == 0 or rows[-1] - rows[0] != len(rows) - 1 or not (rows[1:] > rows[:-1]).all():
+        return rows
+    return slice(rows[0], rows[-1] + 1)
 
 
 class AbstractSimulator(ABC):
@@ -48,9 +49,6 @@ class AbstractSimulator(ABC):
 
     Everything random follows from the keys: raw ones, `jax.random.key_data` of each row's episode.
     """
-
-    leaves_the_lock: ClassVar[bool] = False
-    """Whether `step` mostly works without Python's lock, so that something else can be done meanwhile."""
 
     @abstractmethod
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:

@@ -17,7 +17,8 @@ from surefoot.experiment.evaluation import adapt
 from surefoot.experiment.run import Run
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule
-from surefoot.samplers.playing import play
+from surefoot.samplers.playing import play, raw
+from surefoot.samplers.record import Record
 from surefoot.types import Key, Task
 
 
@@ -63,7 +64,9 @@ def film(
         rows = []
         for label, policies in phases.items():
             acting = eqx.filter_vmap(lambda p: run.config.normalisation.policy(p, learner.scales))(policies)
-            rollout = play(recorder, min(limit, env.horizon), acting, tasks, keys)
+            record = Record(env, count, min(limit, env.horizon))
+            play(recorder, acting, tasks, raw(keys), record, np.arange(count))
+            rollout = record.rollout((count, 1))
             rows.append(list(_films(label, env, tasks, recorder, rollout)))
     return [list(columns) for columns in zip(*rows, strict=True)]
 

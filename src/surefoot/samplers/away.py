@@ -1,7 +1,6 @@
 """Sampling away from this process: each task is played by one worker, alone."""
 
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import cached_property, partial
 
 import equinox as eqx
@@ -11,27 +10,13 @@ import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.envs.simulation import AbstractSimulator
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.base import AbstractSampler, is_traced, unplayed
 from surefoot.samplers.messages import packed
-from surefoot.samplers.playing import alone, episode_keys, play, raw
+from surefoot.samplers.playing import alone, episode_keys, raw
+from surefoot.samplers.stage import Stage
 from surefoot.samplers.workers import Workers
-from surefoot.types import Key, Keys, Rollout, Task
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a worker works with: made once in each, and kept between tasks."""
-
-    env: AbstractFamily
-    simulator: AbstractSimulator
-    """Of one thread, since there is a worker for each core."""
-
-    @classmethod
-    def of(cls, env: AbstractFamily) -> "Stage":
-        """A new one for this family."""
-        return cls(env, env.simulator(1))
+from surefoot.types import Key, Rollout, Task
 
 
 class AbstractAwaySampler(AbstractSampler):
@@ -84,17 +69,18 @@ class AbstractAwaySampler(AbstractSampler):
 
 
 def setup(env: AbstractFamily) -> bytes:
-    """What makes a worker's `Stage`, packed. Raises `UserError` if the environment cannot be sent."""
-    return packed(partial(Stage.of, env), f"The environment {type(env).__name__}")
+    """What makes a worker's `Stage`, packed: of one thread, since there is a worker for each core. Raises
+    `UserError` if the environment cannot be sent."""
+    return packed(partial(Stage, env, threads=1), f"The environment {type(env).__name__}")
 
 
 def play_task(
     stage: Stage, policy: AbstractPolicy, task: Task, words: UInt32[np.ndarray, " words"], episodes: int
 ) -> Rollout:
     """In a worker: the episodes of one task, axes `[episode time ...]`. `words` are those of the key."""
-    keys = _episode_keys(words, episodes)
+    keys = np.asarray(_episode_keys(words, episodes))
     try:
-        rollout = play(stage.simulator, stage.env.horizon, alone(policy), alone(task), keys[None])
+        rollout = stage.play(alone(policy), alone(task), keys[None])
     except Exception as error:
         error.add_note(f"While playing task {described(task)} with the key {words.tolist()} in a worker.")
         raise
@@ -108,8 +94,8 @@ def described(task: Task) -> str:
 
 
 @partial(jax.jit, static_argnums=1)
-def _episode_keys(words: UInt32[Array, " words"], episodes: int) -> Keys:
-    return episode_keys(jax.random.wrap_key_data(words), episodes)
+def _episode_keys(words: UInt32[Array, " words"], episodes: int) -> UInt32[Array, "episode words"]:
+    return jax.random.key_data(episode_keys(jax.random.wrap_key_data(words), episodes))
 
 
 def _on_the_host(tree: PyTree) -> PyTree:

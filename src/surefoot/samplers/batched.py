@@ -5,7 +5,8 @@ They serve any family, in this process; for MuJoCo they work at the speed of the
 
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,11 +15,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.envs.simulation import AbstractResumableSimulator, AbstractSimulator, EpisodeKeys
+from surefoot.envs.simulation import AbstractResumableSimulator, EpisodeKeys
 from surefoot.options import UserError, check
 from surefoot.policies.base import AbstractPolicy, initial_memory
+from surefoot.samplers.actor import Actor
 from surefoot.samplers.base import AbstractCollector, AbstractSampler, at_once, is_traced, unplayed
-from surefoot.samplers.playing import Actor, Renewals, alone, episode_keys, per_row, play, play_on
+from surefoot.samplers.playing import Renewals, alone, episode_keys, per_row, play_on, raw
+from surefoot.samplers.record import Record
+from surefoot.samplers.stage import Stage
 from surefoot.types import Key, Keys, Rollout, Task
 
 
@@ -30,7 +34,7 @@ class BatchedSampler(AbstractSampler):
 
     def __init__(self, env: AbstractFamily, episodes: int, threads: int) -> None:
         check(episodes >= 1, "episodes", episodes, "1 or more")
-        self.env, self.episodes, self._threads = env, episodes, threads
+        self.env, self.episodes, self._stage = env, episodes, Stage(env, threads)
 
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
         """Every batch begins anew, with whole episodes."""
@@ -40,8 +44,8 @@ class BatchedSampler(AbstractSampler):
         del where
         if is_traced(policy, task, key):
             return None, unplayed(self.env, (self.episodes, self.env.horizon))
-        keys = episode_keys(key, self.episodes)
-        rollout = play(self._simulator, self.env.horizon, alone(policy), alone(task), keys[None])
+        keys = raw(episode_keys(key, self.episodes))
+        rollout = self._stage.play(alone(policy), alone(task), keys[None])
         return None, jax.tree.map(lambda x: x[0], rollout)
 
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
@@ -52,18 +56,11 @@ class BatchedSampler(AbstractSampler):
         count = jax.tree.leaves(tasks)[0].shape[0]
         if is_traced(policies, tasks, key):
             return unplayed(self.env, (count, self.episodes, self.env.horizon))
-        keys = _keys_of_tasks(key, count, self.episodes)
-        return play(self._simulator, self.env.horizon, policies, tasks, keys)
+        keys = raw(_keys_of_tasks(key, count, self.episodes))
+        return self._stage.play(policies, tasks, keys)
 
     def close(self) -> None:
-        if "_simulator" in vars(self):
-            self._simulator.close()
-            del self._simulator
-
-    @cached_property
-    def _simulator(self) -> AbstractSimulator:
-        """Made when it is first needed."""
-        return self.env.simulator(self._threads)
+        self._stage.close()
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -97,15 +94,20 @@ class BatchedStreams(AbstractCollector):
     def __init__(self, env: AbstractFamily, streams: int, steps: int, threads: int) -> None:
         check(streams >= 1, "streams", streams, "1 or more")
         check(steps >= 1, "steps", steps, "1 or more")
-        self.env, self.streams, self.steps, self._threads = env, streams, steps, threads
+        self.env, self.streams, self.steps, self._stage = env, streams, steps, Stage(env, threads)
 
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> Standing:
         """Nothing has begun: the first batch begins every stream with its own key."""
         del task, key
-        n = self.streams
+        n, simulator = self.streams, self._stage.simulator
+        if not isinstance(simulator, AbstractResumableSimulator):
+            raise UserError(
+                "Streams go on from one batch to the next, and this environment's episodes cannot be put "
+                "away between them; use whole episodes: --streams 0."
+            )
         return Standing(
             jnp.zeros((), bool),
-            jnp.zeros((n, self._simulator.words()), jnp.uint32),
+            jnp.zeros((n, simulator.words()), jnp.uint32),
             jnp.zeros((n, self.env.observation_size)),
             jnp.zeros(n, jnp.int32),
             jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), initial_memory(policy)),
@@ -117,37 +119,32 @@ class BatchedStreams(AbstractCollector):
         if is_traced(policy, task, where, key):
             return where, replace(unplayed(self.env, (self.streams, self.steps)), memory=where.memory)
         keys = EpisodeKeys.of(key)
-        tasks, renewals = per_row(alone(task), self.streams), Renewals(keys.reset, self.streams)
-        actor = Actor(alone(policy), jax.random.split(keys.actions, (1, self.streams)), alone(where.memory))
-        if where.begun:
-            self._simulator.restore(np.asarray(where.saved), tasks)
-            observations, times = np.asarray(where.observations), np.asarray(where.times)
-        else:
-            observations = np.array(self._simulator.begin(renewals.at(self.steps), tasks))
-            times = np.zeros(self.streams, np.int32)
-        record, observations, times = play_on(
-            self._simulator, self.env.horizon, actor, observations, times, renewals, self.steps
-        )
-        end = Standing(
-            jnp.ones((), bool),
-            jnp.asarray(self._simulator.save()),
-            jnp.asarray(observations),
-            jnp.asarray(times),
-            jax.tree.map(lambda x: x[0], actor.memory),
-        )
-        return end, record.rollout((self.streams,), memory=where.memory)
+        begins, acts = (raw(jax.random.split(k, self.streams)) for k in (keys.reset, keys.actions))
+        tasks, memory = per_row(alone(task), self.streams), where.memory
+        record = Record(self.env, self.streams, self.steps)
+
+        def some(simulator: AbstractResumableSimulator, part: slice) -> tuple[Any, ...]:
+            own, renewals = _rows(tasks, part), Renewals(begins[part])
+            actor = Actor(alone(policy), acts[None, part], alone(_rows(memory, part)))
+            if where.begun:
+                simulator.restore(np.asarray(where.saved[part]), own)
+                observations, times = np.asarray(where.observations[part]), np.asarray(where.times[part])
+            else:
+                observations = np.array(simulator.begin(renewals.at(self.steps), own))
+                times = np.zeros(len(observations), np.int32)
+            rows = np.arange(self.streams)[part]
+            observations, times = play_on(
+                simulator, self.env.horizon, actor, observations, times, renewals, record, rows
+            )
+            return simulator.save(), observations, times, _rows(actor.memory, 0)
+
+        parts = self._stage.each(self.streams, record, some)
+        end = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        return Standing(jnp.ones((), bool), *end), record.rollout((self.streams,), memory=memory)
 
     def close(self) -> None:
-        if "_simulator" in vars(self):
-            self._simulator.close()
-            del self._simulator
+        self._stage.close()
 
-    @cached_property
-    def _simulator(self) -> AbstractResumableSimulator:
-        simulator = self.env.simulator(self._threads)
-        if not isinstance(simulator, AbstractResumableSimulator):
-            raise UserError(
-                "Streams go on from one batch to the next, and this environment's episodes cannot be put "
-                "away between them; use whole episodes: --streams 0."
-            )
-        return simulator
+
+def _rows(tree: PyTree, part: slice | int) -> PyTree:
+    return jax.tree.map(lambda x: x[part], tree)

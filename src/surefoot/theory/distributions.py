@@ -21,9 +21,18 @@ _LOG_2PI = 1.8378770664093453
 class AbstractDistribution(eqx.Module):
     """A distribution over actions for every element of a batch, shape `*batch`."""
 
-    @abstractmethod
     def sample(self, key: Key) -> Array:
         """One action for each element of the batch."""
+        return self.sample_from(self.noise(key))
+
+    @abstractmethod
+    def noise(self, key: Key) -> Array:
+        """What chance contributes to `sample`. It depends on the key and on the distribution's shape, not on
+        its parameters, and so can be drawn before they are known."""
+
+    @abstractmethod
+    def sample_from(self, noise: Array) -> Array:
+        """The actions that follow from the parameters and the noise: the sample, reparametrised."""
 
     @abstractmethod
     def mode(self) -> Array:
@@ -48,8 +57,10 @@ class DiagonalGaussian(AbstractDistribution):
     mean: Float[Array, "*batch act"]
     log_std: Float[Array, "*batch act"]
 
-    def sample(self, key: Key) -> Float[Array, "*batch act"]:
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+    def noise(self, key: Key) -> Float[Array, "*batch act"]:
+        return jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def sample_from(self, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
         return self.mean + jnp.exp(self.log_std) * noise
 
     def mode(self) -> Float[Array, "*batch act"]:
@@ -74,8 +85,12 @@ class Categorical(AbstractDistribution):
 
     logits: Float[Array, "*batch n"]
 
-    def sample(self, key: Key) -> Int[Array, "*batch"]:
-        return jax.random.categorical(key, self.logits)
+    def noise(self, key: Key) -> Float[Array, "*batch n"]:
+        return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+
+    def sample_from(self, noise: Float[Array, "*batch n"]) -> Int[Array, "*batch"]:
+        """The largest of logits and Gumbel noise (Gumbel, 1954)."""
+        return jnp.argmax(self.logits + noise, axis=-1)
 
     def mode(self) -> Int[Array, "*batch"]:
         return jnp.argmax(self.logits, axis=-1)

@@ -31,6 +31,7 @@ class AbstractMujocoFamily(AbstractFamily):
     """
 
     body: ClassVar[AbstractBody]
+    leaves_the_lock = True
 
     @abstractmethod
     def reward(

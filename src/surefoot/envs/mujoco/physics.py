@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,8 @@ from surefoot.envs.mujoco.binding import mujoco as load
 
 mujoco = load()
 State = Float[np.ndarray, "rows state"]
-_CHUNKS = 2
-"""For each thread: fewer leave threads idle when rows take different times, more make them wait for one
-another."""
+_WAKING_SECONDS = 150e-6
+"""What a pool must save in a call to be worth waking: about what it takes."""
 
 
 class AbstractPhysics(ABC):
@@ -49,7 +49,9 @@ class RolloutPhysics(AbstractPhysics):
         self._velocities = slice(1 + model.nq, 1 + model.nq + model.nv)
         self.state_size = self._size + model.nv
         self._frame_skip, self._threads = frame_skip, threads
-        self._pool = mujoco.rollout.Rollout(nthread=threads)
+        self._alone = mujoco.rollout.Rollout(nthread=0)
+        self._pool = mujoco.rollout.Rollout(nthread=threads) if threads > 1 else self._alone
+        self._row_seconds = frame_skip * _seconds_of_a_step(model)
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._timestep = model.opt.timestep
 
@@ -61,16 +63,18 @@ class RolloutPhysics(AbstractPhysics):
     def advance(self, models: Sequence[Any], states: State, controls: Float[np.ndarray, "rows nu"]) -> Any:
         rows, skip = len(states), self._frame_skip
         path = np.empty((rows, skip, self._size))
-        self._pool.rollout(
+        saved = rows * self._row_seconds * (1 - 1 / self._threads)
+        pool, data = (self._pool, self._data) if saved > _WAKING_SECONDS else (self._alone, self._data[:1])
+        pool.rollout(
             models,
-            self._data,
+            data,
             np.ascontiguousarray(states[:, : self._size]),
             np.repeat(controls[:, None], skip, axis=1),
             nstep=skip,
             initial_warmstart=np.ascontiguousarray(states[:, self._size :]),
             state=path,
             skip_checks=True,
-            chunk_size=ceil(rows / (_CHUNKS * self._threads)),
+            chunk_size=ceil(rows / self._threads),
         )
         before = path[:, -2, self._velocities] if skip > 1 else states[:, self._velocities]
         accelerations = (path[:, -1, self._velocities] - before) / self._timestep
@@ -78,6 +82,15 @@ class RolloutPhysics(AbstractPhysics):
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _seconds_of_a_step(model: Any, steps: int = 20) -> float:
+    """About: of a body at rest."""
+    data = mujoco.MjData(model)
+    mujoco.mj_step(model, data, steps)
+    start = perf_counter()
+    mujoco.mj_step(model, data, steps)
+    return (perf_counter() - start) / steps
 
 
 class DataPhysics(AbstractPhysics):
@@ -94,7 +107,7 @@ class DataPhysics(AbstractPhysics):
         self.state_size = mujoco.mj_stateSize(model, self._SPEC)
         self._frame_skip, self._threads, self._measured = frame_skip, threads, measured
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mujoco")
-        self._data = [mujoco.MjData(model) for _ in range(threads * _CHUNKS)]
+        self._data = [mujoco.MjData(model) for _ in range(threads)]
 
     def reset(self, model: Any, qpos: Float[np.ndarray, " nq"], qvel: Float[np.ndarray, " nv"]) -> Any:
         data = self._data[0]

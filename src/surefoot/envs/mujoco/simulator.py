@@ -18,8 +18,6 @@ from surefoot.types import Task
 class MujocoSimulator(AbstractResumableSimulator):
     """All rows in one call a control step. What one row does never depends on the others."""
 
-    leaves_the_lock = True
-
     def __init__(
         self,
         body: AbstractBody,
@@ -64,11 +62,14 @@ class MujocoSimulator(AbstractResumableSimulator):
         return self._observe(self.snapshot(rows))
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n act"]) -> Outcome:
-        controls = np.clip(actions.astype(float), self._low, self._high)
-        which, models = selection(rows), [self._models[row] for row in rows]
+        controls = np.minimum(np.maximum(actions.astype(float), self._low), self._high)
+        which, models, tasks = selection(rows), self._models, self._tasks
+        if len(rows) < len(models) or not isinstance(which, slice):
+            models = [models[row] for row in rows]
+            tasks = jax.tree.map(lambda x: x[which], tasks)
         before = self.snapshot(which)
         states, measured = self._physics.advance(models, self._states[which], controls)
-        after, tasks = self._seen(states, measured), jax.tree.map(lambda x: x[which], self._tasks)
+        after = self._seen(states, measured)
         rewards = self._reward(before, after, controls, tasks).astype(np.float32)
         self._states[which] = states
         for name, value in measured.items():

@@ -1,0 +1,117 @@
+"""Policies acting on the host's observations: one compiled evaluation a step."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree, UInt32
+
+from surefoot.policies.base import AbstractPolicy, act, initial_memory
+from surefoot.types import Keys
+
+_BLOCK = 32
+"""Steps whose noise is drawn at once: to hash the keys takes longer than to evaluate a small policy, unless
+many are hashed together."""
+
+
+class Actor:
+    """Policies acting in their episodes: row i belongs to task i // (episodes of a task).
+
+    The noise of an action follows from its row's key and the step's number alone.
+    """
+
+    def __init__(
+        self,
+        policies: AbstractPolicy,
+        keys: UInt32[Array | np.ndarray, "task episode words"],
+        memory: PyTree = None,
+    ) -> None:
+        """`policies` have a leading axis of tasks; `keys` are raw. Without a `memory` of the axes `[task
+        episode]` every episode is at its beginning."""
+        arrays, static = eqx.partition(policies, eqx.is_array)
+        # To flatten modules takes as long as to evaluate small ones, so it is done once.
+        self._arrays, structure = jax.tree.flatten(arrays)
+        self._act, self._draw, self._fresh = _compiled(static, structure)
+        self._keys = jnp.asarray(keys)
+        self._noise, self._first = None, -_BLOCK
+        self.memory = self._fresh(self._arrays, self._keys) if memory is None else memory
+
+    def act(self, observations: Float[np.ndarray, "rows obs"], step: int) -> tuple[Array, Array]:
+        """An action of every row, and its log-probability. They may still be computed when it returns, and
+        the observations must not be changed until they are there."""
+        place = step % _BLOCK
+        if step - place != self._first:
+            self._first = step - place
+            self._noise = self._draw(self._arrays, self._keys, self.memory, observations, self._first)
+        actions, log_probs, self.memory = self._act(
+            self._arrays, self._noise, self.memory, observations, np.int32(place)
+        )
+        return actions, log_probs
+
+    def forget(self, rows: Bool[np.ndarray, " rows"]) -> None:
+        """These rows begin a new episode."""
+        fresh = self._fresh(self._arrays, self._keys)
+        chosen = rows.reshape(self._keys.shape[:2])
+
+        def choose(new: Array, old: Array) -> Array:
+            return jnp.where(np.expand_dims(chosen, tuple(range(2, new.ndim))), new, old)
+
+        self.memory = jax.tree.map(choose, fresh, self.memory)
+
+
+@lru_cache
+def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
+    """How policies of one kind act, draw their noise and what they remember at first: once for each kind,
+    since to compare two modules costs as much as to evaluate them."""
+
+    def of_tasks(arrays: list[Array], each: Callable[..., Any], *rows: Any) -> Any:
+        """What `each` gives for every task's policy and rows."""
+
+        def of_task(arrays: list[Array], *rows: Any) -> Any:
+            return each(eqx.combine(jax.tree.unflatten(structure, arrays), static), *rows)
+
+        return jax.vmap(of_task)(arrays, *rows)
+
+    def predict(arrays: list[Array], memory: PyTree, observations: Array) -> Any:
+        """The distributions of all rows, axes `[task episode]`, and what they remember."""
+
+        def of_rows(policy: AbstractPolicy, observations: Array, memory: PyTree) -> Any:
+            return jax.vmap(lambda *one: act(policy, *one))(observations, memory)
+
+        return of_tasks(arrays, of_rows, observations, memory)
+
+    @jax.jit
+    def act_all(
+        arrays: list[Array], noise: Array, memory: PyTree, observations: Array, place: Array
+    ) -> tuple[Array, Array, PyTree]:
+        tasks, episodes = noise.shape[1:3]
+        distributions, memory = predict(arrays, memory, observations.reshape(tasks, episodes, -1))
+        actions = distributions.sample_from(noise[place])
+        log_probs = distributions.log_prob(actions)
+        rows = tasks * episodes
+        return actions.reshape(rows, *actions.shape[2:]), log_probs.reshape(rows), memory
+
+    @jax.jit
+    def draw(arrays: list[Array], keys: Array, memory: PyTree, observations: Array, first: Array) -> Array:
+        """The noise of a block of steps, axes `[step task episode ...]`. Of the distributions, their shape
+        alone is used."""
+        rows = observations.reshape(*keys.shape[:2], -1)
+        distributions, _ = jax.eval_shape(predict, arrays, memory, rows)
+        one = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), distributions)
+
+        def of_row(step: Array, key: Keys) -> Array:
+            return one.noise(jax.random.fold_in(key, step))
+
+        of_all = jax.vmap(jax.vmap(jax.vmap(of_row, (None, 0)), (None, 0)), (0, None))
+        return of_all(first + jnp.arange(_BLOCK), jax.random.wrap_key_data(keys))
+
+    @jax.jit
+    def fresh(arrays: list[Array], keys: Array) -> PyTree:
+        memory = of_tasks(arrays, initial_memory)
+        return jax.tree.map(lambda x: jnp.repeat(x[:, None], keys.shape[1], axis=1), memory)
+
+    return act_all, draw, fresh

@@ -1,0 +1,95 @@
+"""Where episodes are played in this process: a family's simulators, and the threads that they work in."""
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from functools import cached_property
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import UInt32
+
+from surefoot.envs.base import AbstractFamily
+from surefoot.envs.simulation import AbstractSimulator
+from surefoot.policies.base import AbstractPolicy
+from surefoot.samplers.playing import play
+from surefoot.samplers.record import Record
+from surefoot.types import Rollout, Task
+
+_MANY = 32
+"""Fewer rows are not divided: what a step costs, however many rows take it, would be paid twice."""
+T = TypeVar("T")
+
+
+class Stage:
+    """Where a family's simulators leave Python's lock, many rows are played in two halves: each has a
+    simulator of its own and half of the threads, and neither waits for the other, so that one half moves
+    while the policies of the other are evaluated.
+
+    What is played does not depend on the threads: one thread alone plays the halves one after the other.
+    """
+
+    def __init__(self, env: AbstractFamily, threads: int) -> None:
+        self.env, self._threads = env, threads
+
+    def play(
+        self, policies: AbstractPolicy, tasks: Task, keys: UInt32[np.ndarray, "task episode words"]
+    ) -> Rollout:
+        """Whole episodes: `policies` and `tasks` have a leading axis of tasks. The result has the axes `[task
+        episode time ...]`."""
+        count, episodes, _ = keys.shape
+        record = Record(self.env, count * episodes, self.env.horizon)
+        rows = np.arange(count * episodes).reshape(count, episodes)
+
+        def some(simulator: AbstractSimulator, part: slice) -> None:
+            if episodes > 1:  # every task's policy is then given as many rows, however many tasks there are
+                play(simulator, policies, tasks, keys[:, part], record, rows[:, part].ravel())
+            else:
+                acting, own = jax.tree.map(lambda x: x[part] if eqx.is_array(x) else x, (policies, tasks))
+                play(simulator, acting, own, keys[part], record, rows[part].ravel())
+
+        self.each(episodes if episodes > 1 else count, record, some)
+        return record.rollout((count, episodes))
+
+    def each(self, count: int, record: Record, play: Callable[[Any, slice], T]) -> list[T]:
+        """What `play` gives for each half of `count` things, or for all of them where the record's rows are
+        not divided, with a simulator of its own. If one half fails, the other stops."""
+        if count == 1 or record.rows < _MANY or not self.env.leaves_the_lock:
+            return [play(self.simulator, slice(count))]
+        (first, second), middle = self._halves, count // 2
+        if self._threads == 1:
+            return [play(first, slice(middle)), play(second, slice(middle, count))]
+        other = self._thread.submit(play, second, slice(middle, count))
+        other.add_done_callback(lambda it: record.give_up() if it.exception() else None)
+        try:
+            return [play(first, slice(middle)), other.result()]
+        except CancelledError:  # the other half is what failed
+            return [other.result()]
+        except BaseException:
+            record.give_up()
+            wait([other])
+            raise
+
+    def close(self) -> None:
+        """Gives back threads and memory. What is played afterwards begins with new ones."""
+        made = vars(self)
+        if "_thread" in made:
+            made.pop("_thread").shutdown()
+        for simulator in (*made.pop("_halves", ()), *filter(None, [made.pop("simulator", None)])):
+            simulator.close()
+
+    @cached_property
+    def simulator(self) -> AbstractSimulator:
+        """Of rows that are not divided."""
+        return self.env.simulator(self._threads)
+
+    @cached_property
+    def _halves(self) -> tuple[AbstractSimulator, AbstractSimulator]:
+        threads = -(-self._threads // 2)
+        return self.env.simulator(threads), self.env.simulator(threads)
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        """Of the second half; the first is played by the caller's."""
+        return ThreadPoolExecutor(1, "surefoot-half")
