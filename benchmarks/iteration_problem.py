@@ -25,3 +25,6 @@ class Case:
 WHOLE = "whole"
 """Among the seconds of an iteration's parts, its own: less than they are together, where some work while
 others do."""
+PHYSICS = "physics"
+UNDER_WAY = "physics under way"
+"""Seconds in which one thread at least was stepping."""

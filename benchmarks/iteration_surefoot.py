@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import jax
-from iteration_problem import WHOLE, Case
+from iteration_problem import PHYSICS, UNDER_WAY, WHOLE, Case
 
 from surefoot.experiment import Config
 from surefoot.experiment.presets import preset
@@ -21,8 +21,8 @@ from surefoot.experiment.training import compiled_iteration
 from surefoot.samplers import InProcess, Processes
 
 PARTS = {
-    "mujoco.rollout.Rollout.rollout": "physics",
-    "surefoot.envs.mujoco.physics.DataPhysics.advance": "physics",
+    "mujoco.rollout.Rollout.rollout": PHYSICS,
+    "surefoot.envs.mujoco.physics.DataPhysics.advance": PHYSICS,
     "surefoot.envs.mujoco.simulator.MujocoSimulator.step": "observations, rewards",
     "surefoot.envs.mujoco.simulator.MujocoSimulator.begin": "resets",
     "surefoot.samplers.playing.Actor.__init__": "policy evaluation",
@@ -75,15 +75,15 @@ class Side:
         jax.block_until_ready(self._iterate(self._state))
 
     def parts(self) -> dict[str, float]:
-        """The same, and the seconds of each part, and of the whole. Each is waited for, so the whole can take
-        longer."""
+        """The same, and the seconds of each part, all threads together, of the whole, and of the time in
+        which physics was under way. Each is waited for, so the whole can take longer."""
         stopwatch = Stopwatch()
         with ExitStack() as stack:
             for target, part in PARTS.items():
                 stack.enter_context(timed(stopwatch, target, part))
             with stopwatch.span("the rest"):
                 self.run()
-        return {**stopwatch.seconds, WHOLE: stopwatch.whole}
+        return {**stopwatch.seconds, WHOLE: stopwatch.whole, UNDER_WAY: covered(stopwatch.physics)}
 
     def close(self) -> None:
         """Ends processes and threads."""
@@ -95,6 +95,8 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.physics: list[tuple[float, float]] = []
+        """Beginnings and ends of that part, in any thread."""
         self.whole = 0.0
         """Of the outermost spans in the thread that made the stopwatch."""
         self._maker = threading.get_ident()
@@ -108,12 +110,24 @@ class Stopwatch:
         try:
             yield
         finally:
-            elapsed = time.perf_counter() - start
+            end = time.perf_counter()
+            elapsed = end - start
             self.seconds[part] += elapsed - enclosed.pop()
+            if part == PHYSICS:
+                self.physics.append((start, end))
             if enclosed:
                 enclosed[-1] += elapsed
             elif threading.get_ident() == self._maker:
                 self.whole += elapsed
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """The length of their union."""
+    length, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        length += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return length
 
 
 @contextmanager

@@ -19,9 +19,17 @@ _WAKING_SECONDS = 150e-6
 
 
 class AbstractPhysics(ABC):
-    """The dynamics of models of one shape. A state is a row of numbers that everything follows from."""
+    """The dynamics of models of one shape. A state is a row of numbers that everything follows from: MuJoCo's
+    (time, positions, velocities, activations), and accelerations that the constraint solver starts from."""
 
-    state_size: int
+    def __init__(self, model: Any, frame_skip: int, threads: int) -> None:
+        """Of so many steps of the physics for each control step."""
+        self._frame_skip, self._threads = frame_skip, threads
+        sizes = 1, model.nq, model.nv, model.na, model.nv
+        ends = np.cumsum(sizes).tolist()
+        self.state_size = ends[-1]
+        self._time, self._qpos, self._qvel, self._act, self._warmstart = map(slice, [0, *ends], ends)
+        self._data = [mujoco.MjData(model) for _ in range(threads)]
 
     @abstractmethod
     def reset(self, model: Any, qpos: Float[np.ndarray, " nq"], qvel: Float[np.ndarray, " nv"]) -> Any:
@@ -39,45 +47,41 @@ class AbstractPhysics(ABC):
 class RolloutPhysics(AbstractPhysics):
     """All rows in one call of `mujoco.rollout.Rollout`, for families that observe positions and velocities.
 
-    A state is MuJoCo's (time, positions, velocities, activations) and a guess at the accelerations to come,
-    the last ones, which the constraint solver starts from. It converges to the same forces from anywhere, to
+    What the solver starts from are the last accelerations. It converges to the same forces from anywhere, to
     its tolerance; MuJoCo's own guess is not among what a rollout returns.
     """
 
     def __init__(self, model: Any, frame_skip: int, threads: int) -> None:
-        self._size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
-        self._velocities = slice(1 + model.nq, 1 + model.nq + model.nv)
-        self.state_size = self._size + model.nv
-        self._frame_skip, self._threads = frame_skip, threads
+        super().__init__(model, frame_skip, threads)
         self._alone = mujoco.rollout.Rollout(nthread=0)
         self._pool = mujoco.rollout.Rollout(nthread=threads) if threads > 1 else self._alone
         self._row_seconds = frame_skip * _seconds_of_a_step(model)
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._timestep = model.opt.timestep
 
     def reset(self, model: Any, qpos: Float[np.ndarray, " nq"], qvel: Float[np.ndarray, " nv"]) -> Any:
+        del model
         state = np.zeros(self.state_size)
-        state[1 : 1 + model.nq], state[self._velocities] = qpos, qvel
+        state[self._qpos], state[self._qvel] = qpos, qvel
         return state, {}
 
     def advance(self, models: Sequence[Any], states: State, controls: Float[np.ndarray, "rows nu"]) -> Any:
-        rows, skip = len(states), self._frame_skip
-        path = np.empty((rows, skip, self._size))
+        rows, skip, size = len(states), self._frame_skip, self._warmstart.start
+        path = np.empty((rows, skip, size))
         saved = rows * self._row_seconds * (1 - 1 / self._threads)
-        pool, data = (self._pool, self._data) if saved > _WAKING_SECONDS else (self._alone, self._data[:1])
-        pool.rollout(
+        pooled = saved > _WAKING_SECONDS
+        (self._pool if pooled else self._alone).rollout(
             models,
-            data,
-            np.ascontiguousarray(states[:, : self._size]),
+            self._data if pooled else self._data[:1],
+            np.ascontiguousarray(states[:, :size]),
             np.repeat(controls[:, None], skip, axis=1),
             nstep=skip,
-            initial_warmstart=np.ascontiguousarray(states[:, self._size :]),
+            initial_warmstart=np.ascontiguousarray(states[:, size:]),
             state=path,
             skip_checks=True,
             chunk_size=ceil(rows / self._threads),
         )
-        before = path[:, -2, self._velocities] if skip > 1 else states[:, self._velocities]
-        accelerations = (path[:, -1, self._velocities] - before) / self._timestep
+        before = path[:, -2, self._qvel] if skip > 1 else states[:, self._qvel]
+        accelerations = (path[:, -1, self._qvel] - before) / self._timestep
         return np.concatenate([path[:, -1], accelerations], axis=1), {}
 
     def close(self) -> None:
@@ -97,26 +101,21 @@ class DataPhysics(AbstractPhysics):
     """Row by row, on threads of Python that step MuJoCo without its lock, for families that observe what only
     MuJoCo's data holds after a step: contact forces, inertias, positions of bodies.
 
-    A state is all that MuJoCo integrates, its solver's guess included: the steps are those of one environment
-    alone, bit for bit.
+    The solver starts from its own last guess: the steps are those of one environment alone, bit for bit.
     """
 
-    _SPEC = mujoco.mjtState.mjSTATE_INTEGRATION.value
-
     def __init__(self, model: Any, frame_skip: int, threads: int, measured: tuple[str, ...]) -> None:
-        self.state_size = mujoco.mj_stateSize(model, self._SPEC)
-        self._frame_skip, self._threads, self._measured = frame_skip, threads, measured
+        super().__init__(model, frame_skip, threads)
+        self._measured = measured
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mujoco")
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
 
     def reset(self, model: Any, qpos: Float[np.ndarray, " nq"], qvel: Float[np.ndarray, " nv"]) -> Any:
         data = self._data[0]
         mujoco.mj_resetData(model, data)
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(model, data)
-        state = np.empty(self.state_size)
-        mujoco.mj_getState(model, data, state, self._SPEC)
-        return state, {name: getattr(data, name).copy() for name in self._measured}
+        parts = [data.time], data.qpos, data.qvel, data.act, data.qacc_warmstart
+        return np.concatenate(parts), {name: getattr(data, name).copy() for name in self._measured}
 
     def advance(self, models: Sequence[Any], states: State, controls: Float[np.ndarray, "rows nu"]) -> Any:
         after = np.empty_like(states)
@@ -125,11 +124,16 @@ class DataPhysics(AbstractPhysics):
         bounds = np.linspace(0, len(states), len(self._data) + 1).astype(int).tolist()
 
         def part(data: Any, first: int, last: int) -> None:
-            self._step(data, models, states, controls, after, seen, range(first, last))
+            own = slice(first, last)
+            measured = {name: out[own] for name, out in seen.items()}
+            self._step(data, models[own], states[own], controls[own], after[own], measured)
 
-        work = [self._pool.submit(part, *at) for at in zip(self._data, bounds, bounds[1:], strict=False)]
-        for future in work:
-            future.result()
+        if self._threads == 1:
+            part(self._data[0], 0, len(states))
+        else:
+            work = [self._pool.submit(part, *at) for at in zip(self._data, bounds, bounds[1:], strict=False)]
+            for future in work:
+                future.result()
         return after, seen
 
     def _step(
@@ -139,21 +143,30 @@ class DataPhysics(AbstractPhysics):
         states: State,
         controls: Float[np.ndarray, "rows nu"],
         after: State,
-        seen: Mapping[str, np.ndarray],
-        rows: Sequence[int] | range,
+        measured: Mapping[str, np.ndarray],
     ) -> None:
-        views = [(out, getattr(data, name)) for name, out in seen.items()]
-        # A view is found once: to ask MuJoCo's data for it takes as long as to copy it.
-        ctrl, spec, skip = data.ctrl, self._SPEC, self._frame_skip
-        forces = "cfrc_ext" in seen
-        for i in rows:
-            model = models[i]
-            mujoco.mj_setState(model, data, states[i], spec)
-            ctrl[:] = controls[i]
+        # A view is found once: to ask MuJoCo's data for it takes as long as to copy it. NumPy does the
+        # copying: MuJoCo's own functions leave the lock, and must wait to have it back.
+        fields = (
+            (self._qpos, data.qpos),
+            (self._qvel, data.qvel),
+            (self._act, data.act),
+            (self._warmstart, data.qacc_warmstart),
+        )
+        kept = [(where, view) for where, view in fields if view.size]
+        views = [(out, getattr(data, name)) for name, out in measured.items()]
+        ctrl, skip, forces = data.ctrl, self._frame_skip, "cfrc_ext" in measured
+        for i, (model, state, control) in enumerate(zip(models, states, controls, strict=True)):
+            data.time, ctrl[:] = state[0], control
+            for where, view in kept:
+                view[:] = state[where]
             mujoco.mj_step(model, data, skip)
             if forces:
                 mujoco.mj_rnePostConstraint(model, data)
-            mujoco.mj_getState(model, data, after[i], spec)
+            new = after[i]
+            new[0] = data.time
+            for where, view in kept:
+                new[where] = view
             for out, view in views:
                 out[i] = view
 
