@@ -159,7 +159,7 @@ def test_after_closing_work_begins_with_new_workers(sampler: ProcessSampler):
 
 
 SCRIPT = """
-import sys, time
+import faulthandler, sys, time
 from functools import partial
 from support.faults import pids, sleep
 from surefoot.samplers.messages import packed
@@ -168,6 +168,7 @@ from surefoot.samplers.stations import ProcessStation
 from surefoot.samplers.workers import Workers
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(50)  # seen if it hangs
     station = partial(ProcessStation, packed(int, ""), settings(), 600, 600)
     workers = Workers(station, workers=2, attempts=3)
     print(*pids(workers, 2), flush=True)
@@ -207,6 +208,10 @@ def test_workers_end_with_the_program_however_it_ends(tmp_path: Path, how: str, 
         try:
             # Not `communicate`: a worker that is left over would keep the pipes open.
             assert program.wait(60) == code
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)
+            assert program.stderr is not None
+            pytest.fail(f"It hangs:\n{program.stderr.read()}")
         finally:
             program.kill()
         assert len(workers) == 2

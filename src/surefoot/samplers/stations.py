@@ -28,6 +28,9 @@ class AbstractStation(ABC):
     def close(self) -> None:
         """At once, from any thread. A call in progress raises `LostError`."""
 
+    def wait(self) -> None:  # noqa: B027 (most leave nothing)
+        """After `close`: until nothing is left."""
+
 
 class ProcessStation(AbstractStation):
     """A new process of this machine, which ends with this one."""
@@ -59,6 +62,8 @@ class ProcessStation(AbstractStation):
 
     def close(self) -> None:
         self._process.kill()
+
+    def wait(self) -> None:
         self._process.join()
 
     def _exchange(self, message: bytes) -> bytes:

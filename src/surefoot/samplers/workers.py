@@ -84,11 +84,16 @@ class _Crew:
         return self._pool.submit(self._settle, message, about, owner)
 
     def close(self) -> None:
+        """Everything is ended before anything is waited for, so that a wait which is interrupted leaves
+        nothing behind."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            self._closed = True
-            for station in self._stations:
-                station.close()
+            stations = list(self._stations)
+        for station in stations:
+            station.close()
+        for station in stations:
+            station.wait()
         # The last reference to the workers may be dropped by one of them, which cannot wait for itself.
         self._pool.shutdown(wait=not hasattr(self._own, "station"))
 
