@@ -96,6 +96,7 @@ def parse() -> argparse.Namespace:
     add("--quick", action="store_true", help="small problems and two rounds")
     harness_options(parser)
     add("--whole-runs", type=int, metavar="N", help="rounds of whole runs (default: 3, or 1; 0 for none)")
+    add("--whole-steps", type=int, default=100_000, metavar="N", help="of a whole run (default: 100,000)")
     add("--seeds", type=int, metavar="N", help="trained in one program (default: 16, or 2; 0 for none)")
     add(
         "--iterations",
@@ -256,7 +257,7 @@ def seeds(problem: Problem, side: Worker, options: argparse.Namespace) -> dict[s
 
 def whole_runs(problem: Problem, fastest: Way | None, options: argparse.Namespace) -> dict[str, Any]:
     """From the start of the process to the trained policy: libraries, environments, compilation, training."""
-    iterations = 5 if options.quick else -(-100_000 // problem.batch)
+    iterations = 5 if options.quick else -(-options.whole_steps // problem.batch)
     steps = iterations * problem.batch
     many = f"surefoot, {options.seeds} seeds in one program"
     with tempfile.TemporaryDirectory() as directory:
