@@ -129,3 +129,17 @@ def test_a_batch_is_each_of_its_elements(distribution: DiagonalGaussian | Catego
         np.testing.assert_allclose(batch.log_prob(actions)[i], one.log_prob(actions[i]), rtol=1e-6)
         np.testing.assert_allclose(batch.entropy()[i], one.entropy(), rtol=1e-6)
         np.testing.assert_allclose(batch.kl(batch)[i], 0.0, atol=1e-7)
+
+
+def test_a_sample_follows_from_noise_that_does_not_depend_on_the_parameters():
+    key = jax.random.key(5)
+    for one, other in ((NARROW, WIDE), (COIN, SKEWED)):
+        np.testing.assert_array_equal(one.noise(key), other.noise(key))
+        np.testing.assert_array_equal(one.sample(key), one.sample_from(other.noise(key)))
+    np.testing.assert_array_equal(
+        NARROW.sample(key), NARROW.mean + jnp.exp(NARROW.log_std) * jax.random.normal(key, (2,))
+    )
+    keys = jax.random.split(key, 200)
+    np.testing.assert_array_equal(
+        jax.vmap(COIN.sample)(keys), jax.vmap(lambda k: jax.random.categorical(k, COIN.logits))(keys)
+    )

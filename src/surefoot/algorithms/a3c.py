@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting, policy_objective
+from surefoot.algorithms.base import LearnerState, Setting, policy_objective
 from surefoot.algorithms.fragments import Fragment, Learned, fragment_gradient, learn_fragment
+from surefoot.algorithms.gathering import AbstractOneTaskAlgorithm
 from surefoot.algorithms.reporting import Progress
-from surefoot.algorithms.single_task import repeated_task
 from surefoot.envs import AbstractFamily
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
@@ -25,11 +25,11 @@ from surefoot.samplers.base import is_traced, unplayed
 from surefoot.samplers.playing import raw
 from surefoot.samplers.workers import Workers
 from surefoot.theory.objectives import ActorCriticObjective
-from surefoot.types import Key, Task
+from surefoot.types import Key
 
 
 @dataclass(frozen=True)
-class A3C(AbstractAlgorithm):
+class A3C(AbstractOneTaskAlgorithm):
     """Asynchronous advantage actor-critic (Mnih et al., 2016, algorithm S3), with processes for threads.
 
     Each worker goes on with its own environments for a fragment of a few steps, by the parameters it was
@@ -92,10 +92,6 @@ class A3C(AbstractAlgorithm):
         if self.synchronous:
             return self._in_rounds(sampler, fragment, state, key)
         return self._as_they_come(sampler, fragment, state, key)
-
-    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        del env, key
-        return repeated_task(state, n)
 
     def _fragment(self, setting: Setting, state: LearnerState) -> Fragment:
         assert isinstance(state.policy, AbstractActorCritic)

@@ -1,25 +1,66 @@
 """One iteration of a single task: a batch is sampled, judged and learned from, and everything moves on."""
 
+from abc import abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from surefoot.algorithms.base import LearnerState, Setting
+from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
 from surefoot.algorithms.estimation import Estimation, Values
 from surefoot.algorithms.normalisation import Normalisation
 from surefoot.algorithms.reporting import Progress
+from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractActorCritic, AbstractPolicy, AbstractRecurrentPolicy
 from surefoot.rules.base import Metrics
+from surefoot.samplers.base import is_traced
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
-from surefoot.types import Batch, Key, Rollout
+from surefoot.types import Batch, Key, Rollout, Task
 
 Improve = Callable[[AbstractPolicy, Batch, PyTree], tuple[AbstractPolicy, PyTree, Metrics]]
-"""What an algorithm does with a batch `[episode time ...]`: from policy, batch and the rule's state to
-the next policy, the rule's next state, and metrics."""
+"""From policy, batch and the rule's state to the next policy, the rule's next state, and metrics."""
+
+
+class AbstractOneTaskAlgorithm(AbstractAlgorithm):
+    """Learns one task of the family, drawn once with the run's seed."""
+
+    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+        """The learner's own, n times: a single task has no others, only other episodes."""
+        del env, key
+        return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), state.task)
+
+
+class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
+    """Learns it batch by batch: an iteration plays one with the policy, judges it and improves the policy."""
+
+    @abstractmethod
+    def improve(
+        self, policy: AbstractPolicy, batch: Batch, rule: PyTree
+    ) -> tuple[AbstractPolicy, PyTree, Metrics]:
+        """What it makes of a batch `[episode time ...]`: the next policy, the rule's next state, and
+        metrics."""
+
+    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
+        where, sampled = play_batch(setting, state, key)
+        limit_ends = setting.sampler.env.time_limit_ends_return
+        judging = setting.estimation, setting.normalisation, limit_ends
+        learn = partial(_learn, *judging, self.improve, state, where, sampled)
+        refit = partial(_refit, *judging, state, sampled)
+        if is_traced(sampled):
+            (following, metrics), baselines = learn(), refit()
+        else:
+            # Neither needs the other, and networks as small as most leave a core to spare.
+            with ThreadPoolExecutor(1, "surefoot-baseline") as aside:
+                refitting = aside.submit(refit)
+                following, metrics = jax.block_until_ready(learn())
+                baselines = refitting.result()
+        return replace(following, baselines=baselines), metrics
 
 
 def begin(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> LearnerState:
@@ -48,17 +89,8 @@ class Gathered(eqx.Module):
     batch: Batch
     """Axes `[episode time ...]`, in the scale that the policy sees."""
     state: LearnerState
-    """That of the next iteration, but for policy and rule."""
+    """That of the next iteration, but for policy, rule and baselines."""
     metrics: Metrics
-
-
-def iterate_on_batch(
-    setting: Setting, state: LearnerState, key: Key, improve: Improve
-) -> tuple[LearnerState, Metrics]:
-    """One iteration: play one batch with the policy of `state`, estimate its advantages, and improve."""
-    where, sampled = play_batch(setting, state, key)
-    limit_ends = setting.sampler.env.time_limit_ends_return
-    return _learn(setting.estimation, setting.normalisation, limit_ends, improve, state, where, sampled)
 
 
 def play_batch(setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
@@ -75,18 +107,14 @@ def judge(
     where: PyTree,
     sampled: Rollout,
 ) -> Gathered:
-    """The advantages of what was played, and everything but the policy moved on."""
+    """The advantages of what was played, and everything but policy and baseline moved on."""
     seen = normalisation.rollout(sampled, state.scales)
     (baseline,) = state.baselines
-    critic = critic_of(state.policy)
-    batch = estimation.batch(seen, baseline, limit_ends, critic)
+    batch = estimation.batch(seen, baseline, limit_ends, critic_of(state.policy))
     assert state.progress is not None
     progress = state.progress.after(sampled)
-    if critic is None:
-        baseline = estimation.refit(jax.tree.map(lambda x: x[None], seen), baseline, limit_ends)
     following = replace(
         state,
-        baselines=(baseline,),
         scales=normalisation.update(state.scales, sampled, estimation.discount),
         where=where,
         progress=progress,
@@ -106,10 +134,26 @@ def _learn(
     where: PyTree,
     sampled: Rollout,
 ) -> tuple[LearnerState, Metrics]:
-    """What follows sampling: compiled by itself where sampling cannot be."""
+    """What follows sampling, but for the baseline: compiled by itself where sampling cannot be."""
     gathered = judge(estimation, normalisation, limit_ends, state, where, sampled)
     policy, rule, metrics = improve(state.policy, gathered.batch, state.rule)
     return replace(gathered.state, policy=policy, rule=rule), {**gathered.metrics, **metrics}
+
+
+@eqx.filter_jit
+def _refit(
+    estimation: Estimation,
+    normalisation: Normalisation,
+    limit_ends: bool,
+    state: LearnerState,
+    sampled: Rollout,
+) -> tuple[PyTree, ...]:
+    """The baselines that judge the next batch."""
+    if critic_of(state.policy) is not None:
+        return state.baselines
+    seen = normalisation.rollout(sampled, state.scales)
+    (baseline,) = state.baselines
+    return (estimation.refit(jax.tree.map(lambda x: x[None], seen), baseline, limit_ends),)
 
 
 def as_steps(policy: AbstractPolicy, batch: Batch) -> Batch:

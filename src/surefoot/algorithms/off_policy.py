@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import PyTree
 
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
-from surefoot.algorithms.gathering import begin, iterate_on_batch
-from surefoot.algorithms.single_task import repeated_task
-from surefoot.envs import AbstractFamily
+from surefoot.algorithms.base import LearnerState, Setting
+from surefoot.algorithms.gathering import AbstractBatchAlgorithm, begin
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import AbstractRule, OptaxStep, TrustRegion, TrustRegionPenalty
@@ -16,11 +14,11 @@ from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
 from surefoot.theory.importance import effective_sample_size
 from surefoot.theory.off_policy import OffPolicyObjective, Weighting, trajectory_weights
-from surefoot.types import Batch, Key, Task
+from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True)
-class OffPolicyReinforce(AbstractAlgorithm):
+class OffPolicyReinforce(AbstractBatchAlgorithm):
     """Several gradient steps on each batch of whole episodes; from the second on, the data are another
     policy's and are weighted for it."""
 
@@ -59,14 +57,7 @@ class OffPolicyReinforce(AbstractAlgorithm):
             )
         return begin(setting, policy, self.rule.init(policy), key)
 
-    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        return iterate_on_batch(setting, state, key, self._improve)
-
-    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        del env, key
-        return repeated_task(state, n)
-
-    def _improve(
+    def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree
     ) -> tuple[AbstractPolicy, PyTree, Metrics]:
         objective = OffPolicyObjective(self.weighting, self.clip, self.self_normalised)

@@ -8,21 +8,19 @@ import jax.numpy as jnp
 import optax.tree
 from jaxtyping import Array, PyTree
 
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
-from surefoot.algorithms.gathering import begin, iterate_on_batch
-from surefoot.algorithms.single_task import repeated_task
-from surefoot.envs import AbstractFamily
+from surefoot.algorithms.base import LearnerState, Setting
+from surefoot.algorithms.gathering import AbstractBatchAlgorithm, begin
 from surefoot.options import UserError
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import OptaxStep
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
 from surefoot.theory.policy_gradient import optimal_baseline, policy_gradient, score
-from surefoot.types import Batch, Key, Task
+from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True)
-class Reinforce(AbstractAlgorithm):
+class Reinforce(AbstractBatchAlgorithm):
     """∇J ≈ 1/N Σᵢ ∇log P(τᵢ) (R(τᵢ) − b): one step along it for each batch of whole episodes (Williams,
     1992).
 
@@ -46,14 +44,7 @@ class Reinforce(AbstractAlgorithm):
             raise UserError("REINFORCE trains no values; use --algorithm single-task with an actor-critic.")
         return begin(setting, policy, self.step.init(policy), key)
 
-    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        return iterate_on_batch(setting, state, key, self._improve)
-
-    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        del env, key
-        return repeated_task(state, n)
-
-    def _improve(
+    def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree
     ) -> tuple[AbstractPolicy, PyTree, Metrics]:
         gradient, loss = self._gradient(policy, batch)

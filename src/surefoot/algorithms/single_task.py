@@ -2,24 +2,21 @@
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
-from surefoot.algorithms.gathering import as_steps, begin, iterate_on_batch
-from surefoot.envs import AbstractFamily
+from surefoot.algorithms.base import LearnerState, LossName, Setting, policy_objective
+from surefoot.algorithms.gathering import AbstractBatchAlgorithm, as_steps, begin
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
 from surefoot.rules import AbstractRule, TrustRegion
 from surefoot.rules.base import Metrics
 from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, ActorCriticObjective
-from surefoot.types import Batch, Key, Task
+from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True)
-class SingleTask(AbstractAlgorithm):
+class SingleTask(AbstractBatchAlgorithm):
     """Improve a policy on one task of the family, drawn once with the run's seed."""
 
     rule: AbstractRule = TrustRegion()
@@ -44,14 +41,7 @@ class SingleTask(AbstractAlgorithm):
             )
         return begin(setting, policy, self.rule.init(policy), key)
 
-    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        return iterate_on_batch(setting, state, key, self._improve)
-
-    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        del env, key
-        return repeated_task(state, n)
-
-    def _improve(
+    def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree
     ) -> tuple[AbstractPolicy, PyTree, Metrics]:
         return self.rule.step(self._objective(policy), policy, as_steps(policy, batch), rule)
@@ -61,8 +51,3 @@ class SingleTask(AbstractAlgorithm):
         if not isinstance(policy, AbstractActorCritic):
             return objective
         return ActorCriticObjective(objective, self.value_coefficient, policy.auxiliary)
-
-
-def repeated_task(state: LearnerState, n: int) -> Task:
-    """The learner's own task, n times: a single task has no others, only other episodes."""
-    return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), state.task)
