@@ -37,7 +37,8 @@ class Actor:
         self._arrays, structure = jax.tree.flatten(arrays)
         self._act, self._draw, self._fresh = _compiled(static, structure)
         self._keys = jnp.asarray(keys)
-        self._noise, self._first = None, -_BLOCK
+        self._noise: tuple[Array, ...] = ()
+        self._first = -_BLOCK
         self.memory = self._fresh(self._arrays, self._keys) if memory is None else memory
 
     def act(self, observations: Float[np.ndarray, "rows obs"], step: int) -> tuple[Array, Array]:
@@ -48,7 +49,7 @@ class Actor:
             self._first = step - place
             self._noise = self._draw(self._arrays, self._keys, self.memory, observations, self._first)
         actions, log_probs, self.memory = self._act(
-            self._arrays, self._noise, self.memory, observations, np.int32(place)
+            self._arrays, self._noise[place], self.memory, observations
         )
         return actions, log_probs
 
@@ -86,18 +87,20 @@ def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
 
     @jax.jit
     def act_all(
-        arrays: list[Array], noise: Array, memory: PyTree, observations: Array, place: Array
+        arrays: list[Array], noise: Array, memory: PyTree, observations: Array
     ) -> tuple[Array, Array, PyTree]:
-        tasks, episodes = noise.shape[1:3]
+        tasks, episodes = noise.shape[:2]
         distributions, memory = predict(arrays, memory, observations.reshape(tasks, episodes, -1))
-        actions = distributions.sample_from(noise[place])
+        actions = distributions.sample_from(noise)
         log_probs = distributions.log_prob(actions)
         rows = tasks * episodes
         return actions.reshape(rows, *actions.shape[2:]), log_probs.reshape(rows), memory
 
     @jax.jit
-    def draw(arrays: list[Array], keys: Array, memory: PyTree, observations: Array, first: Array) -> Array:
-        """The noise of a block of steps, axes `[step task episode ...]`. Of the distributions, their shape
+    def draw(
+        arrays: list[Array], keys: Array, memory: PyTree, observations: Array, first: Array
+    ) -> tuple[Array, ...]:
+        """The noise of each of a block of steps, axes `[task episode ...]`. Of the distributions, their shape
         alone is used."""
         rows = observations.reshape(*keys.shape[:2], -1)
         distributions, _ = jax.eval_shape(predict, arrays, memory, rows)
@@ -107,7 +110,7 @@ def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
             return one.noise(jax.random.fold_in(key, step))
 
         of_all = jax.vmap(jax.vmap(jax.vmap(of_row, (None, 0)), (None, 0)), (0, None))
-        return of_all(first + jnp.arange(_BLOCK), jax.random.wrap_key_data(keys))
+        return tuple(of_all(first + jnp.arange(_BLOCK), jax.random.wrap_key_data(keys)))
 
     @jax.jit
     def fresh(arrays: list[Array], keys: Array) -> PyTree:

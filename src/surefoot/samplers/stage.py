@@ -43,13 +43,13 @@ class Stage:
         rows = np.arange(count * episodes).reshape(count, episodes)
 
         def some(simulator: AbstractSimulator, part: slice) -> None:
-            if episodes > 1:  # every task's policy is then given as many rows, however many tasks there are
+            if count < episodes:  # the longer axis divides more evenly
                 play(simulator, policies, tasks, keys[:, part], record, rows[:, part].ravel())
             else:
                 acting, own = jax.tree.map(lambda x: x[part] if eqx.is_array(x) else x, (policies, tasks))
                 play(simulator, acting, own, keys[part], record, rows[part].ravel())
 
-        self.each(episodes if episodes > 1 else count, record, some)
+        self.each(max(count, episodes), record, some)
         return record.rollout((count, episodes))
 
     def each(self, count: int, record: Record, play: Callable[[Any, slice], T]) -> list[T]:
