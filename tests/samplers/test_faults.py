@@ -159,7 +159,7 @@ def test_after_closing_work_begins_with_new_workers(sampler: ProcessSampler):
 
 
 SCRIPT = """
-import faulthandler, sys, time
+import faulthandler, signal, sys, time
 from functools import partial
 from support.faults import pids, sleep
 from surefoot.samplers.messages import packed
@@ -169,6 +169,7 @@ from surefoot.samplers.workers import Workers
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(50)  # seen if it hangs
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     station = partial(ProcessStation, packed(int, ""), settings(), 600, 600)
     workers = Workers(station, workers=2, attempts=3)
     print(*pids(workers, 2), flush=True)
@@ -201,8 +202,9 @@ def test_workers_end_with_the_program_however_it_ends(tmp_path: Path, how: str, 
             # who sees nothing happen presses the keys again.
             for _ in range(4):
                 time.sleep(2)
-                if program.poll() is None:
-                    os.killpg(program.pid, signal.SIGINT)  # as a terminal does
+                if program.poll() is not None:
+                    break
+                os.killpg(program.pid, signal.SIGINT)  # as a terminal does
         elif how == "SIGKILL":
             program.kill()
         try:

@@ -37,9 +37,16 @@ class GymnasiumSimulator(AbstractSimulator):
         return np.stack([self._episodes[i].reset(seed_of(words), self._task(i)) for i, words in pairs])
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
-        outcomes = [self._episodes[i].step(action) for i, action in zip(rows.tolist(), actions, strict=True)]
-        observations, rewards, terminated = zip(*outcomes, strict=True)
-        return Outcome(np.stack(observations), np.array(rewards, np.float32), np.array(terminated))
+        episodes = [self._episodes[i] for i in rows.tolist()]
+        taken = _taken(episodes[0].env.action_space, actions)
+        outcomes = [episode.step(action) for episode, action in zip(episodes, taken, strict=True)]
+        seen, rewards, terminated = zip(*outcomes, strict=True)
+        observations = _single(np.stack(seen))
+        finite = np.isfinite(observations).all(axis=1)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            episodes[bad].not_finite("step", "an observation", observations[bad])
+        return Outcome(observations, np.array(rewards, np.float32), np.array(terminated))
 
     def close(self) -> None:
         while self._episodes:
@@ -56,8 +63,8 @@ class _Episode:
         from gymnasium import spaces
 
         self.env, self._name, self._horizon = env, name, horizon
-        self._flatten, self._box = spaces.flatten, isinstance(env.observation_space, spaces.Box)
-        self._discrete = isinstance(env.action_space, spaces.Discrete)
+        self._space, self._flatten = env.observation_space, spaces.flatten
+        self._box = isinstance(self._space, spaces.Box)
         self._seed, self._time, self._task = 0, 0, None
 
     def reset(self, seed: int, task: Task) -> Float[np.ndarray, " obs"]:
@@ -66,11 +73,16 @@ class _Episode:
         result = self._ask("reset", lambda: self.env.reset(seed=seed, **told))
         if not (isinstance(result, tuple) and len(result) == 2):
             self._wrong("reset", f"gave {_shown(result)}", "a pair (observation, info)")
-        return self._observation("reset", result[0])
+        seen = _single(self._observation("reset", result[0]))
+        if not np.isfinite(seen).all():
+            self.not_finite("reset", "an observation", seen)
+        return seen
 
-    def step(self, action: np.ndarray | np.generic) -> tuple[Float[np.ndarray, " obs"], float, bool]:
+    def step(self, action: np.ndarray | np.generic) -> tuple[Shaped[np.ndarray, " obs"], float, bool]:
+        """`action` is as the environment takes it. Whether the observation's numbers are finite is for the
+        caller to see, who sees many at once."""
         self._time += 1
-        result = self._ask("step", lambda: self.env.step(self._taken(action)))
+        result = self._ask("step", lambda: self.env.step(action))
         if not (isinstance(result, tuple) and len(result) == 5):
             wanted = "five things: observation, reward, terminated, truncated, info"
             self._wrong("step", f"gave {_shown(result)}", wanted)
@@ -84,13 +96,6 @@ class _Episode:
             )
         return seen, earned, bool(terminated)
 
-    def _taken(self, action: np.ndarray | np.generic) -> Any:
-        """The action as the environment takes it."""
-        space = self.env.action_space
-        if self._discrete:
-            return space.start + np.int64(action)
-        return np.clip(action.reshape(space.shape), space.low, space.high).astype(space.dtype)
-
     def _ask(self, method: str, call: Callable[[], Any]) -> Any:
         try:
             return call()
@@ -98,8 +103,13 @@ class _Episode:
             told = f"raised {type(error).__name__}: {error}"
             raise UserError(self._message(method, told)) from error
 
-    def _observation(self, method: str, given: Any) -> Float[np.ndarray, " obs"]:
-        space = self.env.observation_space
+    def not_finite(self, method: str, what: str, values: np.ndarray) -> NoReturn:
+        """Raises the error that what it gave is not finite, in single precision."""
+        self._wrong(method, f"gave {what} that is not finite: {_shown(values)}", "finite numbers")
+
+    def _observation(self, method: str, given: Any) -> Shaped[np.ndarray, " obs"]:
+        """Real numbers of the right form, whatever their values."""
+        space = self._space
         if not self._box:
             seen = self._ask(method, lambda: self._flatten(space, given))
         elif np.shape(given) != space.shape:
@@ -113,17 +123,15 @@ class _Episode:
             return float(given)  # as almost always, and much faster
         if np.size(given) != 1:
             self._wrong("step", f"gave the reward {_shown(given)}", "one number")
-        return float(self._numbers("step", "a reward", np.ravel(given))[0])
+        earned = _single(self._numbers("step", "a reward", np.ravel(given)))
+        if not np.isfinite(earned).all():
+            self.not_finite("step", "a reward", earned)
+        return float(earned[0])
 
-    def _numbers(self, method: str, what: str, given: Any) -> Float[np.ndarray, " n"]:
+    def _numbers(self, method: str, what: str, given: Any) -> Shaped[np.ndarray, " n"]:
         values = np.asarray(given)
         if values.dtype.kind not in "biuf":
             self._wrong(method, f"gave {what} of dtype {values.dtype}: {_shown(given)}", "real numbers")
-        # What single precision cannot hold becomes infinite, and is reported as that.
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
-        if not np.isfinite(values).all():
-            self._wrong(method, f"gave {what} that is not finite: {_shown(values)}", "finite numbers")
         return values
 
     def _wrong(self, method: str, told: str, wanted: str) -> NoReturn:
@@ -134,6 +142,21 @@ class _Episode:
         when = f" at step {self._time}" if method == "step" else ""
         where = f"{when} in the episode{task} with the seed {self._seed}"
         return f"{self._name}: `{method}` {told.rstrip('.')}. That was{where}."
+
+
+def _taken(space: Any, actions: Shaped[np.ndarray, "n ..."]) -> np.ndarray:
+    """The actions as the environment takes them."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return space.start + actions.astype(np.int64)
+    return np.clip(actions.reshape(-1, *space.shape), space.low, space.high).astype(space.dtype)
+
+
+def _single(values: np.ndarray) -> Float[np.ndarray, "..."]:
+    """In single precision. What that cannot hold becomes infinite, and is reported as that."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def seed_of(words: UInt32[np.ndarray, " words"]) -> int:
