@@ -71,7 +71,7 @@ class AbstractAwaySampler(AbstractSampler):
 def setup(env: AbstractFamily) -> bytes:
     """What makes a worker's `Stage`, packed: of one thread, since there is a worker for each core. Raises
     `UserError` if the environment cannot be sent."""
-    return packed(partial(Stage, env, threads=1), f"The environment {type(env).__name__}")
+    return packed(partial(Stage, env, threads=1, in_halves=False), f"The environment {type(env).__name__}")
 
 
 def play_task(

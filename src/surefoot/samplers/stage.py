@@ -17,7 +17,7 @@ from surefoot.samplers.playing import play
 from surefoot.samplers.record import Record
 from surefoot.types import Rollout, Task
 
-_MANY = 32
+_MANY = 8
 """Fewer rows are not divided: what a step costs, however many rows take it, would be paid twice."""
 T = TypeVar("T")
 
@@ -27,11 +27,13 @@ class Stage:
     simulator of its own and half of the threads, and neither waits for the other, so that one half moves
     while the policies of the other are evaluated.
 
-    What is played does not depend on the threads: one thread alone plays the halves one after the other.
+    What is played does not depend on the threads: one thread alone plays the halves one after the other. A
+    stage that never has more than one does better without: `in_halves` off.
     """
 
-    def __init__(self, env: AbstractFamily, threads: int) -> None:
+    def __init__(self, env: AbstractFamily, threads: int, *, in_halves: bool = True) -> None:
         self.env, self._threads = env, threads
+        self._in_halves = in_halves and env.leaves_the_lock
 
     def play(
         self, policies: AbstractPolicy, tasks: Task, keys: UInt32[np.ndarray, "task episode words"]
@@ -55,7 +57,7 @@ class Stage:
     def each(self, count: int, record: Record, play: Callable[[Any, slice], T]) -> list[T]:
         """What `play` gives for each half of `count` things, or for all of them where the record's rows are
         not divided, with a simulator of its own. If one half fails, the other stops."""
-        if count == 1 or record.rows < _MANY or not self.env.leaves_the_lock:
+        if count == 1 or record.rows < _MANY or not self._in_halves:
             return [play(self.simulator, slice(count))]
         (first, second), middle = self._halves, count // 2
         if self._threads == 1:
