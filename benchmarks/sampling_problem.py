@@ -63,7 +63,7 @@ class Workers:
     name: str
     work: int = 0
     """Bytes that a step of `sampling_busy:Busy` hashes."""
-    tasks: int = 20
+    tasks: int = 40
     episodes: int = 20
     steps: int = 100
     loop_episodes: int = 20

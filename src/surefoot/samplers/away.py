@@ -13,7 +13,7 @@ from surefoot.envs.base import AbstractFamily
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.base import AbstractSampler, is_traced, unplayed
 from surefoot.samplers.messages import packed
-from surefoot.samplers.playing import alone, episode_keys, raw
+from surefoot.samplers.playing import episode_keys, raw
 from surefoot.samplers.stage import Stage
 from surefoot.samplers.workers import Workers
 from surefoot.types import Key, Rollout, Task
@@ -80,11 +80,10 @@ def play_task(
     """In a worker: the episodes of one task, axes `[episode time ...]`. `words` are those of the key."""
     keys = np.asarray(_episode_keys(words, episodes))
     try:
-        rollout = stage.play(alone(policy), alone(task), keys[None])
+        return stage.play_task(policy, task, keys)
     except Exception as error:
         error.add_note(f"While playing task {described(task)} with the key {words.tolist()} in a worker.")
         raise
-    return _row(rollout, 0)
 
 
 def described(task: Task) -> str:

@@ -44,9 +44,7 @@ class BatchedSampler(AbstractSampler):
         del where
         if is_traced(policy, task, key):
             return None, unplayed(self.env, (self.episodes, self.env.horizon))
-        keys = raw(episode_keys(key, self.episodes))
-        rollout = self._stage.play(alone(policy), alone(task), keys[None])
-        return None, jax.tree.map(lambda x: x[0], rollout)
+        return None, self._stage.play_task(policy, task, raw(episode_keys(key, self.episodes)))
 
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
         """At once: the future is done when it is returned."""

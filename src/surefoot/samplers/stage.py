@@ -13,7 +13,7 @@ from jaxtyping import UInt32
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.policies.base import AbstractPolicy
-from surefoot.samplers.playing import play
+from surefoot.samplers.playing import alone, play
 from surefoot.samplers.record import Record
 from surefoot.types import Rollout, Task
 
@@ -40,6 +40,17 @@ class Stage:
     ) -> Rollout:
         """Whole episodes: `policies` and `tasks` have a leading axis of tasks. The result has the axes `[task
         episode time ...]`."""
+        return self._played(policies, tasks, keys).rollout(keys.shape[:2])
+
+    def play_task(
+        self, policy: AbstractPolicy, task: Task, keys: UInt32[np.ndarray, "episode words"]
+    ) -> Rollout:
+        """The same of one task, axes `[episode time ...]`."""
+        return self._played(alone(policy), alone(task), keys[None]).rollout(keys.shape[:1])
+
+    def _played(
+        self, policies: AbstractPolicy, tasks: Task, keys: UInt32[np.ndarray, "task episode words"]
+    ) -> Record:
         count, episodes, _ = keys.shape
         record = Record(self.env, count * episodes, self.env.horizon)
         rows = np.arange(count * episodes).reshape(count, episodes)
@@ -52,7 +63,7 @@ class Stage:
                 play(simulator, acting, own, keys[part], record, rows[part].ravel())
 
         self.each(max(count, episodes), record, some)
-        return record.rollout((count, episodes))
+        return record
 
     def each(self, count: int, record: Record, play: Callable[[Any, slice], T]) -> list[T]:
         """What `play` gives for each half of `count` things, or for all of them where the record's rows are
