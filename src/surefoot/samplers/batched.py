@@ -67,6 +67,14 @@ def _keys_of_tasks(key: Key, tasks: int, episodes: int) -> Keys:
     return jax.vmap(lambda k: episode_keys(k, episodes))(of_task)
 
 
+@partial(jax.jit, static_argnums=1)
+def _keys_of_streams(key: Key, streams: int) -> tuple[Array, Array]:
+    """Raw keys of every stream: of the episodes that begin in it, and of its actions."""
+    keys = EpisodeKeys.of(key)
+    begins, acts = (jax.random.split(k, streams) for k in (keys.reset, keys.actions))
+    return jax.random.key_data(begins), jax.random.key_data(acts)
+
+
 class Standing(eqx.Module):
     """Where every stream stands. All axes begin with `stream`."""
 
@@ -116,19 +124,19 @@ class BatchedStreams(AbstractCollector):
     ) -> tuple[Standing, Rollout]:
         if is_traced(policy, task, where, key):
             return where, replace(unplayed(self.env, (self.streams, self.steps)), memory=where.memory)
-        keys = EpisodeKeys.of(key)
-        begins, acts = (raw(jax.random.split(k, self.streams)) for k in (keys.reset, keys.actions))
-        tasks, memory = per_row(alone(task), self.streams), where.memory
+        begins, acts = map(np.asarray, _keys_of_streams(key, self.streams))
+        acting, tasks = alone(policy), per_row(alone(task), self.streams)
+        stood = jax.tree.map(np.asarray, replace(where, memory=None))
         record = Record(self.env, self.streams, self.steps)
 
         def some(simulator: AbstractResumableSimulator, part: slice) -> tuple[Any, ...]:
             own, renewals = _rows(tasks, part), Renewals(begins[part])
-            actor = Actor(alone(policy), acts[None, part], alone(_rows(memory, part)))
-            if where.begun:
-                simulator.restore(np.asarray(where.saved[part]), own)
-                observations, times = np.asarray(where.observations[part]), np.asarray(where.times[part])
+            actor = Actor(acting, acts[None, part], alone(_rows(where.memory, part)))
+            if stood.begun:
+                simulator.restore(stood.saved[part], own)
+                observations, times = stood.observations[part], stood.times[part]
             else:
-                observations = np.array(simulator.begin(renewals.at(self.steps), own))
+                observations = simulator.begin(renewals.at(self.steps), own)
                 times = np.zeros(len(observations), np.int32)
             rows = np.arange(self.streams)[part]
             observations, times = play_on(
@@ -137,8 +145,8 @@ class BatchedStreams(AbstractCollector):
             return simulator.save(), observations, times, _rows(actor.memory, 0)
 
         parts = self._stage.each(self.streams, record, some)
-        end = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-        return Standing(jnp.ones((), bool), *end), record.rollout((self.streams,), memory=memory)
+        end = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
+        return Standing(jnp.ones((), bool), *end), record.rollout((self.streams,), memory=where.memory)
 
     def close(self) -> None:
         self._stage.close()

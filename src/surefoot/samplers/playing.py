@@ -134,4 +134,10 @@ def per_row(tasks: Task, episodes: int) -> Task:
 
 def alone(tree: PyTree) -> PyTree:
     """With a leading axis of one task."""
-    return jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, tree)
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(_with_an_axis(arrays), rest)
+
+
+@jax.jit
+def _with_an_axis(arrays: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[None], arrays)
