@@ -68,6 +68,12 @@ class AbstractAlgorithm(ABC):
         """One iteration. `metrics` holds `return` (mean undiscounted return of the episodes that judge the
         policy) and `loss` among others, all scalars."""
 
+    def in_one_program(self, setting: Setting, state: LearnerState) -> bool:
+        """Whether an iteration is to be compiled as a whole. If not, `iterate` is called from the host and
+        compiles its parts."""
+        del state
+        return setting.sampler.traceable
+
     @abstractmethod
     def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         """n tasks to evaluate on, with a leading axis of n."""

@@ -19,6 +19,7 @@ from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractActorCritic, AbstractPolicy, AbstractRecurrentPolicy
 from surefoot.rules.base import Metrics
 from surefoot.samplers.base import is_traced
+from surefoot.samplers.options import cores
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
 from surefoot.types import Batch, Key, Rollout, Task
@@ -46,8 +47,16 @@ class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
         """What it makes of a batch `[episode time ...]`: the next policy, the rule's next state, and
         metrics."""
 
+    def in_one_program(self, setting: Setting, state: LearnerState) -> bool:
+        """On a CPU a compiled program carries out one loop after another: two programs side by side are done
+        sooner, if the baseline has a loop of its own."""
+        refits = critic_of(state.policy) is None and setting.estimation.baseline.learns_by_degrees
+        two_at_once = refits and jax.default_backend() == "cpu" and cores() > 1
+        return setting.sampler.traceable and not two_at_once
+
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        where, sampled = play_batch(setting, state, key)
+        compiled = setting.sampler.traceable and not is_traced(state, key)
+        where, sampled = (_play_batch if compiled else play_batch)(setting, state, key)
         limit_ends = setting.sampler.env.time_limit_ends_return
         judging = setting.estimation, setting.normalisation, limit_ends
         learn = partial(_learn, *judging, self.improve, state, where, sampled)
@@ -99,6 +108,9 @@ def play_batch(setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree,
     return setting.sampler.collect(acting, _only(state.task), state.where, key)
 
 
+_play_batch = eqx.filter_jit(play_batch)
+
+
 def judge(
     estimation: Estimation,
     normalisation: Normalisation,
@@ -134,7 +146,7 @@ def _learn(
     where: PyTree,
     sampled: Rollout,
 ) -> tuple[LearnerState, Metrics]:
-    """What follows sampling, but for the baseline: compiled by itself where sampling cannot be."""
+    """What follows sampling, but for the baseline."""
     gathered = judge(estimation, normalisation, limit_ends, state, where, sampled)
     policy, rule, metrics = improve(state.policy, gathered.batch, state.rule)
     return replace(gathered.state, policy=policy, rule=rule), {**gathered.metrics, **metrics}

@@ -1,6 +1,7 @@
 """The contract of a baseline."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
@@ -29,6 +30,9 @@ class AbstractBaseline(ABC):
     A baseline is an immutable dataclass of its options; what it learns is a pytree of arrays that `fit`
     returns. It sees time as well as the observation, since the return of a finite episode depends on both.
     """
+
+    learns_by_degrees: ClassVar[bool] = False
+    """Whether a fit takes many steps, and so long that it is worth a thread of its own."""
 
     @abstractmethod
     def init(self, key: Key, observation_size: int, horizon: int) -> PyTree:

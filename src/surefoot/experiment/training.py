@@ -1,7 +1,7 @@
 """The training loop, and resuming it.
 
-iteration    sample tasks, play and adapt, improve the policy: one compiled call for environments in JAX,
-             otherwise compiled calls between which environments are played
+iteration    sample tasks, play and adapt, improve the policy: one compiled call, or several where episodes
+             are played from the host or parts are computed side by side
 checkpoint   the whole training state on disk, after every few iterations, at the end, and on interruption
 interruption the first Ctrl-C or SIGTERM: the iteration is finished and a checkpoint written
 """
@@ -164,7 +164,7 @@ def traced_iteration(config: Config, setting: Setting, state: TrainingState) -> 
     """An iteration for states like this one, ready to be compiled. Whatever does not fit together is found
     here."""
     iterate = iteration_of(config, setting)
-    if setting.sampler.traceable:
+    if config.algorithm.in_one_program(setting, state.learner):
         compilable: Any = eqx.filter_jit(iterate)
         return compilable.lower(state).compile
     eqx.filter_eval_shape(iterate, state)
