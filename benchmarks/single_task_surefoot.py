@@ -77,10 +77,9 @@ class Side:
         self._metrics: Metrics = {}
 
     def compile(self) -> None:
-        """Where MuJoCo steps the environments, what is compiled is only found by a first iteration."""
+        """An iteration in parts finds what there is to compile when it is first made."""
         self._iterate = compiled_iteration(self._config, self._config.setting(), self._state)
-        if not self._problem.in_jax:
-            jax.block_until_ready(self._iterate(self._state))
+        jax.block_until_ready(self._iterate(self._state))
 
     def train(self, iterations: int) -> None:
         for _ in range(iterations):

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import equinox as eqx
@@ -44,7 +45,25 @@ def test_a_run_leaves_configuration_metrics_and_checkpoints(trained: Run) -> Non
     assert [row["iteration"] for row in rows(trained)] == [1, 2, 3, 4, 5, 6]
     assert all(np.isfinite(value) for row in rows(trained) for value in row.values())
     assert {"return_before", "return_after", "kl", "loss", "cg_residual"} <= rows(trained)[0].keys()
-    assert list((folder / "tensorboard").iterdir())
+    (events,) = (folder / "tensorboard").iterdir()
+    assert scalars(events) == {
+        (row["iteration"], name): np.float32(value)
+        for row in read_metrics(trained.folder.metrics)
+        for name, value in row.items()
+        if name != "iteration"
+    }
+
+
+def scalars(events: Path) -> dict[tuple[int, str], np.float32]:
+    """Those in a file of TensorBoard's, by step and tag: records of a length, its checksum, an event, its
+    checksum."""
+    parse = import_module("tensorboardX.proto.event_pb2").Event.FromString
+    content, found = events.read_bytes(), {}
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        event, content = parse(content[12 : 12 + size]), content[16 + size :]
+        found |= {(event.step, value.tag): np.float32(value.simple_value) for value in event.summary.value}
+    return found
 
 
 def test_the_same_configuration_is_the_same_run(trained: Run, config: Config, tmp_path: Path) -> None:
