@@ -131,7 +131,7 @@ def measure(problem: Problem, threads: list[int], options: argparse.Namespace) -
             figures["seeds"] = seeds(problem, ours, options)
         for way in ways:
             sides[peer(problem, way)].call("close")
-    if options.whole_runs and problem.environment != "Pendulum-v1":
+    if options.whole_runs:
         figures["whole_run"] = whole_runs(problem, ways[0] if ways else None, options)
     return figures
 

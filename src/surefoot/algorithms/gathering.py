@@ -19,7 +19,6 @@ from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractActorCritic, AbstractPolicy, AbstractRecurrentPolicy
 from surefoot.rules.base import Metrics
 from surefoot.samplers.base import is_traced
-from surefoot.samplers.options import cores
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
 from surefoot.types import Batch, Key, Rollout, Task
@@ -49,10 +48,10 @@ class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
 
     def in_one_program(self, setting: Setting, state: LearnerState) -> bool:
         """On a CPU a compiled program carries out one loop after another: two programs side by side are done
-        sooner, if the baseline has a loop of its own."""
+        sooner, if the baseline has a loop of its own. One core gains nothing, and computes the same."""
         refits = critic_of(state.policy) is None and setting.estimation.baseline.learns_by_degrees
-        two_at_once = refits and jax.default_backend() == "cpu" and cores() > 1
-        return setting.sampler.traceable and not two_at_once
+        side_by_side = refits and jax.default_backend() == "cpu"
+        return setting.sampler.traceable and not side_by_side
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         compiled = setting.sampler.traceable and not is_traced(state, key)
