@@ -78,7 +78,8 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, jax.Array) and jnp.issubdtype(obj.dtype, jax.dtypes.prng_key):
             return _key, (jax.random.key_data(obj), str(jax.random.key_impl(obj)))
         name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
-        if hasattr(obj, "__wrapped__") and _is_found(obj, *name):
+        # `_named` may be wrapped itself, by what checks types: it travels as Python's own does.
+        if obj is not _named and hasattr(obj, "__wrapped__") and _is_found(obj, *name):
             return _named, name
         return NotImplemented
 
