@@ -1,6 +1,6 @@
 """Training on one task, side by side with Stable-Baselines3's PPO and sb3-contrib's TRPO.
 
-    python benchmarks/single_task.py                  # everything; some twenty minutes
+    python benchmarks/single_task.py                  # everything
     python benchmarks/single_task.py --quick          # small problems; a minute or two
     python benchmarks/single_task.py --json FILE      # all figures, for other programs
 

@@ -9,6 +9,7 @@ import pytest
 from surefoot.lab import advantages, exact, run
 from surefoot.lab.advantages import AdvantageEstimation, value_errors
 from surefoot.lab.base import Result
+from surefoot.lab.problems import Problem, action_probabilities
 from surefoot.options import UserError
 
 SMALL = AdvantageEstimation(horizon=4, discounts=(0.7, 1.0), decays=(0.0, 0.5, 1.0), episodes=20_000)
@@ -65,9 +66,9 @@ def test_noise_changes_the_variance_alone(result: Result):
 def test_an_expectation_by_backward_induction():
     """E[δ_t + γλ A_{t+1} | s_t, a_t] from the transition matrix, which knows nothing of trajectories."""
     problem, policy = SMALL.start()
-    probabilities = exact.action_probabilities(problem, policy)
+    probabilities = action_probabilities(problem, policy)
     discount, decay = 0.7, 0.5
-    solved = exact.solve(exact.Problem(problem.mdp, problem.start, discount, 4), probabilities)
+    solved = exact.solve(Problem(problem.mdp, problem.start, discount, 4), probabilities)
     values = jnp.concatenate([solved.values + value_errors(problem, SMALL.error), jnp.zeros((1, 3))])
     occupancy = exact.solve(problem, probabilities).occupancy
     advantage, gradient = jnp.zeros((3, 2)), jnp.zeros(6)

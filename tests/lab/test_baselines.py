@@ -20,6 +20,7 @@ from surefoot.lab.baselines import (
     fitted_values,
     others_mean,
 )
+from surefoot.lab.problems import action_probabilities
 from surefoot.lab.sampling import Episodes
 from surefoot.options import UserError
 from surefoot.theory.policy_gradient import optimal_baseline
@@ -112,7 +113,7 @@ def test_what_estimators_see_by_hand():
     np.testing.assert_allclose(data.returns, [0.9, 0.38])
     np.testing.assert_allclose(data.past, [1.0, 0.9])
     np.testing.assert_array_equal(data.visited[0], jnp.eye(3)[jnp.array([0, 1])])
-    values = exact.solve(problem, exact.action_probabilities(problem, policy)).values
+    values = exact.solve(problem, action_probabilities(problem, policy)).values
     np.testing.assert_allclose(data.values, [[values[0, 0], values[1, 1]], [values[0, 0], values[1, 0]]])
     # Both were in state 0 first, and nobody else where each of them went.
     np.testing.assert_allclose(fitted_values(data, leave_one_out=True), [[0.38, 0.0], [0.9, 0.0]])

@@ -14,22 +14,24 @@ from support.dense import fisher_matrix as fisher_products, kl_hessian, ravel
 from surefoot.envs import TabularMDP
 from surefoot.lab.exact import (
     Expectation,
-    Problem,
-    action_probabilities,
     all_trajectories,
-    chain,
     fisher_matrix,
     greedy,
     policy_gradient,
     policy_iteration,
-    random_policy,
-    random_problem,
-    reparametrised,
     score_table,
     solve,
     steps_of,
-    two_states,
     value,
+)
+from surefoot.lab.problems import (
+    Problem,
+    action_probabilities,
+    chain,
+    random_policy,
+    random_problem,
+    reparametrised,
+    two_states,
 )
 from surefoot.options import UserError
 from surefoot.theory.objectives import loss_and_gradient

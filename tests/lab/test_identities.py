@@ -10,15 +10,10 @@ import pytest
 import scipy.optimize
 
 from surefoot.lab import Identities, run
-from surefoot.lab.exact import Expectation, SoftmaxTable, action_probabilities
-from surefoot.lab.identities import (
-    Euclidean,
-    best_response,
-    dense_model,
-    penalised_optimum,
-    stationarity,
-    step_of,
-)
+from surefoot.lab.exact import Expectation
+from surefoot.lab.identities import Euclidean, step_of
+from surefoot.lab.optima import best_response, dense_model, penalised_optimum, stationarity
+from surefoot.lab.problems import SoftmaxTable, action_probabilities
 from surefoot.rules import GradientStep, NaturalGradient, TrustRegion
 
 EXPERIMENT = Identities(states=3, prices=(1e-5, 1e-4, 0.1, 1e3, 1e4))

@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 
 from surefoot.lab import BadScaling, run
-from surefoot.lab.exact import (
-    Expectation,
-    action_probabilities,
-    policy_gradient,
-    policy_iteration,
-    steps_of,
-    two_states,
-)
+from surefoot.lab.exact import Expectation, policy_gradient, policy_iteration, steps_of
+from surefoot.lab.problems import action_probabilities, two_states
 from surefoot.options import UserError
 from surefoot.rules import GradientStep
 

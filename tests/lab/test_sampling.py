@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.lab.exact import SoftmaxTable, action_probabilities, chain, random_policy, solve, value
+from surefoot.lab.exact import solve, value
+from surefoot.lab.problems import SoftmaxTable, action_probabilities, chain, random_policy
 from surefoot.lab.sampling import (
     CONFIDENCE,
     discounts_of,

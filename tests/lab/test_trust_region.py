@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from surefoot.lab import TrustRegionSteps, run
-from surefoot.lab.exact import action_probabilities, policy_iteration, solve
+from surefoot.lab.exact import policy_iteration, solve
+from surefoot.lab.problems import action_probabilities
 from surefoot.lab.trust_region import Outcome, full_steps, penalty_coefficient
 from surefoot.options import UserError
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from surefoot.lab import exact
 from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
-from surefoot.lab.exact import Problem, SoftmaxTable, chain
+from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, chain
 from surefoot.lab.sampling import Episodes, Quality, discounts_of, draw, in_batches, quality, step_scores
 from surefoot.options import check
 from surefoot.theory.advantages import gae, k_step_advantages
@@ -166,7 +166,7 @@ class AdvantageEstimation(AbstractExperiment):
     ) -> tuple[Array, Array]:
         """V̂(s_t) and V̂(s_{t+1}); what follows the last step does not count, since γ_t is zero there."""
         discounted = Problem(problem.mdp, problem.start, discount, problem.horizon)
-        solved = exact.solve(discounted, exact.action_probabilities(problem, policy))
+        solved = exact.solve(discounted, action_probabilities(problem, policy))
         table = solved.values + errors
         values = table[jnp.arange(self.horizon), episode.states]
         return values, jnp.concatenate([values[1:], jnp.zeros(1)])

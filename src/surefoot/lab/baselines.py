@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from surefoot.lab import exact
 from surefoot.lab.base import COLOURS, AbstractExperiment, Claim, Result, panels
-from surefoot.lab.exact import Problem, SoftmaxTable, chain
+from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, chain
 from surefoot.lab.sampling import (
     Episodes,
     Quality,
@@ -186,7 +186,7 @@ def data_of(
     problem: Problem, policy: SoftmaxTable, optimal: Float[Array, " parameters"], episodes: Episodes
 ) -> Data:
     """What the estimators see of one batch of episodes; `optimal` is the exact optimal constant."""
-    solved = exact.solve(problem, exact.action_probabilities(problem, policy))
+    solved = exact.solve(problem, action_probabilities(problem, policy))
     forward = jax.vmap(reward_to_go, (0, None))(episodes.rewards, discounts_of(problem))
     return Data(
         scores=step_scores(problem, policy, episodes),

@@ -1,9 +1,7 @@
 """Three identities: to maximise the surrogate less a price on change is three methods, by the price."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,26 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
-from surefoot.lab.exact import (
-    Expectation,
-    Problem,
-    SoftmaxTable,
-    Steps,
-    action_probabilities,
-    chain,
-    fisher_matrix,
-    policy_gradient,
-    policy_iteration,
-    random_policy,
-    random_problem,
-    solve,
-    steps_of,
+from surefoot.lab.exact import Steps, policy_iteration, steps_of
+from surefoot.lab.optima import (
+    OBJECTIVE,
+    Setup,
+    dense_model,
+    penalised_optimum,
+    stationarity,
+    surrogate_gradient,
+    unconstrained_values,
 )
+from surefoot.lab.problems import SoftmaxTable, action_probabilities, chain, random_policy, random_problem
 from surefoot.options import check
 from surefoot.rules import AbstractRule, GradientStep, NaturalGradient
-from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
+from surefoot.theory.objectives import AbstractObjective
 
-_OBJECTIVE = Expectation()
 _NATURAL = NaturalGradient(lr=1.0, damping=0.0, cg_iterations=100, cg_tolerance=1e-14)
 
 
@@ -42,10 +35,10 @@ class Euclidean(AbstractObjective):
 
     def predict(self, policy: PyTree, batch: Steps) -> PyTree:
         """The distributions, and the parameters themselves."""
-        return _OBJECTIVE.predict(policy, batch), policy
+        return OBJECTIVE.predict(policy, batch), policy
 
     def loss(self, prediction: PyTree, batch: Steps) -> Float[Array, ""]:
-        return _OBJECTIVE.loss(prediction[0], batch)
+        return OBJECTIVE.loss(prediction[0], batch)
 
     def divergence(self, old: PyTree, new: PyTree, batch: Steps) -> Float[Array, ""]:
         del batch
@@ -53,21 +46,6 @@ class Euclidean(AbstractObjective):
 
     def average(self, f, batch):
         return f(batch)
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A problem, a policy, and what the rules make of the two at a rate of 1."""
-
-    problem: Problem
-    policy: SoftmaxTable
-    batch: Steps
-    probabilities: np.ndarray
-    """π_old, `[states actions]`."""
-    natural: np.ndarray
-    """The step of `NaturalGradient`, `[states actions]`."""
-    plain: np.ndarray
-    """The step of `GradientStep`."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +135,8 @@ class Identities(AbstractExperiment):
             policy=policy,
             batch=batch,
             probabilities=np.asarray(action_probabilities(problem, policy)),
-            natural=step_of(_NATURAL, _OBJECTIVE, policy, batch),
-            plain=step_of(GradientStep(lr=1.0), _OBJECTIVE, policy, batch),
+            natural=step_of(_NATURAL, OBJECTIVE, policy, batch),
+            plain=step_of(GradientStep(lr=1.0), OBJECTIVE, policy, batch),
         )
 
     def improve_without_constraint(self, seed: int) -> Rounds:
@@ -291,87 +269,6 @@ def step_of(
     """What one step of a rule adds to the table."""
     new, _, _ = jax.jit(lambda policy: rule.step(objective, policy, batch, rule.init(policy)))(policy)
     return np.asarray(new.table - policy.table)
-
-
-def penalised_optimum(setup: Setup, beta: float) -> np.ndarray:
-    """The policy that maximises Σ_s d(s) [Σ_a π(a|s) A(s, a) − β KL(π_old ‖ π)(s)], state by state.
-
-    Its slope vanishes where π(a) = β π_old(a) / (λ − A(a)); the multiplier λ > max A makes the sum one, which
-    it is at a single λ between max A + β π_old(argmax A) and max A + β.
-    """
-    advantages = np.asarray(setup.batch.gains / setup.batch.weights[:, None])
-    return np.stack(
-        [_optimum_of_state(a, p, beta) for a, p in zip(advantages, setup.probabilities, strict=True)]
-    )
-
-
-def _optimum_of_state(advantages: np.ndarray, old: np.ndarray, beta: float) -> np.ndarray:
-    behind = (advantages.max() - advantages) / beta
-
-    def policy(excess: float) -> np.ndarray:
-        return old / (excess + behind)
-
-    least = float(old[np.argmax(advantages)])
-    found = scipy.optimize.root_scalar(
-        lambda excess: policy(excess).sum() - 1.0, bracket=(least, 1.0), xtol=1e-16, rtol=1e-15
-    )
-    return policy(found.root)
-
-
-def stationarity(setup: Setup, prices: Sequence[float], policies: Sequence[np.ndarray]) -> float:
-    """The largest slope of loss + β divergence, over 1 + β, at a policy for each β, by differentiating."""
-
-    @jax.jit
-    def slope(policy: SoftmaxTable, beta: Array) -> Array:
-        old = _OBJECTIVE.predict(setup.policy, setup.batch)
-
-        def penalised(policy: SoftmaxTable) -> Array:
-            new = _OBJECTIVE.predict(policy, setup.batch)
-            return _OBJECTIVE.loss(new, setup.batch) + beta * _OBJECTIVE.divergence(old, new, setup.batch)
-
-        return jnp.max(jnp.abs(jax.grad(penalised)(policy).table)) / (1.0 + beta)
-
-    tables = [SoftmaxTable(jnp.asarray(np.log(policy))) for policy in policies]
-    return max(float(slope(table, jnp.asarray(beta))) for table, beta in zip(tables, prices, strict=True))
-
-
-def surrogate_gradient(setup: Setup) -> Callable[[np.ndarray], np.ndarray]:
-    """∇L(θ + s) as a function of the step s, both flat, in NumPy."""
-
-    @jax.jit
-    def ascent(step: Array) -> Array:
-        policy = SoftmaxTable(setup.policy.table + step.reshape(setup.policy.table.shape))
-        return -ravel_pytree(loss_and_gradient(_OBJECTIVE, policy, setup.batch)[1])[0]
-
-    return lambda step: np.asarray(ascent(jnp.asarray(step)))
-
-
-def dense_model(setup: Setup) -> tuple[np.ndarray, np.ndarray]:
-    """The gradient of a step's mean advantage, by the policy gradient theorem, and the Fisher matrix."""
-    gradient = ravel_pytree(policy_gradient(setup.problem, setup.policy))[0] / setup.problem.steps
-    return np.asarray(gradient), np.asarray(fisher_matrix(setup.problem, setup.policy))
-
-
-def unconstrained_values(problem: Problem, probabilities: Float[Array, "states actions"]) -> list[float]:
-    """J of the policies that maximise the surrogate without a constraint, one after another, until it no
-    longer grows."""
-    find = eqx.filter_jit(solve)
-    exact = find(problem, probabilities)
-    values = [float(exact.value)]
-    while len(values) < 2 or values[-1] > values[-2] + 1e-9:
-        gains = np.einsum("ts,tsa->sa", exact.visits, exact.advantages)
-        exact = find(problem, jnp.asarray(best_response(gains)))
-        values.append(float(exact.value))
-    return values
-
-
-def best_response(gains: np.ndarray) -> np.ndarray:
-    """The policy that maximises Σ_s Σ_a π(a|s) gains(s, a), as a linear program over all policies."""
-    states, actions = gains.shape
-    sums = np.kron(np.eye(states), np.ones(actions))
-    found = scipy.optimize.linprog(-gains.reshape(-1), A_eq=sums, b_eq=np.ones(states), bounds=(0.0, 1.0))
-    assert found.success, found.message
-    return found.x.reshape(gains.shape)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

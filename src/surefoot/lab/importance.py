@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from surefoot.lab import exact
 from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
-from surefoot.lab.exact import Problem, SoftmaxTable, action_probabilities, chain
+from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, chain
 from surefoot.lab.sampling import (
     Episodes,
     Quality,

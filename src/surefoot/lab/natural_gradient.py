@@ -12,18 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
-from surefoot.lab.exact import (
-    Expectation,
-    Problem,
-    SoftmaxTable,
-    action_probabilities,
-    policy_gradient,
-    policy_iteration,
-    reparametrised,
-    solve,
-    steps_of,
-    two_states,
-)
+from surefoot.lab.exact import Expectation, policy_gradient, policy_iteration, solve, steps_of
+from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, reparametrised, two_states
 from surefoot.options import check
 from surefoot.rules import NaturalGradient
 

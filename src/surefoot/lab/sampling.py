@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 from scipy import stats
 
-from surefoot.lab.exact import Problem, action_probabilities, score_table
+from surefoot.lab.exact import score_table
+from surefoot.lab.problems import Problem, action_probabilities
 from surefoot.types import Key
 
 CONFIDENCE = 1e-4

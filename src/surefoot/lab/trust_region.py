@@ -12,18 +12,8 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
-from surefoot.lab.exact import (
-    Exact,
-    Expectation,
-    Problem,
-    SoftmaxTable,
-    action_probabilities,
-    fisher_matrix,
-    policy_iteration,
-    random_problem,
-    solve,
-    steps_of,
-)
+from surefoot.lab.exact import Exact, Expectation, fisher_matrix, policy_iteration, solve, steps_of
+from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, random_problem
 from surefoot.options import check
 from surefoot.rules import TrustRegion
 from surefoot.theory.objectives import loss_and_gradient

@@ -1,6 +1,6 @@
 """Episodes played from the host: the policy in JAX, the dynamics wherever their simulator has them.
 
-What one step came to is recorded while the policy decides on the next.
+Where policies are on an accelerator, what one step came to is recorded while they decide on the next.
 """
 
 import equinox as eqx
