@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from surefoot.envs import AntDirection, HopperParameters, Walker2d
+from surefoot.envs.mujoco import physics
 from surefoot.envs.mujoco.simulator import seed_of
 from surefoot.envs.simulation import Outcome
 
@@ -50,11 +51,28 @@ def equal(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("rows", "threads"), [([3], 1), ([3, 0], 1), ([0, 1, 2, 3, 4], 3), ([4, 3], 4)])
-def test_a_row_is_the_same_in_any_company_and_on_any_thread(family: Any, rows: list[int], threads: int):
+def test_a_row_is_the_same_in_any_company_and_on_any_thread(
+    family: Any, rows: list[int], threads: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(physics, "_WAKING_SECONDS", -1.0)  # so few rows would not be divided
     reference, some = Playing(family, list(range(ROWS))), Playing(family, rows, threads)
     np.testing.assert_array_equal(some.begin(), reference.begin()[rows])
     ours, theirs = stacked(some.play(0, 25)), stacked(reference.play(0, 25))
     equal(ours, [x[:, rows] for x in theirs])
+    some.simulator.close()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_threads_that_come_and_go_change_nothing(family: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(physics, "_WAKING_SECONDS", -1.0)
+    reference, some = (Playing(family, list(range(ROWS)), threads=threads) for threads in (1, 3))
+    reference.begin()
+    some.begin()
+    outcomes: list[Outcome] = []
+    for time, threads in enumerate([1, 3, 2, 1, 3]):
+        some.simulator.use(threads)
+        outcomes += some.play(4 * time, 4 * time + 4)
+    equal(stacked(outcomes), stacked(reference.play(0, 20)))
     some.simulator.close()
 
 

@@ -81,11 +81,13 @@ def test_many_tasks_of_one_episode_are_played_in_halves_too():
     close(few, jax.tree.map(lambda x: x[:4], one), atol=1e-2)
 
 
-class Fragile(AbstractSimulator):
-    """A simulator that counts its steps, and may be interrupted at the first."""
+class Watched(AbstractSimulator):
+    """A simulator that counts its steps, remembers how many threads it was given, and may be interrupted at
+    the first step."""
 
-    def __init__(self, simulator: AbstractSimulator, fails: bool) -> None:
+    def __init__(self, simulator: AbstractSimulator, fails: bool = False) -> None:
         self._simulator, self._fails, self.steps = simulator, fails, 0
+        self.threads: list[int] = []
 
     def begin(self, keys: Any, tasks: Any) -> Any:
         return self._simulator.begin(keys, tasks)
@@ -99,15 +101,35 @@ class Fragile(AbstractSimulator):
         self.steps += 1
         return self._simulator.step(rows, actions)
 
+    def use(self, threads: int) -> None:
+        self.threads.append(threads)
+        self._simulator.use(threads)
 
-@pytest.mark.parametrize("failing", [0, 1])
-def test_if_one_half_is_interrupted_the_other_stops(failing: int):
-    halves: list[Fragile] = []
+
+def test_a_half_that_has_ended_leaves_its_threads_to_the_other():
+    halves: list[Watched] = []
 
     @dataclass(frozen=True)
     class Family(HalfCheetahDirection):
         def simulator(self, threads: int) -> AbstractSimulator:
-            halves.append(Fragile(super().simulator(threads), fails=len(halves) == failing))
+            halves.append(Watched(super().simulator(threads)))
+            return halves[-1]
+
+    sampler = BatchedSampler(Family(horizon=4), 8, threads=5)
+    for _ in range(2):
+        sampler.submit(POLICY, jnp.array(1.0), KEY).result()
+    assert [half.threads for half in halves] == [[3, 5, 3, 5]] * 2
+    sampler.close()
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_if_one_half_is_interrupted_the_other_stops(failing: int):
+    halves: list[Watched] = []
+
+    @dataclass(frozen=True)
+    class Family(HalfCheetahDirection):
+        def simulator(self, threads: int) -> AbstractSimulator:
+            halves.append(Watched(super().simulator(threads), fails=len(halves) == failing))
             return halves[-1]
 
     sampler = BatchedSampler(Family(horizon=5_000), 32, threads=2)

@@ -65,6 +65,10 @@ class AbstractSimulator(ABC):
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         """One step of some rows, in the order given; the others stay where they are and cost nothing."""
 
+    def use(self, threads: int) -> None:  # noqa: B027 (most have none)
+        """At most so many of the threads that it was made with, from the next step on. Any thread may say so,
+        also while a step is under way."""
+
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Gives back what it holds."""
 

@@ -56,14 +56,19 @@ def state_from(config: Config, key: Key) -> TrainingState:
     return jax.tree.map(lambda x: x.astype(x.dtype), state)
 
 
-def make_new(path: Path) -> None:
-    """A folder where there was nothing. Raises `UserError`."""
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
+def must_be_new(path: Path) -> None:
+    """Raises `UserError` if there is anything at `path`: no run is ever written over."""
+    if path.exists():
         raise UserError(
             f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
-        ) from None
+        )
+
+
+def make_new(path: Path) -> None:
+    """A folder where there was nothing. Raises `UserError`."""
+    must_be_new(path)
+    try:
+        path.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
 
@@ -76,7 +81,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
-        """A new folder. Raises `UserError` if there is anything at `path`: no run is ever written over."""
+        """A new folder. Raises `UserError` if there is anything at `path`."""
         make_new(path)
         (path / "checkpoints").mkdir()
         return cls(path)

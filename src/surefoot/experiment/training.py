@@ -25,7 +25,7 @@ from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
-from surefoot.experiment.run import Run, RunFolder, TrainingState, initial_state, load
+from surefoot.experiment.run import Run, RunFolder, TrainingState, initial_state, load, must_be_new
 from surefoot.experiment.serialise import save_config
 from surefoot.options import UserError
 from surefoot.rules.base import Metrics
@@ -56,6 +56,7 @@ def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
     Raises `UserError` if the folder exists or a part does not fit another, before anything is written, and
     `NonFiniteError` as it says.
     """
+    must_be_new(Path(out))  # said at once: to trace what would then be refused takes seconds
     with closing(config.setting()) as setting:
         state = initial_state(config)
         traced = traced_iteration(config, setting, state)
@@ -116,7 +117,8 @@ def _loop(run: Run, traced: Lowered, interrupts: Interrupts, quiet: bool) -> Tra
             for iteration in range(run.iteration + 1, config.iterations + 1):
                 if interrupts.received:
                     break
-                progress.waiting("sampling and learning")
+                if iteration > run.iteration + 1:  # the first compiles what it needs, where parts do
+                    progress.waiting("sampling and learning")
                 began = time.monotonic()
                 following, metrics = iterate(state)
                 values = {name: float(value) for name, value in metrics.items()}

@@ -1,14 +1,17 @@
 """What was played from the host, step by step, as a rollout."""
 
 from concurrent.futures import CancelledError
+from math import prod
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree, Shaped
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import Outcome, selection
 from surefoot.types import Continuous, Rollout
+
+_ALIGNMENT = 64
 
 
 class Record:
@@ -18,19 +21,19 @@ class Record:
     def __init__(self, env: AbstractFamily, rows: int, steps: int) -> None:
         shape, space = (rows, steps), env.action_space
         self.rows, self.steps = shape
-        self._observations = np.zeros((*shape, env.observation_size), np.float32)
-        self._next_observations = np.zeros_like(self._observations)
+        self._observations = _zeros((*shape, env.observation_size), np.float32)
+        self._next_observations = _zeros((*shape, env.observation_size), np.float32)
         self._actions = (
-            np.zeros((*shape, space.size), np.float32)
+            _zeros((*shape, space.size), np.float32)
             if isinstance(space, Continuous)
-            else np.zeros(shape, np.int32)
+            else _zeros(shape, np.int32)
         )
-        self._log_probs = np.zeros(shape, np.float32)
-        self._rewards = np.zeros(shape, np.float32)
-        self._terminated = np.zeros(shape, bool)
-        self._truncated = np.zeros(shape, bool)
-        self._valid = np.zeros(shape, bool)
-        self._times = np.zeros(shape, np.int32)
+        self._log_probs = _zeros(shape, np.float32)
+        self._rewards = _zeros(shape, np.float32)
+        self._terminated = _zeros(shape, np.bool_)
+        self._truncated = _zeros(shape, np.bool_)
+        self._valid = _zeros(shape, np.bool_)
+        self._times = _zeros(shape, np.int32)
         self._given_up = False
 
     def add(
@@ -67,18 +70,24 @@ class Record:
         """Everything, the rows divided into `axes`: `[*axes time ...]`. Nothing can be added afterwards."""
         self.give_up()
 
-        def divided(x: np.ndarray) -> jnp.ndarray:
-            return jnp.asarray(x.reshape(*axes, *x.shape[1:]))
+        fields = {
+            "observations": self._observations,
+            "actions": self._actions,
+            "log_probs": self._log_probs,
+            "rewards": self._rewards,
+            "terminated": self._terminated,
+            "truncated": self._truncated,
+            "valid": self._valid,
+            "next_observations": self._next_observations,
+            "times": self._times,
+        }
+        divided = {name: x.reshape(*axes, *x.shape[1:]) for name, x in fields.items()}
+        return Rollout(**jax.device_put(divided), memory=memory)
 
-        return Rollout(
-            observations=divided(self._observations),
-            actions=divided(self._actions),
-            log_probs=divided(self._log_probs),
-            rewards=divided(self._rewards),
-            terminated=divided(self._terminated),
-            truncated=divided(self._truncated),
-            valid=divided(self._valid),
-            next_observations=divided(self._next_observations),
-            times=divided(self._times),
-            memory=memory,
-        )
+
+def _zeros(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """Where JAX on a CPU takes them as they are: it copies what does not begin at a multiple of 64 bytes."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 class Stage:
     """Where a family's simulators leave Python's lock, many rows are played in two halves: each has a
     simulator of its own and half of the threads, and neither waits for the other, so that one half moves
-    while the policies of the other are evaluated.
+    while the policies of the other are evaluated. When one has ended, the other has all threads.
 
     What is played does not depend on the threads: one thread alone plays the halves one after the other. A
     stage that never has more than one does better without: `in_halves` off.
@@ -73,10 +73,18 @@ class Stage:
         (first, second), middle = self._halves, count // 2
         if self._threads == 1:
             return [play(first, slice(middle)), play(second, slice(middle, count))]
-        other = self._thread.submit(play, second, slice(middle, count))
+        for simulator in self._halves:
+            simulator.use(-(-self._threads // 2))
+
+        def half(simulator: AbstractSimulator, part: slice, longer: AbstractSimulator) -> T:
+            played = play(simulator, part)
+            longer.use(self._threads)
+            return played
+
+        other = self._thread.submit(half, second, slice(middle, count), first)
         other.add_done_callback(lambda it: record.give_up() if it.exception() else None)
         try:
-            return [play(first, slice(middle)), other.result()]
+            return [half(first, slice(middle), second), other.result()]
         except CancelledError:  # the other half is what failed
             return [other.result()]
         except BaseException:
@@ -99,8 +107,7 @@ class Stage:
 
     @cached_property
     def _halves(self) -> tuple[AbstractSimulator, AbstractSimulator]:
-        threads = -(-self._threads // 2)
-        return self.env.simulator(threads), self.env.simulator(threads)
+        return self.env.simulator(self._threads), self.env.simulator(self._threads)
 
     @cached_property
     def _thread(self) -> ThreadPoolExecutor:

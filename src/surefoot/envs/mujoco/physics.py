@@ -15,7 +15,7 @@ from surefoot.envs.mujoco.binding import mujoco as load
 mujoco = load()
 State = Float[np.ndarray, "rows state"]
 _WAKING_SECONDS = 150e-6
-"""What a pool must save in a call to be worth waking: about what it takes."""
+"""What other threads must save in a call to be worth waking: about what it takes."""
 
 
 class AbstractPhysics(ABC):
@@ -23,13 +23,28 @@ class AbstractPhysics(ABC):
     (time, positions, velocities, activations), and accelerations that the constraint solver starts from."""
 
     def __init__(self, model: Any, frame_skip: int, threads: int) -> None:
-        """Of so many steps of the physics for each control step."""
-        self._frame_skip, self._threads = frame_skip, threads
+        """Of so many steps of the physics for each control step, on so many threads at most."""
+        self._model, self._frame_skip, self._threads = model, frame_skip, threads
         sizes = 1, model.nq, model.nv, model.na, model.nv
         ends = np.cumsum(sizes).tolist()
         self.state_size = ends[-1]
         self._time, self._qpos, self._qvel, self._act, self._warmstart = map(slice, [0, *ends], ends)
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
+        self._data = [mujoco.MjData(model)]
+        self._row_seconds = frame_skip * _seconds_of_a_step(model)
+
+    def use(self, threads: int) -> None:
+        """At most so many of the threads, from the next call of `advance` on. Any thread may say so."""
+        self._threads = threads
+
+    def _data_for(self, rows: int) -> list[Any]:
+        """One for each thread that is to advance so many rows: a single one where others are not worth
+        waking."""
+        threads = self._threads
+        if rows * self._row_seconds * (1 - 1 / threads) <= _WAKING_SECONDS:
+            return self._data[:1]
+        while len(self._data) < threads:
+            self._data.append(mujoco.MjData(self._model))
+        return self._data[:threads]
 
     @abstractmethod
     def reset(self, model: Any, qpos: Float[np.ndarray, " nq"], qvel: Float[np.ndarray, " nv"]) -> Any:
@@ -53,9 +68,7 @@ class RolloutPhysics(AbstractPhysics):
 
     def __init__(self, model: Any, frame_skip: int, threads: int) -> None:
         super().__init__(model, frame_skip, threads)
-        self._alone = mujoco.rollout.Rollout(nthread=0)
-        self._pool = mujoco.rollout.Rollout(nthread=threads) if threads > 1 else self._alone
-        self._row_seconds = frame_skip * _seconds_of_a_step(model)
+        self._pools: dict[int, Any] = {}
         self._timestep = model.opt.timestep
 
     def reset(self, model: Any, qpos: Float[np.ndarray, " nq"], qvel: Float[np.ndarray, " nv"]) -> Any:
@@ -67,25 +80,31 @@ class RolloutPhysics(AbstractPhysics):
     def advance(self, models: Sequence[Any], states: State, controls: Float[np.ndarray, "rows nu"]) -> Any:
         rows, skip, size = len(states), self._frame_skip, self._warmstart.start
         path = np.empty((rows, skip, size))
-        saved = rows * self._row_seconds * (1 - 1 / self._threads)
-        pooled = saved > _WAKING_SECONDS
-        (self._pool if pooled else self._alone).rollout(
+        data = self._data_for(rows)
+        self._pool(len(data)).rollout(
             models,
-            self._data if pooled else self._data[:1],
+            data,
             np.ascontiguousarray(states[:, :size]),
             np.repeat(controls[:, None], skip, axis=1),
             nstep=skip,
             initial_warmstart=np.ascontiguousarray(states[:, size:]),
             state=path,
             skip_checks=True,
-            chunk_size=ceil(rows / self._threads),
+            chunk_size=ceil(rows / len(data)),
         )
         before = path[:, -2, self._qvel] if skip > 1 else states[:, self._qvel]
         accelerations = (path[:, -1, self._qvel] - before) / self._timestep
         return np.concatenate([path[:, -1], accelerations], axis=1), {}
 
+    def _pool(self, threads: int) -> Any:
+        """Its threads stay until it is closed; one alone is the caller's."""
+        if threads not in self._pools:
+            self._pools[threads] = mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0)
+        return self._pools[threads]
+
     def close(self) -> None:
-        self._pool.close()
+        for pool in self._pools.values():
+            pool.close()
 
 
 def _seconds_of_a_step(model: Any, steps: int = 20) -> float:
@@ -121,19 +140,19 @@ class DataPhysics(AbstractPhysics):
         after = np.empty_like(states)
         shapes = {name: getattr(self._data[0], name).shape for name in self._measured}
         seen = {name: np.empty((len(states), *shape)) for name, shape in shapes.items()}
-        bounds = np.linspace(0, len(states), len(self._data) + 1).astype(int).tolist()
+        data = self._data_for(len(states))
+        bounds = np.linspace(0, len(states), len(data) + 1).astype(int).tolist()
 
         def part(data: Any, first: int, last: int) -> None:
             own = slice(first, last)
             measured = {name: out[own] for name, out in seen.items()}
             self._step(data, models[own], states[own], controls[own], after[own], measured)
 
-        if self._threads == 1:
-            part(self._data[0], 0, len(states))
-        else:
-            work = [self._pool.submit(part, *at) for at in zip(self._data, bounds, bounds[1:], strict=False)]
-            for future in work:
-                future.result()
+        mine, *others = zip(data, bounds, bounds[1:], strict=False)
+        work = [self._pool.submit(part, *other) for other in others]
+        part(*mine)
+        for future in work:
+            future.result()
         return after, seen
 
     def _step(

@@ -105,6 +105,9 @@ class MujocoSimulator(AbstractResumableSimulator):
             for (name, shape), value in zip(self._shapes.items(), measured, strict=True)
         }
 
+    def use(self, threads: int) -> None:
+        self._physics.use(threads)
+
     def close(self) -> None:
         self._physics.close()
 
