@@ -111,12 +111,10 @@ class _Episode:
         """Real numbers of the right form, whatever their values."""
         space = self._space
         if not self._box:
-            seen = self._ask(method, lambda: self._flatten(space, given))
+            given = self._ask(method, lambda: self._flatten(space, given))
         elif np.shape(given) != space.shape:
             self._wrong(method, f"gave an observation of shape {np.shape(given)}", f"shape {space.shape}")
-        else:
-            seen = np.ravel(given)
-        return self._numbers(method, "an observation", seen)
+        return self._numbers(method, "an observation", given).reshape(-1)
 
     def _reward(self, given: Any) -> float:
         if isinstance(given, float) and abs(given) < _LARGEST:

@@ -14,6 +14,7 @@ from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.base import AbstractSampler, is_traced, unplayed
 from surefoot.samplers.messages import packed
 from surefoot.samplers.playing import episode_keys, raw
+from surefoot.samplers.record import aligned_zeros
 from surefoot.samplers.stage import Stage
 from surefoot.samplers.workers import Workers
 from surefoot.types import Key, Rollout, Task
@@ -56,11 +57,10 @@ class AbstractAwaySampler(AbstractSampler):
             self.submit(_row(policies, i), _row(tasks, i), jax.random.fold_in(key, i)) for i in range(count)
         ]
         try:
-            rollouts = [future.result() for future in futures]
+            return _stacked(futures)
         finally:
             for future in futures:
                 future.cancel()
-        return jax.tree.map(lambda *xs: jnp.asarray(np.stack(xs)), *rollouts)
 
     def close_workers(self) -> None:
         """Ends them all."""
@@ -95,6 +95,21 @@ def described(task: Task) -> str:
 @partial(jax.jit, static_argnums=1)
 def _episode_keys(words: UInt32[Array, " words"], episodes: int) -> UInt32[Array, "episode words"]:
     return jax.random.key_data(episode_keys(jax.random.wrap_key_data(words), episodes))
+
+
+def _stacked(futures: list[Future[Rollout]]) -> Rollout:
+    """All of them with a leading axis of tasks. What has arrived is put in its place while the rest is
+    played."""
+    all_of_them = jax.tree.map(
+        lambda x: aligned_zeros((len(futures), *x.shape), x.dtype), futures[0].result()
+    )
+    for i, future in enumerate(futures):
+        jax.tree.map(partial(_put, i), all_of_them, future.result())
+    return jax.device_put(all_of_them)
+
+
+def _put(i: int, rows: np.ndarray, row: Array) -> None:
+    rows[i] = row
 
 
 def _on_the_host(tree: PyTree) -> PyTree:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import CancelledError
 from math import prod
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +15,14 @@ from surefoot.types import Continuous, Rollout
 _ALIGNMENT = 64
 
 
+def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Where JAX on a CPU takes them as they are: it copies what does not begin at a multiple of 64 bytes."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
 class Record:
     """Steps of some rows, until they are all there. What is never added is padding. Several threads may add
     to it, each for rows of its own."""
@@ -21,19 +30,19 @@ class Record:
     def __init__(self, env: AbstractFamily, rows: int, steps: int) -> None:
         shape, space = (rows, steps), env.action_space
         self.rows, self.steps = shape
-        self._observations = _zeros((*shape, env.observation_size), np.float32)
-        self._next_observations = _zeros((*shape, env.observation_size), np.float32)
+        self._observations = aligned_zeros((*shape, env.observation_size), np.float32)
+        self._next_observations = aligned_zeros((*shape, env.observation_size), np.float32)
         self._actions = (
-            _zeros((*shape, space.size), np.float32)
+            aligned_zeros((*shape, space.size), np.float32)
             if isinstance(space, Continuous)
-            else _zeros(shape, np.int32)
+            else aligned_zeros(shape, np.int32)
         )
-        self._log_probs = _zeros(shape, np.float32)
-        self._rewards = _zeros(shape, np.float32)
-        self._terminated = _zeros(shape, np.bool_)
-        self._truncated = _zeros(shape, np.bool_)
-        self._valid = _zeros(shape, np.bool_)
-        self._times = _zeros(shape, np.int32)
+        self._log_probs = aligned_zeros(shape, np.float32)
+        self._rewards = aligned_zeros(shape, np.float32)
+        self._terminated = aligned_zeros(shape, np.bool_)
+        self._truncated = aligned_zeros(shape, np.bool_)
+        self._valid = aligned_zeros(shape, np.bool_)
+        self._times = aligned_zeros(shape, np.int32)
         self._given_up = False
 
     def add(
@@ -83,11 +92,3 @@ class Record:
         }
         divided = {name: x.reshape(*axes, *x.shape[1:]) for name, x in fields.items()}
         return Rollout(**jax.device_put(divided), memory=memory)
-
-
-def _zeros(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """Where JAX on a CPU takes them as they are: it copies what does not begin at a multiple of 64 bytes."""
-    size = prod(shape) * np.dtype(dtype).itemsize
-    room = np.zeros(size + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    return room[start : start + size].view(dtype).reshape(shape)
