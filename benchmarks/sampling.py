@@ -4,10 +4,11 @@
     python benchmarks/sampling.py --quick          # small problems; a minute
     python benchmarks/sampling.py --json FILE      # all figures, for other programs
 
-surefoot's samplers evaluate policies and record everything. The others are spared that: the loop over
-`mj_step` replays the very episodes that the batched sampler plays, EnvPool and Gymnasium are given its
-actions. Each side lives in a process of its own, and they take turns. It needs
-`pip install 'surefoot[mujoco]'`; EnvPool's rows need `pip install envpool`.
+surefoot's samplers evaluate policies and record everything. The loop over `mj_step` replays the very
+episodes that the batched sampler plays. EnvPool and Gymnasium are given its actions and do nothing else;
+"with policies", they evaluate the same policies as surefoot, and still need not record. Each side lives in a
+process of its own, and they take turns. It needs `pip install 'surefoot[mujoco]'`; EnvPool's rows need
+`pip install envpool`.
 """
 
 import argparse
@@ -45,6 +46,7 @@ stores them in single precision, and its solver may start from another guess."""
 BARE, BARE_AT_ONCE = "bare mj_step", "bare mj_step, {} at once"
 LOOP, LOOP_AT_ONCE = "bare loop", "bare loop, {} at once"
 ASYNC = "Gymnasium, AsyncVectorEnv"
+WITH_POLICIES = "{}, with policies"
 PROCESSES = "surefoot, processes"
 
 Replies = dict[str, list[Reply]]
@@ -118,8 +120,9 @@ def physics(problem: Problem, path: Path, options: argparse.Namespace) -> tuple[
         replies = warmed(calls, options.repeats)
     targets = [Target(ours(count), BARE, 0.90, cores()) for count in counts]
     targets += [Target(ours(count), bare_at_once, 0.90) for count in counts]
-    targets += [Target(ours(count), envpool(count), 1.4) for count in counts if envpool(count) in replies]
-    targets.append(Target(ours(problem.environments), ASYNC, 3.0))
+    peers = [(count, envpool(count), 1.4) for count in counts if envpool(count) in replies]
+    for count, peer, least in [*peers, (problem.environments, ASYNC, 3.0)]:
+        targets += [Target(ours(count), name, least) for name in (peer, WITH_POLICIES.format(peer))]
     title = f"{problem.name}: {problem.steps} steps an episode; medians"
     figures = {"problem": asdict(problem), **rates(title, replies, bare_at_once, targets)}
     fine = difference <= TOLERANCE
@@ -151,8 +154,14 @@ def players(problem: Problem, path: Path) -> dict[str, Worker]:
         for count, (tasks, episodes) in cases.items()
     }
     if find_spec("envpool") is not None:
-        sides |= {envpool(count): Worker("sampling_peers:EnvPool", problem, path, count) for count in cases}
-    return sides | {ASYNC: Worker("sampling_peers:Processes", problem, path, 20)}
+        for count, (tasks, _) in cases.items():
+            pool = "sampling_peers:EnvPool", problem, path, count
+            sides |= {
+                envpool(count): Worker(*pool),
+                WITH_POLICIES.format(envpool(count)): Worker(*pool, tasks),
+            }
+    peer = "sampling_peers:Processes", problem, path, 20
+    return sides | {ASYNC: Worker(*peer), WITH_POLICIES.format(ASYNC): Worker(*peer, 1)}
 
 
 def ours(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from sampling_problem import CHECKED, Problem, Recording, Workers
 from surefoot import envs
 from surefoot.policies import GaussianMLP
 from surefoot.samplers import AbstractSampler, BatchedSampler, ProcessSampler
+from surefoot.samplers.actor import Actor
 from surefoot.samplers.playing import episode_keys, per_row, raw
-from surefoot.types import Rollout
+from surefoot.types import ActionSpace, Continuous, Rollout
 
 KEY = 0
 """Of all that is sampled: every round plays the same episodes."""
@@ -47,14 +49,40 @@ def _beginnings(problem: Problem, side: "Batched") -> tuple[np.ndarray, np.ndarr
     return now.qpos, now.qvel
 
 
+def _policies(tasks: int, hidden: tuple[int, ...], observation_size: int, space: ActionSpace) -> Any:
+    """One for each task."""
+    policy = GaussianMLP(hidden=hidden).build(jax.random.key(1), observation_size, space)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (tasks, *x.shape)), policy)
+
+
+class Deciding:
+    """The same policies, for environments that are not surefoot's. Nothing is recorded."""
+
+    def __init__(self, policies: int, steps: int, hidden: tuple[int, ...]) -> None:
+        self._count, self._steps, self._hidden = policies, steps, hidden
+
+    def begin(self, observations: np.ndarray, space: Any) -> None:
+        """`space` is that of one action."""
+        size, act = observations.shape[1], Continuous(*space.shape)
+        self._policies = _policies(self._count, self._hidden, size, act)
+        self._keys = jax.random.split(jax.random.key(KEY), (self._count, len(observations) // self._count))
+        self._seen, self._space = observations, space
+
+    def play(self, step: Callable[[np.ndarray], Any]) -> None:
+        """So many steps."""
+        actor, space = Actor(self._policies, raw(self._keys)), self._space
+        for time in range(self._steps):
+            actions, _ = actor.act(self._seen.astype(np.float32), time)
+            self._seen = step(np.clip(actions, space.low, space.high).astype(space.dtype))[0]
+
+
 class _Side:
     """A sampler, and policies and tasks for it."""
 
     def __init__(self, sampler: AbstractSampler, tasks: int, hidden: tuple[int, ...]) -> None:
         env = self.env = sampler.env
-        policy = GaussianMLP(hidden=hidden).build(jax.random.key(1), env.observation_size, env.action_space)
         self._sampler = sampler
-        self._policies = jax.tree.map(lambda x: jnp.broadcast_to(x, (tasks, *x.shape)), policy)
+        self._policies = _policies(tasks, hidden, env.observation_size, env.action_space)
         self.tasks = env.sample_tasks(jax.random.key(2), tasks)
         jax.block_until_ready(self._policies)
 
