@@ -1,5 +1,6 @@
 """What the documentation says is there, is there; what its guide shows, runs."""
 
+import json
 import re
 import shlex
 import sys
@@ -53,6 +54,17 @@ def test_the_guide_keeps_the_contracts(here: Path) -> None:
     assert len(programs) == 2
     for program in programs:
         exec(program, {})
+
+
+def test_many_runs_are_drawn_in_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        rows = [{"iteration": 1, "return": None}, {"iteration": 2, "return": 0.5}]
+        (tmp_path / "runs" / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "guides/reading_a_run.md").read_text(), re.DOTALL)
+    exec(program, {})
+    assert (tmp_path / "runs.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,7 +11,8 @@ from support.probes import Clock
 from support.rules import RULES
 from support.settings import iterate, policy_for, setting_of, train
 from surefoot.algorithms import SingleTask
-from surefoot.baselines import LinearFeatures, ValueNetwork
+from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
+from surefoot.envs.probes import ObservedReward
 from surefoot.rules import AbstractRule, GradientStep
 
 CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross")
@@ -61,6 +62,14 @@ def test_what_an_iteration_says_of_itself():
     np.testing.assert_allclose(metrics["entropy"], 1 + np.log(2 * np.pi), rtol=1e-4)
     # Before the step the ratio is 1, and normalised advantages have the mean 0.
     assert abs(metrics["loss"]) < 1e-5
+
+
+@pytest.mark.parametrize(("baseline", "explained"), [(Zero(), 0.0), (LinearFeatures(), 1.0)])
+def test_an_iteration_says_how_much_its_values_explain(baseline: Any, explained: float):
+    """The reward is the observation: a line tells all of it."""
+    setting = setting_of(ObservedReward(actions="continuous"), baseline=baseline, fit="before")
+    _, (metrics,) = train(SingleTask(), setting, policy_for(setting), iterations=1)
+    np.testing.assert_allclose(metrics["explained_variance"], explained, atol=1e-3)
 
 
 def test_the_task_is_drawn_once_and_kept():

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import equinox as eqx
@@ -13,6 +14,10 @@ from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.rules import TrustRegion
 from surefoot.samplers import InProcess, Processes
 
+_GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "reading_a_run.md"
+_CELLS = re.findall(r"^\| (`.*?`) \|", _GUIDE.read_text(), re.MULTILINE)
+EXPLAINED = {name for cell in _CELLS for name in re.findall(r"`(\w+)`", cell)}
+"""The metrics that the guide has a row for."""
 BOUNDED = ["npg", "trpo", "trpo-penalty", "ppo", "ppo-penalty", "a2c"]
 PLAIN = ["reinforce", "vpg", "off-policy-reinforce"]
 ASYNCHRONOUS = ["a3c", "a3c-synchronous"]
@@ -22,12 +27,13 @@ FAMILIES = {"cartpole": BOUNDED + PLAIN + ASYNCHRONOUS, "pendulum": BOUNDED, "na
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_every_preset_fits_together(name: str) -> None:
     """Its policy, algorithm, sampler and estimation are built and traced, and an iteration's state is
-    one that the next can start from; nothing is compiled or run."""
+    one that the next can start from; nothing is compiled or run. Its metrics are in the guide."""
     config = PRESETS[name]
     state = eqx.filter_eval_shape(initial_state, config)
     following, metrics = eqx.filter_eval_shape(iteration_of(config, config.setting()), state)
     assert {"loss", "return", "entropy", "finite"} <= metrics.keys()
     assert all(metric.shape == () for metric in metrics.values())
+    assert metrics.keys() - {"finite"} <= EXPLAINED
     assert eqx.tree_equal(following, state, typematch=True)
 
 

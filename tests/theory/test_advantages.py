@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.theory.advantages import gae, normalise, td_residuals
+from surefoot.theory.advantages import explained_variance, gae, normalise, td_residuals
 from surefoot.theory.returns import reward_to_go
 
 REWARDS = jnp.array([1.0, 2.0, 3.0])
@@ -85,3 +85,23 @@ def test_normalise_removes_the_scale():
     advantages = jax.random.normal(jax.random.key(0), (4, 5))
     valid = jnp.ones((4, 5), bool)
     np.testing.assert_allclose(normalise(1000 * advantages, valid), normalise(advantages, valid), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "explained"),
+    [
+        ([1.0, 2.0, 6.0], 1.0),
+        ([11.0, 12.0, 16.0], 1.0),  # a constant does not matter
+        ([5.0, 5.0, 5.0], 0.0),
+        ([0.5, 1.0, 3.0], 0.75),  # half of it is missing, and so a quarter of the variance is left
+        ([-1.0, -2.0, -6.0], -3.0),
+    ],
+)
+def test_explained_variance_by_hand(values: list[float], explained: float):
+    returns, valid = jnp.array([1.0, 2.0, 6.0, jnp.nan]), jnp.array([True, True, True, False])
+    found = explained_variance(jnp.array([*values, 9.0]), returns, valid)
+    np.testing.assert_allclose(found, explained, atol=1e-6)
+
+
+def test_nothing_is_explained_where_returns_do_not_vary():
+    assert explained_variance(jnp.array([1.0, 2.0]), jnp.full(2, 7.0), jnp.ones(2, bool)) == 0

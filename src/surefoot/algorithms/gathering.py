@@ -19,6 +19,7 @@ from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractActorCritic, AbstractPolicy, AbstractRecurrentPolicy
 from surefoot.rules.base import Metrics
 from surefoot.samplers.base import is_traced
+from surefoot.theory.advantages import explained_variance
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
 from surefoot.types import Batch, Key, Rollout, Task
@@ -123,6 +124,7 @@ def judge(
     (baseline,) = state.baselines
     batch = estimation.batch(seen, baseline, limit_ends, critic_of(state.policy))
     assert state.progress is not None
+    assert batch.transitions is not None
     progress = state.progress.after(sampled)
     following = replace(
         state,
@@ -131,8 +133,14 @@ def judge(
         progress=progress,
     )
     distribution = PolicyObjective(reinforce).predict(state.policy, batch)
-    entropy = mean_entropy(distribution, batch.valid)
-    return Gathered(batch, following, {**progress.describe(), "entropy": entropy})
+    metrics = {
+        **progress.describe(),
+        "entropy": mean_entropy(distribution, batch.valid),
+        "explained_variance": explained_variance(
+            batch.transitions.values, batch.transitions.returns, batch.valid
+        ),
+    }
+    return Gathered(batch, following, metrics)
 
 
 @eqx.filter_jit

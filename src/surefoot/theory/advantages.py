@@ -76,6 +76,22 @@ def normalise(
 
     Use it within one task: it removes the scale, also that between tasks.
     """
-    mean = valid_mean(advantages, valid)
-    deviation = jnp.sqrt(valid_mean((advantages - mean) ** 2, valid))
+    mean, deviation = valid_mean(advantages, valid), jnp.sqrt(_variance(advantages, valid))
     return jnp.where(valid, (advantages - mean) / (deviation + epsilon), 0.0)
+
+
+def explained_variance(
+    values: Float[Array, "*axes"], returns: Float[Array, "*axes"], valid: Bool[Array, "*axes"]
+) -> Float[Array, ""]:
+    """1 − Var(G − V) / Var(G) over valid steps, where `returns` = G and `values` = V.
+
+    1 if the values are right but for a constant; 0 if they tell no more than a constant does, or if there is
+    nothing to tell, because the returns do not vary; negative if they do harm.
+    """
+    total = _variance(returns, valid)
+    left = _variance(returns - values, valid)
+    return jnp.where(total > 0, 1 - left / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+def _variance(values: Float[Array, "*axes"], valid: Bool[Array, "*axes"]) -> Float[Array, ""]:
+    return valid_mean((values - valid_mean(values, valid)) ** 2, valid)
