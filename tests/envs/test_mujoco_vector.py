@@ -1,3 +1,4 @@
+import threading
 from typing import Any
 
 import gymnasium
@@ -5,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.error import ResetNeeded
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from surefoot.envs import (
@@ -16,6 +17,7 @@ from surefoot.envs import (
     InvertedPendulum,
     Walker2d,
 )
+from surefoot.envs.mujoco import physics
 from surefoot.envs.mujoco.vector import MujocoVectorEnv
 from surefoot.options import UserError
 
@@ -183,14 +185,26 @@ def test_what_is_wrong_is_refused():
         env.reset(seed=0, options={"reset_mask": np.ones(2, bool)})
 
 
-def test_closing_ends_the_threads():
+def test_closing_ends_the_threads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(physics, "_WAKING_SECONDS", -1.0)  # for so few they would not be woken
+    before = set(threading.enumerate())
     env = MujocoVectorEnv(Ant(), 2, threads=2)
     env.reset(seed=0)
+    env.step(env.action_space.sample())
+    assert set(threading.enumerate()) > before
     env.close()
     assert env.closed
-    with pytest.raises(RuntimeError, match="shutdown"):
-        env.step(env.action_space.sample())
+    assert set(threading.enumerate()) == before
     env.close()
+
+
+def test_what_was_closed_says_so():
+    env = MujocoVectorEnv(Walker2d(), 2)
+    env.reset(seed=0)
+    env.close()
+    for call in (env.reset, lambda: env.step(env.action_space.sample())):
+        with pytest.raises(ClosedEnvironmentError, match="make new ones"):
+            call()
 
 
 def test_gymnasiums_wrappers_fit():

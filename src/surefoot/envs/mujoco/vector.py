@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.error import ResetNeeded
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -63,6 +63,7 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
     ) -> tuple[Observations, dict[str, Any]]:
         """New episodes in every row. A single seed gives row i `seed + i`; without one, the rows go on to
         their next episodes. `options={"tasks": ...}` changes the tasks, for good."""
+        self._check_open()
         self._choose_tasks(options or {}, anew=self._seed(seed))
         self._times[:], self._ended[:] = 0, False
         self._observations = self._simulator.begin(self._keys(np.arange(self.num_envs)), self.tasks)
@@ -71,6 +72,7 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
     def step(
         self, actions: Actions
     ) -> tuple[Observations, Float[np.ndarray, " rows"], Ends, Ends, dict[str, Any]]:
+        self._check_open()
         if not self._seeds:
             raise ResetNeeded("Call reset() before step().")
         going, again = np.flatnonzero(~self._ended), np.flatnonzero(self._ended)
@@ -92,6 +94,10 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
         """Ends the simulator's threads."""
         del kwargs
         self._simulator.close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("These environments were closed; make new ones.")
 
     def _seed(self, seed: int | list[int] | None) -> bool:
         """Takes the rows' seeds, or goes on to their next episodes; whether the seeds are new."""
