@@ -15,7 +15,7 @@ from surefoot.rules import TrustRegion
 from surefoot.samplers import InProcess, Processes
 
 _GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "reading_a_run.md"
-_CELLS = re.findall(r"^\| (`.*?`) \|", _GUIDE.read_text(), re.MULTILINE)
+_CELLS = re.findall(r"^\| (`[^|]*`) \|", _GUIDE.read_text().split("## When")[0], re.MULTILINE)
 EXPLAINED = {name for cell in _CELLS for name in re.findall(r"`(\w+)`", cell)}
 """The metrics that the guide has a row for."""
 BOUNDED = ["npg", "trpo", "trpo-penalty", "ppo", "ppo-penalty", "a2c"]
