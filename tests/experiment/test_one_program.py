@@ -1,0 +1,71 @@
+"""From the seed to the trained policy, all in one compiled program."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jaxtyping import Array, Int
+
+from surefoot.experiment import PRESETS, Config, preset
+from surefoot.experiment.run import TrainingState, initial_state, state_from
+from surefoot.experiment.training import compiled_iteration, iteration_of
+from surefoot.rules.base import Metrics
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "one_program.md"
+IN_JAX = {"cartpole", "pendulum", "navigation-2d", "recall", "bandit", "tabular-mdp"}
+ON_THE_HOST = {"cartpole/a3c", "cartpole/a3c-synchronous"}
+FAMILY = [name for name in PRESETS if name.startswith("cartpole/") and name not in ON_THE_HOST]
+SAMPLE = [*FAMILY, *(preset(environment).preset for environment in sorted(IN_JAX - {"cartpole"}))]
+"""The whole family on one environment, and one algorithm on each of the others."""
+
+
+def training(config: Config) -> Callable[[Int[Array, ""] | int], tuple[TrainingState, Metrics]]:
+    iterate = iteration_of(config, config.setting())
+
+    def whole(seed: Int[Array, ""] | int) -> tuple[TrainingState, Metrics]:
+        start = state_from(config, jax.random.key(seed))
+        return jax.lax.scan(lambda state, _: iterate(state), start, length=config.iterations)
+
+    return whole
+
+
+def test_these_are_all_that_are_written_in_jax() -> None:
+    found = {name for name, config in PRESETS.items() if config.setting().sampler.traceable}
+    assert found == {name for name in PRESETS if name.split("/")[0] in IN_JAX} - ON_THE_HOST
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_the_host_has_no_part_in_it(name: str) -> None:
+    assert "callback" not in str(jax.make_jaxpr(training(PRESETS[name]))(0))
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "trpo", "reinforce", "off-policy-reinforce"])
+def test_it_learns_what_the_command_learns(algorithm: str) -> None:
+    """On a CPU the command has several programs for the first two, which round differently."""
+    config = replace(preset(f"cartpole/{algorithm}"), iterations=2, episodes=4)
+    config = replace(config, streams=config.streams and 2, steps=config.steps and 64)
+    trained, metrics = jax.jit(training(config))(config.seed)
+    state = initial_state(config)
+    iterate = compiled_iteration(config, config.setting(), state)
+    for i in range(config.iterations):
+        state, want = iterate(state)
+        for name, value in want.items():
+            np.testing.assert_allclose(metrics[name][i], value, rtol=1e-3, atol=1e-5, err_msg=name)
+    for got, parameter in zip(
+        jax.tree.leaves(trained.learner.policy), jax.tree.leaves(state.learner.policy), strict=True
+    ):
+        np.testing.assert_allclose(got, parameter, rtol=1e-3, atol=1e-5)
+
+
+def test_the_guide_s_program_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    small = replace(PRESETS["cartpole/trpo"], streams=2, steps=128, iterations=2)
+    monkeypatch.setitem(PRESETS, "cartpole/trpo", small)
+    exec(program, {})
+    assert "of each seed: [" in capsys.readouterr().out
