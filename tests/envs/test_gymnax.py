@@ -260,6 +260,18 @@ def test_surefoot_without_it_does_not_import_gymnax():
     assert done.stdout == "False\n"
 
 
+def test_what_gymnax_s_pictures_need_is_imported_when_they_are_drawn():
+    program = """
+import sys
+from surefoot.envs import Gymnax
+print(Gymnax().horizon, "scipy.stats" in sys.modules, "seaborn" in sys.modules)
+from gymnax.environments.misc import pong
+print(len(pong.sns.color_palette("cubehelix", 3)), "seaborn" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "500 False False\n3 True\n"
+
+
 def _policy(env: Gymnax) -> Any:
     options = CategoricalMLP if isinstance(env.action_space, Discrete) else GaussianMLP
     return options(hidden=()).build(KEY, env.observation_size, env.action_space)

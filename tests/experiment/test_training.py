@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -206,6 +208,24 @@ def test_metrics_that_are_not_finite_are_null(tmp_path: Path) -> None:
     writer.write(1, {"loss": float("nan"), "kl": 0.5})
     writer.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"iteration": 1, "loss": None, "kl": 0.5}
+
+
+def test_metrics_are_written_without_pytorch_which_stays_as_it_was(tmp_path: Path) -> None:
+    """tensorboardX would import it, where it is installed, for seconds."""
+    (tmp_path / "torch.py").write_text("print('imported')")
+    program = """
+import pathlib
+from surefoot.experiment.metrics import MetricsWriter
+writer = MetricsWriter(pathlib.Path("."), 0)
+writer.write(1, {"loss": 0.5})
+writer.close()
+print("written")
+import torch
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "written\nimported\n"
 
 
 @pytest.mark.parametrize(

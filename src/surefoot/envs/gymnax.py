@@ -2,8 +2,12 @@
 
 import importlib
 import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -122,12 +126,34 @@ def _make(name: str, dtype: str) -> _Made:
 
 def _gymnax() -> Any:
     try:
-        return importlib.import_module("gymnax")
+        # It takes longer to import than all else that gymnax needs, and serves two of its pictures.
+        with _deferred("seaborn"):
+            return importlib.import_module("gymnax")
     except ImportError as error:
         raise UserError(
             f"Gymnax environments need gymnax, and importing it failed: {error}. "
             "Install it: pip install 'surefoot[gymnax]'."
         ) from error
+
+
+class _Deferred(ModuleType):
+    """Stands for a module, which is imported when something in it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def _deferred(name: str) -> Iterator[None]:
+    """Who imports the module meanwhile is given what stands for it."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = _Deferred(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def _as_gymnax_computes() -> Any:

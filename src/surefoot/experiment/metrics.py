@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -29,14 +30,13 @@ class MetricsWriter:
     """
 
     def __init__(self, folder: Path, iteration: int) -> None:
-        from tensorboardX import SummaryWriter  # here, for it imports PyTorch where that is installed
-
+        board = _tensorboardx()
         path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
         write_atomically(path, "".join(map(_line, kept)).encode())
         self._file = path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
-        self._summary: Any = import_module("tensorboardX.proto.summary_pb2").Summary
+        self._board = board.SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
+        self._summary: Any = board.proto.summary_pb2.Summary
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -58,6 +58,19 @@ class MetricsWriter:
         """Flushes both."""
         self._file.close()
         self._board.close()
+
+
+def _tensorboardx() -> Any:
+    """Without PyTorch, which it would import where that is installed (a second or two), for a type to compare
+    with."""
+    spared = "torch" not in sys.modules
+    if spared:
+        sys.modules["torch"] = None  # type: ignore[assignment] (to import it fails, and is caught)
+    try:
+        return import_module("tensorboardX")
+    finally:
+        if spared:
+            del sys.modules["torch"]
 
 
 def _line(row: Mapping[str, Any]) -> str:
