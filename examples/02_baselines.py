@@ -1,6 +1,7 @@
 """Baselines: what is taken from the return changes not where the gradient points, but how noisy it is.
 
 E[∇log P(τ) (R(τ) − b)] is the same for every constant b: docs/theory/policy_gradient.md finds the best one.
+Here b is estimated from the same 40 episodes, for a small bias, which `leave_one_out=True` would remove.
 """
 
 import jax

@@ -1,6 +1,6 @@
 """The natural gradient (Kakade, 2002): a step is as long as the change of behaviour that it makes.
 
-θ ← θ − α F⁻¹g with α = √(2δ / gᵀF⁻¹g), so that KL(old ‖ new) ≈ δ: docs/theory/fisher.md derives it.
+θ ← θ − α F⁻¹g with α = √(2δ / gᵀF⁻¹g), so that KL(old ‖ new) ≈ δ: docs/theory/trust_region.md derives it.
 """
 
 import equinox as eqx

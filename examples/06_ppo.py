@@ -1,7 +1,7 @@
 """PPO (Schulman et al., 2017) on CartPole: a preset, changed a little, and a run that is kept on disk.
 
 The clipped objective is in docs/theory/objectives.md, the minibatches in docs/theory/minibatches.md. From the
-command line it is: surefoot train cartpole/ppo --rule.epochs 5
+command line it is: surefoot train cartpole/ppo --rule.epochs 5 --rule.lr-end None
 """
 
 from dataclasses import replace

@@ -153,9 +153,33 @@ def test_clipped_and_normalised_weights_are_those_of_the_gradient(weighting: Any
     weights = objective.weights(log_probs, batch)
     assert (plain > 1.1).any()
     np.testing.assert_allclose(weights.mean(axis=0), 1.0, rtol=1e-10)
-    credits = OffPolicyObjective(weighting)._credits(log_probs, batch)
-    expected = gradient_of(PolicyObjective(reinforce), new, replace(batch, advantages=weights * credits))[1]
+    credits = credits_by_hand(weights, batch) if weighting == "per-decision" else weights * batch.advantages
+    expected = gradient_of(PolicyObjective(reinforce), new, replace(batch, advantages=credits))[1]
     np.testing.assert_allclose(ravel(gradient_of(objective, new, batch)[1]), ravel(expected), atol=1e-12)
+
+
+def credits_by_hand(weights: Array, batch: Batch) -> Array:
+    """Σ_{k≥t} w_k r_k − w_t V(s_t), undiscounted as these episodes are."""
+    known, credits = batch.transitions, np.zeros(batch.valid.shape)
+    for episode, length in enumerate(np.asarray(batch.valid.sum(axis=1))):
+        for t in range(length):
+            later = sum(weights[episode, k] * known.rewards[episode, k] for k in range(t, length))
+            credits[episode, t] = later - weights[episode, t] * known.values[episode, t]
+    return jnp.asarray(credits)
+
+
+def test_a_limit_on_the_weights_is_one_on_what_a_reward_counts():
+    """However improbable the decisions after an action were, its credit is no more than the limit times the
+    rewards that followed."""
+    batch = episodes_of(gaussian_policy())
+    known = batch.transitions
+    alone = jnp.zeros_like(known.rewards).at[:, 3].set(1.0)
+    returns = jax.vmap(reward_to_go)(alone, jnp.ones_like(alone).at[:, 3].set(0.0))
+    known = replace(known, returns=returns, discounts=jnp.ones_like(alone).at[:, 3].set(0.0))
+    batch = replace(batch, valid=jnp.ones_like(batch.valid), log_probs=jnp.zeros((5, 4)), transitions=known)
+    objective = OffPolicyObjective("per-decision", clip=2.0)
+    weights = objective.weights(jnp.full((5, 4), jnp.log(50.0)), batch)
+    np.testing.assert_allclose(objective._credits(weights, batch), 2.0)
 
 
 @pytest.mark.parametrize("padding", [1e3, jnp.nan])

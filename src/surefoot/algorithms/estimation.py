@@ -35,11 +35,12 @@ class Estimation:
     k: int = 5
     """Rewards that `k-step` counts before the baseline takes over."""
     normalise: bool = True
-    """Give each task's advantages mean 0 and standard deviation 1. It removes the scale between tasks."""
+    """Give each task's advantages mean 0 and standard deviation 1. It removes the scale between tasks, for a
+    bias of the order of one over the episodes."""
     fit: Literal["cross", "before", "after"] = "cross"
     """What the baseline is fitted to. `cross`: half of the task's episodes are judged by a fit to the other
-    half, so no episode's return is in its own baseline and the gradient stays unbiased. `before`: a fit to
-    the very episodes it then judges, which shrinks their advantages; the papers' codes do this. `after`: a
+    half, so no episode's return is in its own baseline. `before`: a fit to the very episodes it then judges,
+    which shrinks their advantages and biases the gradient; the papers' programs do this. `after`: a
     fit to the previous iteration's episodes, of all tasks together."""
     time_limit: Literal["env", "ends", "bootstraps"] = "env"
     """Whether the return ends at the horizon or goes on with the value of the final observation; `env` leaves

@@ -30,7 +30,7 @@ class OffPolicyReinforce(AbstractBatchAlgorithm):
     """`trajectory`: the product over the episode. `per-decision`: past weights on the action, future weights
     on the reward. `marginal`: the step's own ratio alone, a first-order approximation."""
     clip: float | None = None
-    """Weights above this are lowered to it; none for no limit."""
+    """Weights above this are lowered to it; none for no limit. Those of the rewards, per decision."""
     self_normalised: bool = False
     """Divide the weights by their mean over the episodes: a little bias for much less variance."""
 

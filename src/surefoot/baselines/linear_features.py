@@ -13,7 +13,7 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class LinearFeatures(AbstractBaseline):
-    """V(s, t) = w · [s, s², τ, τ², τ³, 1] with τ = t/100 (Duan et al., 2016, supplement 1.2).
+    """V(s, t) = w · [s, s², τ, τ², τ³, 1] with τ = t/100 (Duan et al., 2016, supplement).
 
     w minimises Σ (w·φ − G)² over the valid steps, with a little ridge. Repeated or constant features do no
     harm. Where the solution is not finite (a return is not), every weight is NaN, so that nothing is learned

@@ -46,8 +46,8 @@ class GaussianMLP(MLPOptions, PolicyOptions):
     """The standard deviation stays above this, in units of `action_scale`."""
     action_scale: float = 1.0
     """The action that the network means by 1. A gradient step of a given rate moves the policy by amounts of
-    this size: set it to the size of a typical action, as codes do that rescale the environment's bounds to
-    ±1."""
+    this size: set it to the size of a typical action, as implementations do that rescale the environment's
+    bounds to ±1."""
 
     def __post_init__(self) -> None:
         MLPOptions.__post_init__(self)

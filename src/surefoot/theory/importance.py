@@ -26,8 +26,9 @@ def likelihood_ratio(
 
     As the weight of a step's advantage it is the first-order, "marginal" approximation: it corrects the
     choice of a_t, and leaves the distribution of s_t and of what follows a_t those of the old policy. It
-    costs no variance from the other steps; its gradient is exact at π = π_old, and its bias away from there
-    is of second order in the distance (Kakade & Langford, 2002; Schulman et al., 2015, eq. 4).
+    costs no variance from the other steps; value and gradient are exact at π = π_old, and away from there
+    the value's bias is of second order in the distance, the gradient's of first (Kakade & Langford, 2002;
+    Schulman et al., 2015, eq. 4).
     """
     return jnp.exp(log_prob - old_log_prob)
 

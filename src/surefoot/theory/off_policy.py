@@ -16,20 +16,23 @@ from surefoot.theory.importance import (
     per_decision_weights,
     self_normalise,
     trajectory_weight,
-    weighted_reward_to_go,
 )
 from surefoot.theory.objectives import AbstractObjective
+from surefoot.theory.returns import reward_to_go
 from surefoot.types import Batch
 
 Weighting = Literal["trajectory", "per-decision", "marginal"]
 
 
 class OffPolicyObjective(AbstractObjective):
-    """−mean_t sg(w_t Ĝ_t) log π(a_t|s_t), on whole episodes `[episode time ...]`: a pseudo-loss, whose
-    gradient is an importance-weighted policy gradient at the policy of now.
+    """−mean_t sg(c_t) log π(a_t|s_t), on whole episodes `[episode time ...]`: a pseudo-loss, whose gradient
+    is an importance-weighted policy gradient at the policy of now.
 
-    `trajectory`: w_t is the product of all of an episode's ratios. `per-decision`: the product of those up to
-    t, while the rewards in Ĝ_t carry those after it (see `importance`). `marginal`: ρ_t alone.
+    c_t is the weighted credit of an action. `trajectory`: w_t A_t, with w_t the product of all of an
+    episode's ratios. `marginal`: the same with ρ_t alone. `per-decision`: with w_t the product of those up to
+    t, Σ_{k≥t} (Π_{t≤j<k} γ_j) w_k r_k − w_t V(s_t), each reward weighed by the decisions that led to it. That
+    is w_t (G_t − V(s_t)) with the past's ratios on the action and the future's on the rewards of G_t (see
+    `importance.weighted_reward_to_go`); written so, a limit on the weights is one on what a reward counts.
     """
 
     weighting: Weighting = eqx.field(static=True)
@@ -43,8 +46,8 @@ class OffPolicyObjective(AbstractObjective):
 
     def loss(self, prediction: PyTree, batch: Batch) -> Float[Array, ""]:
         log_probs = prediction.log_prob(batch.actions)
-        weighted = self.weights(log_probs, batch) * self._credits(log_probs, batch)
-        constant = jax.lax.stop_gradient(jnp.where(batch.valid, weighted, 0.0))
+        credits = self._credits(self.weights(log_probs, batch), batch)
+        constant = jax.lax.stop_gradient(jnp.where(batch.valid, credits, 0.0))
         return valid_mean(-constant * log_probs, batch.valid)
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
@@ -66,16 +69,16 @@ class OffPolicyObjective(AbstractObjective):
             weights = clip_weights(weights, self.clip)
         return self_normalise(weights) if self.normalised else weights
 
-    def _credits(self, log_probs: Float[Array, "episode time"], batch: Batch) -> Float[Array, "episode time"]:
-        """Ĝ_t less the baseline; with the future's ratios on the rewards where decisions are weighed."""
+    def _credits(self, weights: Float[Array, "episode time"], batch: Batch) -> Float[Array, "episode time"]:
+        """c_t of every step."""
         if self.weighting != "per-decision":
-            return batch.advantages
+            return weights * batch.advantages
         assert batch.transitions is not None
-        known, ratios = batch.transitions, jnp.exp(_log_ratios(log_probs, batch))
+        known = batch.transitions
         returns = jnp.where(batch.valid, known.returns, 0.0)
         # The reward; and where the episode was cut short, though its return goes on, the value of the rest.
         earned = returns - known.discounts * jnp.pad(returns[:, 1:], ((0, 0), (0, 1)))
-        return jax.vmap(weighted_reward_to_go)(earned, known.discounts, ratios) - known.values
+        return jax.vmap(reward_to_go)(weights * earned, known.discounts) - weights * known.values
 
 
 def trajectory_weights(log_probs: Float[Array, "episode time"], batch: Batch) -> Float[Array, " episode"]:

@@ -24,7 +24,7 @@ class RunningStatistics(eqx.Module):
         return jnp.where(self.count > 0, self.squares / jnp.maximum(self.count, 1.0), 1.0)
 
     def merge(self, other: "RunningStatistics") -> "RunningStatistics":
-        """Those of both collections together, exactly: Chan, Golub & LeVeque (1979), eq. 2.1.
+        """Those of both collections together, exactly: Chan, Golub & LeVeque (1979).
 
         n = n_a + n_b, μ = μ_a + (μ_b − μ_a) n_b/n, S = S_a + S_b + (μ_b − μ_a)² n_a n_b/n. The order in which
         collections are merged makes no difference but for rounding.

@@ -1,7 +1,8 @@
 """Trust regions: the longest step whose effect on the policy's behaviour is still bounded.
 
-minimise L(θ + s) subject to KL(θ ‖ θ + s) ≤ δ. To first order in L and second in the KL: s = −β F⁻¹g with β =
-√(2δ / sᵀFs); then shortened until the real loss and the real KL agree (Schulman et al., 2015, appendix C).
+minimise L(θ + s) subject to KL(θ ‖ θ + s) ≤ δ. To first order in L and second in the KL: s = −βx with x =
+F⁻¹g and β = √(2δ / xᵀFx); then shortened until the real loss and the real KL agree (Schulman et al., 2015,
+appendix C).
 """
 
 import equinox as eqx
@@ -19,9 +20,9 @@ class NaturalDirection(eqx.Module):
     """The natural gradient, and what the trust region asks of it."""
 
     direction: PyTree
-    """s = (F + λI)⁻¹ g: subtract it to descend."""
+    """x = (F + λI)⁻¹ g: subtract it to descend."""
     curvature: Float[Array, ""]
-    """sᵀ(F + λI)s."""
+    """xᵀ(F + λI)x."""
     solution: Solution
 
 
@@ -42,13 +43,13 @@ def natural_direction(
         return optax.tree.add_scale(product, damping, vector)
 
     solution = conjugate_gradient(matvec, gradient, max_iterations=max_iterations, tolerance=tolerance)
-    # (F + λI)s = g − r by the definition of the residual: this saves one more product.
+    # (F + λI)x = g − r by the definition of the residual: this saves one more product.
     curvature = inner_product(solution.x, optax.tree.sub(gradient, solution.residual))
     return NaturalDirection(solution.x, curvature, solution)
 
 
 def step_length(max_kl: float, curvature: Float[Array, ""]) -> Float[Array, ""]:
-    """β = √(2δ / sᵀFs): the multiple of s at which the quadratic model of the KL reaches δ; zero where s has
+    """β = √(2δ / xᵀFx): the multiple of x at which the quadratic model of the KL reaches δ; zero where x has
     no curvature."""
     positive = curvature > 0
     return jnp.where(positive, jnp.sqrt(2.0 * max_kl / jnp.where(positive, curvature, 1.0)), 0.0)
