@@ -136,7 +136,7 @@ class Seeds:
     def __init__(self, problem: Problem, seeds: int) -> None:
         config = configuration(problem)
         self._states = initial_states(config, seeds)
-        self._iterate = compiled_seeds(config, self._states)
+        self._iterate = compiled_seeds(config, config.setting(), self._states)
 
     def train(self, iterations: int) -> None:
         for _ in range(iterations):

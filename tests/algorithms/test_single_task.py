@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.dense import identical
+from support.dense import identical, numbers
 from support.probes import Clock
 from support.rules import RULES
 from support.settings import iterate, policy_for, setting_of, train
-from surefoot.algorithms import SingleTask
+from surefoot.algorithms import Meta, SingleTask
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
 from surefoot.envs.probes import ObservedReward
-from surefoot.rules import AbstractRule, GradientStep
+from surefoot.rules import AbstractRule, GradientStep, ProximalClip, TrustRegion
 
 CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross")
 
@@ -98,6 +98,17 @@ def test_the_baseline_learns_from_iteration_to_iteration():
     assert error(state.baselines) < 0.5 * error(unfitted)
 
 
+def test_each_run_draws_its_own_minibatches():
+    algorithm, policy = SingleTask(rule=ProximalClip()), policy_for(CLOCK)
+    states = [algorithm.init(CLOCK, policy, jax.random.key(seed)) for seed in (0, 0, 1)]
+    assert identical(states[0].rule.key, states[1].rule.key)
+    assert not identical(states[0].rule.key, states[2].rule.key)
+    meta = Meta(outer=TrustRegion(fisher_fraction=0.5))
+    setting = setting_of(Clock())
+    outer = [meta.init(setting, policy, jax.random.key(seed)).rule for seed in (0, 1)]
+    assert not identical(*outer)
+
+
 def test_in_parts_side_by_side_it_learns_what_it_learns_in_one_program():
     network = ValueNetwork(hidden=(8,), epochs=2, minibatches=2)
     setting = setting_of(Clock(), baseline=network, fit="after")
@@ -108,7 +119,7 @@ def test_in_parts_side_by_side_it_learns_what_it_learns_in_one_program():
         run(setting, state, key) for run in (partial(iterate, algorithm), algorithm.iterate)
     )
     assert told.keys() == also.keys()
-    for got, want in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+    for got, want in zip(*(map(numbers, jax.tree.leaves(tree)) for tree in (parts, whole)), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     assert not identical(parts.baselines, state.baselines)
     # Worth it on a CPU, for a baseline with a loop of its own.

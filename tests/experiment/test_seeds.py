@@ -1,3 +1,4 @@
+import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from support.probes import Target
-from surefoot.algorithms import Estimation, SingleTask
-from surefoot.baselines import Zero
+from surefoot.algorithms import A3C, Estimation, SingleTask
+from surefoot.baselines import LinearFeatures, Zero
 from surefoot.envs import Step
 from surefoot.experiment import Config, Evaluation, evaluate, load, resume, seeds as module, train
 from surefoot.experiment.interrupts import Interrupts
@@ -18,8 +19,9 @@ from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.run import Run, initial_state
 from surefoot.experiment.seeds import initial_states, resume_seeds, seed_folders, train_seeds
 from surefoot.options import UserError
-from surefoot.policies import GaussianMLP
+from surefoot.policies import ActorCritic, GaussianMLP
 from surefoot.rules import OptaxStep
+from surefoot.samplers import Processes
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,23 @@ def test_each_seed_is_the_run_with_that_seed(trained: list[Run], tmp_path: Path)
         for a, b in zip(rows(run), rows(alone), strict=True):
             assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
     assert len({rows(run)[0]["loss"] for run in trained}) == 3
+
+
+def test_workers_keep_nothing_of_the_seed_before(tmp_path: Path) -> None:
+    """A3C's workers go on with their own episodes, of their own task."""
+    config = small(
+        policy=ActorCritic(hidden=(2,)),
+        algorithm=A3C(fragment=4, environments=2, updates=2, synchronous=True),
+        estimation=Estimation(LinearFeatures(), fit="after"),
+        sampler=Processes(workers=1),
+        iterations=2,
+        seed=3,
+    )
+    _, second = train_seeds(config, 2, tmp_path / "many").runs
+    alone = train(replace(config, seed=4), tmp_path / "alone").run
+    assert_same([second], [alone])
+    assert rows(second) == rows(alone)
+    assert np.isfinite(evaluate(alone.config, alone.state.learner, alone.iteration).returns).all()
 
 
 def test_the_largest_seeds_are_the_same_in_both_ways() -> None:
@@ -187,6 +206,14 @@ def test_what_cannot_be_trained_leaves_nothing_behind(trained: list[Run], tmp_pa
     assert not out.exists()
     with pytest.raises(UserError, match="exists already"):
         train_seeds(small(), 1, trained[0].folder.path.parent)
+
+
+def test_a_seed_that_lost_its_last_checkpoint_is_brought_to_the_same_end(
+    trained: list[Run], tmp_path: Path
+) -> None:
+    shutil.copytree(trained[0].folder.path.parent, tmp_path / "copy")
+    (tmp_path / "copy" / "seed004" / "checkpoints" / "000004.ckpt").unlink()
+    assert_same(resume_seeds(tmp_path / "copy").runs, trained)
 
 
 def test_what_cannot_be_resumed(trained: list[Run], tmp_path: Path) -> None:

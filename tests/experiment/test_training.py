@@ -14,12 +14,13 @@ import pytest
 from filelock import FileLock
 
 from surefoot.algorithms import SingleTask
+from surefoot.baselines import ValueNetwork
 from surefoot.envs import Bandit, Step
 from surefoot.experiment import PRESETS, Config, Evaluation, load, preset, resume, train
 from surefoot.experiment.checkpoint import load as checkpoint_load, save
 from surefoot.experiment.metrics import MetricsWriter, read_metrics
-from surefoot.experiment.run import Run, initial_state
-from surefoot.experiment.training import NonFiniteError
+from surefoot.experiment.run import Run, RunFolder, initial_state
+from surefoot.experiment.training import NonFiniteError, locked
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
 from surefoot.rules import OptaxStep
@@ -180,6 +181,37 @@ def test_the_run_is_free_when_training_ends(config: Config, tmp_path: Path) -> N
     outcome = train(replace(config, iterations=1), tmp_path / "run")
     with FileLock(outcome.run.folder.path / ".lock", timeout=0) as lock:
         assert lock.is_locked
+
+
+def test_the_lock_is_held_for_its_block_and_no_longer(trained: Run, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    held = locked(folder)
+    with held, pytest.raises(UserError, match="Another process"):
+        locked(folder)
+    with locked(folder):
+        del held
+
+
+def test_a_new_total_that_is_reached_already_is_kept(trained: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "ended"
+    shutil.copytree(trained.folder.path, copy)
+    (copy / "checkpoints" / "000006.ckpt").unlink()
+    assert resume(copy, iterations=4).run.config.iterations == 4
+    assert load(copy).config.iterations == 4
+
+
+def test_a_baseline_that_is_not_finite_is_not_kept_either(tmp_path: Path) -> None:
+    """The policy and the loss know nothing of it before the next iteration."""
+    config = preset("cartpole/vpg")
+    steep = ValueNetwork(hidden=(2,), lr=1e38)
+    config = replace(
+        config, estimation=replace(config.estimation, baseline=steep), streams=2, steps=8, iterations=9
+    )
+    with pytest.raises(NonFiniteError):
+        train(config, tmp_path / "run")
+    learner = load(tmp_path / "run").state.learner
+    kept = jax.tree.leaves(eqx.filter((learner.policy, learner.baselines), eqx.is_inexact_array))
+    assert all(np.all(np.isfinite(x)) for x in kept)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def test_minibatch_by_minibatch_it_is_adam_on_each_part_in_turn(x64: None):
     policy, batch = data()
     vector, build = flatten(policy)
     rule = ProximalClip(lr=0.05, epochs=2, minibatches=3, max_gradient_norm=None)
-    parts = _parts(rule, batch, jnp.zeros((), jnp.int32))
+    parts = _parts(rule, batch, jax.random.split(rule.init(policy).key)[1])
     adam = optax.adam(0.05, eps=1e-5)
     now, state = vector, adam.init(vector)
     clipped = PolicyObjective(Clipped(0.2), 0.01)
@@ -110,13 +110,22 @@ def test_minibatch_by_minibatch_it_is_adam_on_each_part_in_turn(x64: None):
 def test_every_epoch_takes_every_sample_once_in_another_order():
     _, batch = data()
     rule = ProximalClip(epochs=3, minibatches=4)
-    parts = np.asarray(_parts(rule, batch, jnp.array(0)))
+    parts = np.asarray(_parts(rule, batch, jax.random.key(0)))
     assert parts.shape == (12, 6)
     epochs = parts.reshape(3, 24)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(24), (3, 1)))
     assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
-    # The next batch is taken in an order of its own.
-    assert not np.array_equal(parts, _parts(rule, batch, jnp.array(1)))
+    assert not np.array_equal(parts, _parts(rule, batch, jax.random.key(1)))
+
+
+def test_the_next_batch_is_taken_in_an_order_of_its_own():
+    policy, batch = data()
+    rule = ProximalClip(lr=0.02, epochs=1, minibatches=4)
+    first = rule.init(policy)
+    _, second, _ = step(rule, policy, batch, first)
+    assert not identical(first.key, second.key)
+    again = eqx.tree_at(lambda s: s.key, first, second.key)
+    assert not identical(step(rule, policy, batch, first)[0], step(rule, policy, batch, again)[0])
 
 
 @pytest.mark.parametrize("rule", [ProximalClip(lr=0.02), ProximalPenalty(lr=0.02, beta=5.0)])

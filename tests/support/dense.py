@@ -54,9 +54,15 @@ def central_difference(f: Callable[[Array], Array], at: Array, step: float = 1e-
     return (values(at + moves) - values(at - moves)) / (2 * step)
 
 
+def numbers(x: Any) -> np.ndarray:
+    """An array as NumPy's, a random key as the words it is made of."""
+    is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(x) if is_key else x)
+
+
 def identical(a: PyTree, b: PyTree) -> bool:
     """Whether two trees of arrays agree to the last bit, NaNs included."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    pairs = zip(*(map(numbers, jax.tree.leaves(tree)) for tree in (a, b)), strict=True)
     return all(
         np.array_equal(x, y, equal_nan=np.issubdtype(np.asarray(x).dtype, np.inexact)) for x, y in pairs
     )

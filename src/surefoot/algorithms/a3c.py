@@ -75,12 +75,14 @@ class A3C(AbstractOneTaskAlgorithm):
             raise UserError(
                 "The return of a whole episode is not known in a fragment; set --estimation.credit gae."
             )
+        env = setting.sampler.env
+        unused = setting.estimation.baseline.init(key, env.observation_size, env.horizon)
         return LearnerState(
             policy=policy,
             rule=self.step.init(policy),
-            baselines=(None,),
-            task=setting.sampler.env.sample_tasks(key, 1),
-            scales=setting.normalisation.init(setting.sampler.env.observation_size),
+            baselines=(unused,),  # the policy judges; what evaluates it may yet ask
+            task=env.sample_tasks(key, 1),
+            scales=setting.normalisation.init(env.observation_size),
             progress=Progress.start(0),
         )
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from surefoot.algorithms.estimation import Estimation
@@ -24,6 +26,17 @@ _LOSSES = {"reinforce": reinforce, "surrogate": surrogate}
 def policy_objective(loss: LossName, entropy_bonus: float = 0.0) -> PolicyObjective:
     """The objective with one of the theory's losses, by its name."""
     return PolicyObjective(_LOSSES[loss], entropy_bonus)
+
+
+def own_keys(state: PyTree, key: Key) -> PyTree:
+    """A rule's first state, with the random keys in it made the run's own."""
+    word = jax.random.bits(key)
+
+    def own(x: PyTree) -> PyTree:
+        is_key = eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return jax.random.fold_in(x, word) if is_key else x
+
+    return jax.tree.map(own, state)
 
 
 @dataclass(frozen=True)

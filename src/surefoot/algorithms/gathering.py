@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting
+from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting, own_keys
 from surefoot.algorithms.estimation import Estimation, Values
 from surefoot.algorithms.normalisation import Normalisation
 from surefoot.algorithms.reporting import Progress
@@ -83,7 +83,7 @@ def begin(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> L
     _, first = eqx.filter_eval_shape(setting.sampler.collect, acting, _only(tasks), where, key)
     return LearnerState(
         policy=policy,
-        rule=rule,
+        rule=own_keys(rule, jax.random.fold_in(key, 2)),
         baselines=(setting.estimation.baseline.init(baseline_key, env.observation_size, env.horizon),),
         task=tasks,
         scales=scales,

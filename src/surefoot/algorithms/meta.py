@@ -7,7 +7,14 @@ import equinox as eqx
 import jax
 
 from surefoot.algorithms.adaptation import Adaptation, adapt_to_tasks
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, LossName, Setting, policy_objective
+from surefoot.algorithms.base import (
+    AbstractAlgorithm,
+    LearnerState,
+    LossName,
+    Setting,
+    own_keys,
+    policy_objective,
+)
 from surefoot.algorithms.estimation import Estimation
 from surefoot.algorithms.normalisation import Normalisation
 from surefoot.algorithms.reporting import describe_adaptation
@@ -50,10 +57,12 @@ class Meta(AbstractAlgorithm):
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         env = setting.sampler.env
-        unfitted = setting.estimation.baseline.init(key, env.observation_size, env.horizon)
+        baseline_key, rule_key = jax.random.split(key)
+        unfitted = setting.estimation.baseline.init(baseline_key, env.observation_size, env.horizon)
         baselines = (unfitted,) * (self.inner_steps + 1)
         scales = setting.normalisation.init(env.observation_size)
-        return LearnerState(policy, self.outer.init(policy), baselines, None, scales)
+        rule = own_keys(self.outer.init(policy), rule_key)
+        return LearnerState(policy, rule, baselines, None, scales)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         task_key, play_key = jax.random.split(key)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from surefoot.baselines.base import AbstractBaseline, Samples
 from surefoot.networks import MLP, MLPOptions
@@ -25,8 +25,8 @@ class ValueParameters(eqx.Module):
 
     network: MLP
     optimiser: PyTree
-    fits: Int[Array, ""]
-    """How often it has been fitted, from which its minibatches are drawn."""
+    key: Key
+    """From which the next fit's minibatches are drawn."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class ValueNetwork(AbstractBaseline):
 
     def init(self, key: Key, observation_size: int, horizon: int) -> ValueParameters:
         del horizon
-        network = MLPOptions(self.hidden, self.activation, "orthogonal").network(key, observation_size, 1)
+        key, start = jax.random.split(key)
+        network = MLPOptions(self.hidden, self.activation, "orthogonal").network(start, observation_size, 1)
         state = self._optimiser().init(eqx.filter(network, eqx.is_inexact_array))
-        return ValueParameters(network, state, jnp.zeros((), jnp.int32))
+        return ValueParameters(network, state, key)
 
     def fit(self, parameters: ValueParameters, samples: Samples) -> ValueParameters:
         samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
@@ -77,11 +78,11 @@ class ValueNetwork(AbstractBaseline):
                 f"The value network cannot divide the {total} samples of an iteration into "
                 f"{self.minibatches} minibatches; lower --estimation.baseline.minibatches."
             )
-        key = jax.random.fold_in(jax.random.key(0), parameters.fits)
+        key, fit_key = jax.random.split(parameters.key)
 
         def one_round(now: _Fit, key: Key) -> tuple[_Fit, None]:
             targets = self._targets(now[0], samples)
-            parts = jax.vmap(lambda k: shuffled(k, total, self.minibatches))(
+            parts = jax.vmap(lambda k: shuffled(k, total, self.minibatches, samples.valid))(
                 jax.random.split(key, self.epochs)
             )
             parts = parts.reshape(-1, parts.shape[-1])
@@ -94,8 +95,8 @@ class ValueNetwork(AbstractBaseline):
             return jax.lax.scan(one_step, now, parts)
 
         start = parameters.network, parameters.optimiser
-        (network, optimiser), _ = jax.lax.scan(one_round, start, jax.random.split(key, self.rounds))
-        return ValueParameters(network, optimiser, parameters.fits + 1)
+        (network, optimiser), _ = jax.lax.scan(one_round, start, jax.random.split(fit_key, self.rounds))
+        return ValueParameters(network, optimiser, key)
 
     def values(
         self,

@@ -87,7 +87,7 @@ def resume_seeds(out: str | Path, *, iterations: int | None = None, quiet: bool 
     done, wanted = max(run.iteration for run in runs), runs[0].config.iterations
     if done > wanted:
         raise UserError(f"{out} is at iteration {done} already, beyond {wanted}.")
-    if done == wanted and all(run.folder.evaluation.exists() for run in runs if run.iteration == done):
+    if all(run.iteration == wanted and run.folder.evaluation.exists() for run in runs):
         raise UserError(
             f"{out} is complete: {done} of {wanted} iterations. "
             f"To learn on: surefoot resume {out} --iterations {2 * wanted}"
@@ -111,27 +111,30 @@ def initial_states(config: Config, seeds: int) -> TrainingState:
     return eqx.filter_jit(eqx.filter_vmap(state))(numbers)
 
 
-def compiled_seeds(config: Config, states: TrainingState) -> Iteration:
+def compiled_seeds(config: Config, setting: Setting, states: TrainingState) -> Iteration:
     """One iteration of every seed, compiled. A seed that is at its end, or whose result is not finite, stays
     where it was."""
-    return _vmapped(config, config.setting()).lower(states).compile()
+    return _traced_seeds(config, setting, states)()
 
 
 def _program(config: Config, setting: Setting, states: TrainingState) -> Callable[..., SeedsOutcome]:
     """What trains runs (and is told whether to be quiet): side by side where the sampler can be compiled for
     many, otherwise one after another. Whatever does not fit together is found here."""
     if setting.sampler.traceable:
-        return partial(_side_by_side, _vmapped(config, setting).lower(states).compile)
-    return partial(_in_turn, traced_iteration(config, setting, _one(states, 0)))
+        return partial(_side_by_side, _traced_seeds(config, setting, states))
+    traced_iteration(config, setting, _one(states, 0))
+    return _in_turn
 
 
-def _in_turn(traced: Lowered, runs: list[Run], quiet: bool) -> SeedsOutcome:
+def _in_turn(runs: list[Run], quiet: bool) -> SeedsOutcome:
+    """Each with workers of its own, which may keep what they did last."""
     done, failed, interrupted = list(runs), [], None
     for i, run in enumerate(runs):
         if run.iteration == run.config.iterations:
             continue
         try:
-            outcome = go_on(run, traced, quiet)
+            with closing(run.config.setting()) as setting:
+                outcome = go_on(run, traced_iteration(run.config, setting, run.state), quiet)
             done[i], interrupted = outcome.run, outcome.interrupted
         except NonFiniteError:
             done[i] = load(run.folder.path)
@@ -155,12 +158,11 @@ def _side_by_side(traced: Lowered, runs: list[Run], quiet: bool) -> SeedsOutcome
         fleet = _Fleet(runs, writers, traced())
         states = fleet.train(states, interrupts, progress)
     runs = [replace(run, state=_one(states, i)) for i, run in enumerate(runs)]
-    complete = max(run.iteration for run in runs) == total
     failed = [run for run, alive in zip(runs, fleet.alive, strict=True) if not alive]
-    return SeedsOutcome(runs, failed, None if complete else interrupts.received)
+    return SeedsOutcome(runs, failed, interrupts.received if fleet.going() else None)
 
 
-def _vmapped(config: Config, setting: Setting) -> Any:
+def _traced_seeds(config: Config, setting: Setting, states: TrainingState) -> Lowered:
     iterate = iteration_of(config, setting)
 
     def advance(state: TrainingState) -> tuple[TrainingState, Metrics]:
@@ -168,7 +170,8 @@ def _vmapped(config: Config, setting: Setting) -> Any:
         moves = (metrics["finite"] > 0) & (state.iteration < config.iterations)
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), following, state), metrics
 
-    return eqx.filter_jit(eqx.filter_vmap(advance))
+    compilable: Any = eqx.filter_jit(eqx.filter_vmap(advance))
+    return compilable.lower(states).compile
 
 
 def _stacked(runs: list[Run]) -> TrainingState:
@@ -193,7 +196,7 @@ class _Fleet:
     ) -> TrainingState:
         """To the end, or until interrupted or none is left. Checkpoints are written either way."""
         progress.waiting("sampling and learning")
-        while (going := self._going()) and not interrupts.received:
+        while (going := self.going()) and not interrupts.received:
             began = time.monotonic()
             states, metrics = self._iterate(states)
             values = {name: np.asarray(value, float) for name, value in metrics.items()}
@@ -212,7 +215,8 @@ class _Fleet:
         self._save(states, range(len(self._runs)))
         return states
 
-    def _going(self) -> list[int]:
+    def going(self) -> list[int]:
+        """Those that are neither at their end nor stopped."""
         return [i for i, done in enumerate(self._done) if self.alive[i] and done < self._total]
 
     def _record(self, i: int, metrics: Mapping[str, float], finite: bool, progress: TrainingProgress) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from jaxtyping import Array
 
 from surefoot.algorithms import Setting
@@ -81,21 +81,21 @@ def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True
             f"{run} is complete: {found.iteration} of {config.iterations} iterations. "
             f"To learn on: surefoot resume {run} --iterations {2 * config.iterations}"
         )
-    if found.iteration == config.iterations:
-        return Outcome(found, None)
     found = replace(found, config=config)
+    if found.iteration == config.iterations:
+        with locked(found.folder):
+            save_config(config, found.folder.config)
+        return Outcome(found, None)
     with closing(config.setting()) as setting:
         return go_on(found, traced_iteration(config, setting, found.state), quiet)
 
 
-def locked(folder: RunFolder) -> BaseFileLock:
-    """The right to train a run, held until it is released. Raises `UserError` if another process has it."""
-    lock = FileLock(folder.path / ".lock")
+def locked(folder: RunFolder) -> AcquireReturnProxy:
+    """The right to train a run, for a `with` block. Raises `UserError` if another process has it."""
     try:
-        lock.acquire(timeout=0)
+        return FileLock(folder.path / ".lock").acquire(timeout=0)
     except Timeout:
         raise UserError(f"Another process is training {folder.path}; wait for it or stop it.") from None
-    return lock
 
 
 def go_on(run: Run, traced: Lowered, quiet: bool) -> Outcome:
@@ -143,14 +143,15 @@ def iteration_of(config: Config, setting: Setting) -> Iteration:
     """One iteration of training, as a function of the state alone; a pure one if the sampler is traceable.
 
     Its keys follow from the run's seed and the iteration's number alone. Beside the algorithm's metrics it
-    returns `finite`: whether the loss and every parameter are.
+    returns `finite`: whether the loss is, and all that the next iteration goes on from.
     """
 
     def iterate(state: TrainingState) -> tuple[TrainingState, Metrics]:
         key = jax.random.fold_in(state.key, state.iteration)
         learner, metrics = config.algorithm.iterate(setting, state.learner, key)
-        parameters = jax.tree.leaves(eqx.filter(learner.policy, eqx.is_inexact_array))
-        finite = _all_finite([metrics["loss"], *parameters])
+        learned = learner.policy, learner.rule, learner.baselines, learner.scales
+        numbers = jax.tree.leaves(eqx.filter(learned, eqx.is_inexact_array))
+        finite = _all_finite([metrics["loss"], *numbers])
         following = TrainingState(learner, state.key, state.iteration + 1)
         return following, {**metrics, "finite": finite.astype(metrics["loss"].dtype)}
 
@@ -182,6 +183,6 @@ def _not_finite(folder: RunFolder, state: TrainingState, iteration: int) -> NonF
     good = folder.save(state)
     return NonFiniteError(
         f"Iteration {iteration} gave a loss or a parameter that is not finite, so training stopped. "
-        f"The state before it is kept in {good}. Lower the learning rates or --outer.max-kl, "
-        "or look for rewards and observations that are not finite."
+        f"The state before it is kept in {good}. Lower the learning rates, --rule.max-kl or --outer.max-kl, "
+        "or look for rewards and observations that are not finite: surefoot check env."
     )

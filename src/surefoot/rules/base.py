@@ -20,7 +20,8 @@ class AbstractRule(ABC):
 
     @abstractmethod
     def init(self, policy: PyTree) -> PyTree:
-        """The rule's state before its first step: arrays only."""
+        """The rule's state before its first step: arrays only. A random key in it may be any; an algorithm
+        makes it the run's own."""
 
     @abstractmethod
     def step(

@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from surefoot.options import UserError, check
 from surefoot.rules.base import AbstractRule, Metrics
-from surefoot.rules.trust_region_penalty import PENALTY_LIMITS
 from surefoot.theory.minibatches import shuffled
 from surefoot.theory.objectives import AbstractObjective, Penalised, adapt_penalty
+from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,10 @@ class EpochState(eqx.Module):
     """What lasts from one batch to the next."""
 
     optimiser: PyTree
+    key: Key
+    """From which the next batch's minibatches are drawn."""
     batches: Int[Array, ""]
-    """Batches learned from, from which the minibatches of the next are drawn."""
+    """Batches learned from."""
     beta: Float[Array, ""]
     """The price of the KL; not used by the clipped form."""
 
@@ -115,7 +117,7 @@ class ProximalPenalty(EpochOptions, AbstractRule):
 
         policy, following, metrics = _epochs(self, objective, loss, policy, batch, state)
         if self.target_kl is not None:
-            beta = adapt_penalty(state.beta, metrics["kl"], self.target_kl, PENALTY_LIMITS)
+            beta = adapt_penalty(state.beta, metrics["kl"], self.target_kl)
             following = eqx.tree_at(lambda s: s.beta, following, beta)
         return policy, following, {**metrics, "beta": state.beta}
 
@@ -135,7 +137,7 @@ class _Now(eqx.Module):
 
 def _start(options: EpochOptions, policy: PyTree, beta: float) -> EpochState:
     optimiser = _optimiser(options).init(eqx.filter(policy, eqx.is_inexact_array))
-    return EpochState(optimiser, jnp.zeros((), jnp.int32), jnp.asarray(beta, float))
+    return EpochState(optimiser, jax.random.key(0), jnp.zeros((), jnp.int32), jnp.asarray(beta, float))
 
 
 def _epochs(
@@ -148,7 +150,8 @@ def _epochs(
 ) -> tuple[PyTree, EpochState, Metrics]:
     parameters, static = eqx.partition(policy, eqx.is_inexact_array)
     old = objective.predict(policy, batch)
-    parts = _parts(options, batch, state.batches)
+    key, now = jax.random.split(state.key)
+    parts = _parts(options, batch, now)
     rate = _rate(options, state.batches)
 
     def descend(now: _Now, part: Int[Array, " size"]) -> _Now:
@@ -182,7 +185,7 @@ def _epochs(
         "minibatch_steps": end.steps.astype(before.dtype),
         "learning_rate": rate,
     }
-    return policy, EpochState(end.optimiser, state.batches + 1, state.beta), metrics
+    return policy, EpochState(end.optimiser, key, state.batches + 1, state.beta), metrics
 
 
 def _gradient(
@@ -197,8 +200,9 @@ def _gradient(
     return eqx.filter_grad(at, has_aux=True)(policy)
 
 
-def _parts(options: EpochOptions, batch: PyTree, batches: Int[Array, ""]) -> Int[Array, "parts size"]:
-    """The indices of every minibatch of every epoch."""
+def _parts(options: EpochOptions, batch: PyTree, key: Key) -> Int[Array, "parts size"]:
+    """The indices of every minibatch of every epoch. One task's steps come with padding, if whole episodes
+    were played."""
     total = jax.tree.leaves(batch)[0].shape[0]
     if options.minibatches > total:
         raise UserError(
@@ -206,8 +210,8 @@ def _parts(options: EpochOptions, batch: PyTree, batches: Int[Array, ""]) -> Int
             f"{options.minibatches} minibatches; lower --rule.minibatches (--outer.minibatches of a "
             "meta-algorithm), or sample more."
         )
-    key = jax.random.fold_in(jax.random.key(0), batches)
-    draw = jax.vmap(lambda k: shuffled(k, total, options.minibatches))
+    valid = batch.valid if isinstance(batch, Batch) and batch.valid.ndim == 1 else None
+    draw = jax.vmap(lambda k: shuffled(k, total, options.minibatches, valid))
     parts = draw(jax.random.split(key, options.epochs))
     return parts.reshape(-1, parts.shape[-1])
 

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
 
 from surefoot.options import check
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.theory.trust_region import line_search, step_length
+from surefoot.types import Key
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,17 @@ class TrustRegion(NaturalOptions, AbstractRule):
         fraction = self.fisher_fraction
         check(0 < fraction <= 1, "fisher_fraction", fraction, "above 0 and at most 1")
 
-    def init(self, policy: PyTree) -> Int[Array, ""]:
-        """The number of steps taken, from which the Fisher matrix's part of the batch is drawn."""
+    def init(self, policy: PyTree) -> Key:
+        """From which the Fisher matrix's part of the next batch is drawn."""
         del policy
-        return jnp.zeros((), jnp.int32)
+        return jax.random.key(0)
 
     def step(
-        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: Int[Array, ""]
-    ) -> tuple[PyTree, Int[Array, ""], Metrics]:
+        self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: Key
+    ) -> tuple[PyTree, Key, Metrics]:
+        key, now = jax.random.split(state)
         loss, gradient = loss_and_gradient(objective, policy, batch)
-        natural = self.direction(objective, policy, gradient, self._fisher_part(batch, state))
+        natural = self.direction(objective, policy, gradient, self._fisher_part(batch, now))
         scale = -step_length(self.max_kl, natural.curvature)
         search = line_search(
             objective,
@@ -63,12 +64,12 @@ class TrustRegion(NaturalOptions, AbstractRule):
             "line_search_attempts": search.attempts.astype(loss.dtype),
             "step_accepted": search.accepted.astype(loss.dtype),
         }
-        return search.policy, state + 1, metrics
+        return search.policy, key, metrics
 
-    def _fisher_part(self, batch: PyTree, state: Int[Array, ""]) -> PyTree:
+    def _fisher_part(self, batch: PyTree, key: Key) -> PyTree:
         total = jax.tree.leaves(batch)[0].shape[0]
         part = max(1, round(self.fisher_fraction * total))
         if part == total:
             return batch
-        chosen = jax.random.permutation(jax.random.fold_in(jax.random.key(0), state), total)[:part]
+        chosen = jax.random.permutation(key, total)[:part]
         return jax.tree.map(lambda x: x[chosen], batch)

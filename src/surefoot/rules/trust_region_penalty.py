@@ -12,9 +12,6 @@ from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, Penalised, adapt_penalty, loss_and_gradient
 from surefoot.theory.trust_region import line_search
 
-PENALTY_LIMITS = 1e-6, 1e6
-"""Where the adaptive price of the KL stays."""
-
 
 @dataclass(frozen=True)
 class TrustRegionPenalty(NaturalOptions, AbstractRule):
@@ -74,5 +71,5 @@ class TrustRegionPenalty(NaturalOptions, AbstractRule):
         if self.target_kl is not None:
             # A refused step has moved nothing and was yet too long: the next must cost more.
             moved = jnp.where(search.accepted, search.kl, jnp.inf)
-            state = adapt_penalty(state, moved, self.target_kl, PENALTY_LIMITS)
+            state = adapt_penalty(state, moved, self.target_kl)
         return search.policy, state, metrics

@@ -107,7 +107,8 @@ class PolicyObjective(AbstractObjective):
         return policy.unroll(batch.observations, batch.starts, batch.memory)
 
     def loss(self, prediction: PyTree, batch: Batch) -> Float[Array, ""]:
-        log_probs = prediction.log_prob(batch.actions)
+        # Padding gets a ratio of one. What it would be may overflow, and zero times an infinite slope is NaN.
+        log_probs = jnp.where(batch.valid, prediction.log_prob(batch.actions), batch.log_probs)
         loss = valid_mean(self.step_loss(log_probs, batch.log_probs, batch.advantages), batch.valid)
         if self.entropy_bonus:
             loss -= self.entropy_bonus * mean_entropy(prediction, batch.valid)
@@ -201,13 +202,11 @@ class Penalised(AbstractObjective):
         return self.objective.average(f, batch)
 
 
-def adapt_penalty(
-    beta: Float[Array, ""], divergence: Float[Array, ""], target: float, limits: tuple[float, float]
-) -> Float[Array, ""]:
+def adapt_penalty(beta: Float[Array, ""], divergence: Float[Array, ""], target: float) -> Float[Array, ""]:
     """β doubled where the last step's KL exceeded 1.5 × `target`, halved where it stayed under `target` / 1.5
-    (Schulman et al., 2017, sec. 4), within `limits`."""
+    (Schulman et al., 2017, sec. 4), between 10⁻⁶ and 10⁶."""
     factor = jnp.where(divergence > 1.5 * target, 2.0, jnp.where(divergence < target / 1.5, 0.5, 1.0))
-    return jnp.clip(beta * factor.astype(beta.dtype), *limits)
+    return jnp.clip(beta * factor.astype(beta.dtype), 1e-6, 1e6)
 
 
 def loss_and_gradient(
