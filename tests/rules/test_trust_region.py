@@ -70,7 +70,7 @@ def test_without_a_gradient_the_policy_stays():
 def test_the_fisher_matrix_can_be_taken_from_a_part_of_the_batch():
     policy = gaussian_policy()
     batch = random_batch(policy, jax.random.key(1), episodes=4)
-    part = TrustRegion(fisher_fraction=0.5)._fisher_part(batch, jnp.array(0))
+    part = TrustRegion(fisher_fraction=0.5)._fisher_part(batch, jax.random.key(0))
     assert part.observations.shape == (2, 4, 2)
     rows = [np.flatnonzero([np.array_equal(one, o) for o in batch.observations]) for one in part.observations]
     assert len({int(row[0]) for row in rows}) == 2
