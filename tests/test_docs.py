@@ -24,6 +24,8 @@ SMALL += ["--evaluation.tasks", "2", "--evaluation.episodes", "2"]
 def test_every_chapter_of_the_theory_has_its_page(chapter: str) -> None:
     page = (DOCS / "theory" / f"{chapter}.md").read_text()
     assert f"surefoot.theory.{chapter}." in page
+    assert re.search(r"`tests/theory/\w+\.py`", page)
+    assert "## Reading" in page
     assert f"::: surefoot.theory.{chapter}\n" in (DOCS / "reference" / "theory.md").read_text()
 
 

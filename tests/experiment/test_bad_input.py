@@ -67,6 +67,26 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {**single(ProximalClip(minibatches=9)), **STREAMS},
         "A batch of 8 .* cannot be divided into 9",
     ),
+    "a line search on the pseudo-loss": (
+        {"algorithm": SingleTask(rule=TrustRegion(), loss="reinforce")},
+        "the pseudo-loss means nothing; use --loss surrogate",
+    ),
+    "a line search with a price on the pseudo-loss": (
+        {"algorithm": SingleTask(rule=TrustRegionPenalty(), loss="reinforce")},
+        "use --loss surrogate",
+    ),
+    "many steps on the pseudo-loss": (
+        {"algorithm": SingleTask(rule=ProximalPenalty(minibatches=2), loss="reinforce")},
+        "use --loss surrogate",
+    ),
+    "a clipped pseudo-loss": (
+        {"algorithm": SingleTask(rule=ProximalClip(minibatches=2), loss="reinforce")},
+        "use --loss surrogate",
+    ),
+    "adaptation by a line search on the pseudo-loss": (
+        {"algorithm": Meta(inner=TrustRegion(), tasks=2)},
+        "use --inner-loss surrogate",
+    ),
     "more minibatches than tasks": (
         {"algorithm": Meta(outer=ProximalClip(minibatches=4), tasks=3)},
         "A batch of 3 .*--outer.minibatches",

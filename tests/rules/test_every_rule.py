@@ -13,9 +13,12 @@ from support.dense import identical, ravel
 from support.rules import RULES
 from support.samples import categorical_policy, random_batch, random_meta_batch
 from surefoot import rules
+from surefoot.options import UserError
+from surefoot.policies import GRU
 from surefoot.rules import AbstractRule, GradientStep
 from surefoot.theory.meta import adapted
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
+from surefoot.types import Discrete
 
 EVERY = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 OBJECTIVE = PolicyObjective(surrogate)
@@ -76,3 +79,11 @@ def test_the_same_step_is_the_same_to_the_last_bit(rule: AbstractRule):
     objective, policy, batch = problem(False)
     first, again = (improve(rule, objective, policy, batch, 1) for _ in range(2))
     assert identical(first, again)
+
+
+@EVERY
+def test_steps_of_no_order_are_refused_for_a_policy_that_remembers(rule: AbstractRule):
+    objective, _, batch = problem(meta=False)
+    policy = GRU(units=2).build(jax.random.key(0), batch.observations.shape[-1], Discrete(2))
+    with pytest.raises(UserError, match="learns from sequences"):
+        jax.eval_shape(lambda: rule.step(objective, policy, batch, rule.init(policy))[2])

@@ -109,6 +109,7 @@ def test_a_step_that_would_not_be_finite_is_refused(bad: float):
     policy, _, metrics = NaturalGradient().step(Bowl([0.0, 0.0], [1.0, bad]), start, None, None)
     assert identical(policy, start)
     assert jnp.isnan(metrics["cg_residual"])
+    assert metrics["step_accepted"] == 0.0
 
 
 def test_a_direction_that_is_not_finite_is_refused():

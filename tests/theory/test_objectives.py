@@ -22,7 +22,6 @@ from surefoot.theory.objectives import (
     adapt_penalty,
     reinforce,
     surrogate,
-    value_loss,
 )
 from surefoot.theory.off_policy import OffPolicyObjective
 from surefoot.types import Batch, Continuous, Discrete, Transitions
@@ -187,13 +186,6 @@ def test_the_entropy_bonus_is_subtracted_from_the_loss(build: Any):
     np.testing.assert_allclose(bonus.loss(prediction, batch), expected, rtol=1e-5)
     assert bonus.divergence(prediction, prediction, batch) == 0.0
     assert abs(entropy) > 0.1
-
-
-def test_the_loss_of_values_is_half_the_mean_squared_error_over_valid_steps():
-    values = jnp.array([[1.0, 2.0], [3.0, jnp.nan]])
-    returns = jnp.array([[2.0, 0.0], [3.0, 7.0]])
-    valid = jnp.array([[True, True], [True, False]])
-    np.testing.assert_allclose(value_loss(values, returns, valid), 0.5 * (1 + 4 + 0) / 3, rtol=1e-6)
 
 
 def judged(auxiliary: Any = None) -> tuple[Any, Batch]:

@@ -13,7 +13,9 @@ from surefoot.algorithms.estimation import Estimation
 from surefoot.algorithms.normalisation import Normalisation, Scales
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
+from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
+from surefoot.rules import AbstractRule, ProximalClip, ProximalPenalty, TrustRegion, TrustRegionPenalty
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractCollector
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
@@ -37,6 +39,21 @@ def own_keys(state: PyTree, key: Key) -> PyTree:
         return jax.random.fold_in(x, word) if is_key else x
 
     return jax.tree.map(own, state)
+
+
+def leaves_the_data(rule: AbstractRule) -> bool:
+    """Whether a step of it asks for losses of policies other than the one that drew the data."""
+    return isinstance(rule, TrustRegion | TrustRegionPenalty | ProximalClip | ProximalPenalty)
+
+
+def check_loss(rule: AbstractRule, loss: LossName, option: str) -> None:
+    """Raises `UserError` if the rule needs more of the loss than a gradient at the policy that drew the data,
+    and the pseudo-loss has no more."""
+    if loss == "reinforce" and leaves_the_data(rule):
+        raise UserError(
+            f"{type(rule).__name__} looks at the loss of other policies than the one that drew the data, and "
+            f"there the pseudo-loss means nothing; use {option} surrogate."
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from surefoot.algorithms.base import (
     LearnerState,
     LossName,
     Setting,
+    check_loss,
     own_keys,
     policy_objective,
 )
@@ -56,6 +57,7 @@ class Meta(AbstractAlgorithm):
         check(self.chunk >= 1, "chunk", self.chunk, "1 or more")
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
+        check_loss(self.inner, self.inner_loss, "--inner-loss")
         env = setting.sampler.env
         baseline_key, rule_key = jax.random.split(key)
         unfitted = setting.estimation.baseline.init(baseline_key, env.observation_size, env.horizon)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jaxtyping import PyTree
 
-from surefoot.algorithms.base import LearnerState, LossName, Setting, policy_objective
+from surefoot.algorithms.base import LearnerState, LossName, Setting, check_loss, policy_objective
 from surefoot.algorithms.gathering import AbstractBatchAlgorithm, as_steps, begin
 from surefoot.options import UserError, check
 from surefoot.policies import AbstractActorCritic, AbstractPolicy
@@ -39,6 +39,7 @@ class SingleTask(AbstractBatchAlgorithm):
                 "their part of a natural step would have no bound. Use a gradient or proximal rule, or "
                 "another policy with a baseline."
             )
+        check_loss(self.rule, self.loss, "--loss")
         return begin(setting, policy, self.rule.init(policy), key)
 
     def improve(

@@ -5,7 +5,6 @@ from typing import Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
@@ -13,7 +12,7 @@ from surefoot.baselines.base import AbstractBaseline, Samples
 from surefoot.networks import MLP, MLPOptions
 from surefoot.options import UserError, check
 from surefoot.theory.minibatches import shuffled
-from surefoot.theory.objectives import value_loss
+from surefoot.theory.values import proximal_term, td_targets, value_loss
 from surefoot.types import Key
 
 _Fit = tuple[MLP, PyTree]
@@ -110,16 +109,14 @@ class ValueNetwork(AbstractBaseline):
     def _targets(self, network: MLP, samples: Samples) -> Float[Array, " samples"]:
         if self.target == "monte-carlo":
             return samples.returns
-        return samples.rewards + samples.discounts * network(samples.next_observations)[..., 0]
+        return td_targets(samples.rewards, samples.discounts, network(samples.next_observations)[..., 0])
 
     def _descend(self, now: _Fit, anchor: MLP, samples: Samples, targets: Array) -> _Fit:
         network, optimiser = now
 
         def loss(network: MLP) -> Array:
             values = network(samples.observations)[..., 0]
-            distance = jax.tree.map(lambda new, old: jnp.sum((new - old) ** 2), network, anchor)
-            penalty = self.proximal * sum(jax.tree.leaves(distance))
-            return value_loss(values, targets, samples.valid) + penalty
+            return value_loss(values, targets, samples.valid) + self.proximal * proximal_term(network, anchor)
 
         gradient = jax.grad(loss)(network)
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers

@@ -83,7 +83,7 @@ class NaturalGradient(NaturalOptions, AbstractRule):
     ) -> tuple[PyTree, None, Metrics]:
         loss, gradient = loss_and_gradient(objective, policy, batch)
         natural = self.direction(objective, policy, gradient, batch)
-        finite = jnp.isfinite(natural.curvature)
+        finite = jnp.isfinite(natural.curvature) & jnp.isfinite(natural.solution.relative_residual)
         # `where` and not a scale of zero: the direction may hold what zero does not cancel.
         fixed = jnp.asarray(self.lr, loss.dtype)
         rate = fixed if self.max_kl is None else step_length(self.max_kl, natural.curvature)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from surefoot.theory.averages import valid_mean
 from surefoot.theory.returns import reward_to_go
+from surefoot.theory.values import td_targets
 
 
 def td_residuals(
@@ -19,7 +20,7 @@ def td_residuals(
     next_values: Float[Array, " time"],
 ) -> Float[Array, " time"]:
     """δ_t = r_t + γ_t V(s_{t+1}) − V(s_t): the advantage seen one step ahead (Sutton, 1988)."""
-    return rewards + discounts * next_values - values
+    return td_targets(rewards, discounts, next_values) - values
 
 
 def gae(

@@ -19,6 +19,7 @@ from surefoot.theory.averages import valid_mean
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.divergences import mean_entropy, mean_kl
 from surefoot.theory.importance import likelihood_ratio
+from surefoot.theory.values import value_loss
 from surefoot.types import Batch
 
 StepLoss = Callable[[Array, Array, Array], Array]
@@ -102,6 +103,11 @@ class PolicyObjective(AbstractObjective):
     policy from becoming certain too early."""
 
     def predict(self, policy: PyTree, batch: Batch) -> PyTree:
+        if _remembers(policy) and batch.valid.ndim < 2:
+            raise UserError(
+                "A recurrent policy learns from sequences, [episode time ...], and this batch is [step ...]: "
+                "steps of no order, which it would take for one episode. Do not flatten the batch."
+            )
         if batch.starts is None:
             return policy(batch.observations)
         return policy.unroll(batch.observations, batch.starts, batch.memory)
@@ -124,6 +130,11 @@ class PolicyObjective(AbstractObjective):
         return PolicyObjective(Clipped(epsilon), self.entropy_bonus)
 
 
+def _remembers(policy: PyTree) -> bool:
+    initial = getattr(policy, "initial_memory", None)
+    return initial is not None and initial() is not None
+
+
 class Prediction(eqx.Module):
     """What a policy with several outputs puts out."""
 
@@ -136,13 +147,6 @@ class Prediction(eqx.Module):
 
 AuxiliaryLoss = Callable[[Array, Batch], Array]
 """(the policy's auxiliary output at each step, the batch) -> a scalar to minimise beside the rest."""
-
-
-def value_loss(
-    values: Float[Array, "*axes"], returns: Float[Array, "*axes"], valid: Array
-) -> Float[Array, ""]:
-    """½ (V − G)², averaged over valid steps."""
-    return 0.5 * valid_mean((values - returns) ** 2, valid)
 
 
 class ActorCriticObjective(AbstractObjective):
