@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from surefoot import cli
-from surefoot.experiment import PRESETS, load, parts
+from surefoot.cli.options import swap_parts
+from surefoot.experiment import PRESETS, load, parts, preset
 from surefoot.experiment.metrics import read_metrics
 
 SMALL = ["--tasks", "3", "--episodes", "4", "--iterations", "2", "--evaluation.tasks", "3"]
@@ -86,12 +87,34 @@ def test_whole_parts_can_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert parts.name_of(config.estimation.baseline) == "zero"
 
 
+@pytest.mark.parametrize("typed", ["as read", "backwards"])
+def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None:
+    """In whatever order they are typed."""
+    pairs = [("--rule", "proximal-clip"), ("--algorithm", "single-task"), ("--policy", "actor-critic")]
+    pairs += [("--policy.auxiliary", "predict-reward"), ("--estimation.baseline", "zero")]
+    words = [word for pair in (pairs if typed == "as read" else pairs[::-1]) for word in pair]
+    config, rest = swap_parts(preset("navigation-2d/reinforce"), words)
+    assert rest == []
+    found = config.algorithm.rule, config.policy, config.policy.auxiliary, config.estimation.baseline
+    wanted = ["proximal-clip", "actor-critic", "predict-reward", "zero"]
+    assert [parts.name_of(part) for part in found] == wanted
+
+
+def test_an_algorithm_and_its_rule_are_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, small = str(tmp_path / "a"), [*SMALL[2:6], "--rule.minibatches", "2"]
+    swaps = ["--algorithm", "single-task", "--rule", "proximal-clip"]
+    code, _, errors = run(capsys, "train", "bandit", *swaps, *small, "--out", out)
+    assert code == 0, errors
+    assert parts.name_of(load(out).config.algorithm.rule) == "proximal-clip"  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trian"], "no command 'trian'. Did you mean 'train'?"),
         (["train", "navigation-2d/maml-trop"], "Did you mean 'navigation-2d/maml-trpo'?"),
         (["train", "nothing-like-it"], "`surefoot list presets` shows them all"),
+        (["train", ""], "There is no preset ''"),
         (["train", "bandit", "--outer.max-kl", "-1"], "max-kl is -1.0; it must be a positive number"),
         (["train", "bandit", "--tasks", "0"], "tasks is 0; it must be 1 or more"),
         (["train", "bandit", "--iterations", "0"], "iterations is 0; it must be 1 or more"),

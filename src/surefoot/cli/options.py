@@ -8,20 +8,24 @@ from surefoot.experiment import PRESETS, Config, parts, preset
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 
+# What holds other parts comes before them: it brings its own, which would replace those that were asked for.
 _SWAPS = {
-    "env": "envs",
-    "policy": "policies",
-    "sampler": "samplers",
+    "algorithm": "algorithms",
     "inner": "rules",
     "outer": "rules",
     "rule": "rules",
+    "policy": "policies",
+    "policy.auxiliary": "auxiliaries",
+    "env": "envs",
+    "estimation.baseline": "baselines",
+    "sampler": "samplers",
 }
-_SWAPS |= {"algorithm": "algorithms", "estimation.baseline": "baselines", "policy.auxiliary": "auxiliaries"}
 
 
 def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
     """The preset (by default the first of all), or the file after `--config`; and the other arguments."""
-    names, rest = (arguments[:1], arguments[1:]) if arguments and arguments[0][0] != "-" else ([], arguments)
+    named = arguments and not arguments[0].startswith("-")
+    names, rest = (arguments[:1], arguments[1:]) if named else ([], arguments)
     file, rest = take_option("--config", rest)
     if names and file:
         raise UserError("Give a preset or --config FILE, not both.")
