@@ -1,14 +1,19 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from surefoot import cli
+from surefoot.algorithms import SingleTask
 from surefoot.cli.options import swap_parts
 from surefoot.experiment import PRESETS, load, parts, preset
 from surefoot.experiment.metrics import read_metrics
+from surefoot.experiment.run import RunFolder, initial_state
+from surefoot.experiment.serialise import save_config
 
 SMALL = ["--tasks", "3", "--episodes", "4", "--iterations", "2", "--evaluation.tasks", "3"]
+LONG = "x" * 300
 SMALL += ["--evaluation.episodes", "4", "--evaluation.steps", "2"]
 
 
@@ -56,6 +61,26 @@ def test_evaluate_prints_one_json_object(trained: Path, capsys: pytest.CaptureFi
     assert (found["tasks"], found["episodes"], found["seed"], found["iteration"]) == (5, 4, 1, 2)
     assert [row["step"] for row in found["returns"]] == [0, 1, 2, 3]
     assert all(row["ci95"][0] <= row["mean"] <= row["ci95"][1] for row in found["returns"])
+
+
+def test_the_run_is_the_positional_argument_wherever_it_stands(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """The value of an option is never taken for the run, even if there is a run of that name."""
+    config = replace(load(trained).config, preset="another", algorithm=SingleTask())
+    folder = RunFolder.create(tmp_path / "5")
+    save_config(config, folder.config)
+    folder.save(initial_state(config))
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = run(capsys, "evaluate", "--tasks", "5", str(trained), "--episodes", "2", "--json")
+    assert code == 0, errors
+    found = json.loads(out)
+    assert (found["preset"], found["tasks"], found["iteration"]) == ("bandit/maml-trpo", 5, 2)
+    assert len(found["returns"]) == 3, "the steps of adaptation are that run's own"
+    code, out, errors = run(capsys, "evaluate", "--tasks", "5", "missing")
+    assert (code, out) == (2, "")
+    assert "There is no run at missing" in errors
+    assert run(capsys, "evaluate", "--tasks", "5")[0] == 2
 
 
 def test_evaluate_prints_a_table(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +161,11 @@ def test_an_algorithm_and_its_rule_are_trained(tmp_path: Path, capsys: pytest.Ca
         (["resume", "no-run"], "There is no run at no-run"),
         (["evaluate"], "Name a run folder"),
         (["evaluate", "no-run", "--json"], "There is no run at no-run"),
+        (["evaluate", "--tasks", "5", "no-run"], "There is no run at no-run"),
+        (["evaluate", "--json", "--inner", "gradient-step", "no-run"], "There is no run at no-run"),
+        (["evaluate", "--tasks", "5"], "Required options"),
+        *[([*words, LONG], "File name too long") for words in (["resume"], ["evaluate"], ["video"])],
+        (["train", "bandit", "--out", LONG], "File name too long. Choose another --out"),
         (["list", "rule"], "Did you mean 'rules'?"),
         (["check", "policy"], "surefoot check env MODULE:CLASS"),
         (["check", "env", "nowhere:Env"], "nowhere"),
