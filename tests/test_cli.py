@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from surefoot import cli
@@ -199,6 +200,20 @@ def test_list_names_every_part_and_preset(capsys: pytest.CaptureFixture[str]) ->
     assert all(name in out for name in names)
 
 
+def test_a_user_without_a_home_goes_without_a_cache(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    assert run(capsys, "list", "rules")[0] == 0
+    assert jax.config.values["jax_compilation_cache_dir"] == before
+
+
 def test_check_says_what_is_wrong_with_an_environment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
@@ -211,7 +226,17 @@ def test_check_says_what_is_wrong_with_an_environment(
     assert "horizon" in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["train", "bandit", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["train", "--help"],
+        ["train", "bandit", "--help"],
+        ["check", "--help"],
+        ["check", "env", "-h"],
+    ],
+)
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, *arguments)
     assert code == 0
