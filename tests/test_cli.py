@@ -1,13 +1,20 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from surefoot import cli
-from surefoot.experiment import PRESETS, load, parts
+from surefoot.algorithms import SingleTask
+from surefoot.cli.options import swap_parts
+from surefoot.experiment import PRESETS, load, parts, preset
 from surefoot.experiment.metrics import read_metrics
+from surefoot.experiment.run import RunFolder, initial_state
+from surefoot.experiment.serialise import save_config
 
 SMALL = ["--tasks", "3", "--episodes", "4", "--iterations", "2", "--evaluation.tasks", "3"]
+LONG = "x" * 300
 SMALL += ["--evaluation.episodes", "4", "--evaluation.steps", "2"]
 
 
@@ -57,6 +64,26 @@ def test_evaluate_prints_one_json_object(trained: Path, capsys: pytest.CaptureFi
     assert all(row["ci95"][0] <= row["mean"] <= row["ci95"][1] for row in found["returns"])
 
 
+def test_the_run_is_the_positional_argument_wherever_it_stands(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """The value of an option is never taken for the run, even if there is a run of that name."""
+    config = replace(load(trained).config, preset="another", algorithm=SingleTask())
+    folder = RunFolder.create(tmp_path / "5")
+    save_config(config, folder.config)
+    folder.save(initial_state(config))
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = run(capsys, "evaluate", "--tasks", "5", str(trained), "--episodes", "2", "--json")
+    assert code == 0, errors
+    found = json.loads(out)
+    assert (found["preset"], found["tasks"], found["iteration"]) == ("bandit/maml-trpo", 5, 2)
+    assert len(found["returns"]) == 3, "the steps of adaptation are that run's own"
+    code, out, errors = run(capsys, "evaluate", "--tasks", "5", "missing")
+    assert (code, out) == (2, "")
+    assert "There is no run at missing" in errors
+    assert run(capsys, "evaluate", "--tasks", "5")[0] == 2
+
+
 def test_evaluate_prints_a_table(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "evaluate", str(trained / "checkpoints" / "000000.ckpt"))
     assert code == 0
@@ -86,12 +113,34 @@ def test_whole_parts_can_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert parts.name_of(config.estimation.baseline) == "zero"
 
 
+@pytest.mark.parametrize("typed", ["as read", "backwards"])
+def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None:
+    """In whatever order they are typed."""
+    pairs = [("--rule", "proximal-clip"), ("--algorithm", "single-task"), ("--policy", "actor-critic")]
+    pairs += [("--policy.auxiliary", "predict-reward"), ("--estimation.baseline", "zero")]
+    words = [word for pair in (pairs if typed == "as read" else pairs[::-1]) for word in pair]
+    config, rest = swap_parts(preset("navigation-2d/reinforce"), words)
+    assert rest == []
+    found = config.algorithm.rule, config.policy, config.policy.auxiliary, config.estimation.baseline
+    wanted = ["proximal-clip", "actor-critic", "predict-reward", "zero"]
+    assert [parts.name_of(part) for part in found] == wanted
+
+
+def test_an_algorithm_and_its_rule_are_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, small = str(tmp_path / "a"), [*SMALL[2:6], "--rule.minibatches", "2"]
+    swaps = ["--algorithm", "single-task", "--rule", "proximal-clip"]
+    code, _, errors = run(capsys, "train", "bandit", *swaps, *small, "--out", out)
+    assert code == 0, errors
+    assert parts.name_of(load(out).config.algorithm.rule) == "proximal-clip"  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trian"], "no command 'trian'. Did you mean 'train'?"),
         (["train", "navigation-2d/maml-trop"], "Did you mean 'navigation-2d/maml-trpo'?"),
         (["train", "nothing-like-it"], "`surefoot list presets` shows them all"),
+        (["train", ""], "There is no preset ''"),
         (["train", "bandit", "--outer.max-kl", "-1"], "max-kl is -1.0; it must be a positive number"),
         (["train", "bandit", "--tasks", "0"], "tasks is 0; it must be 1 or more"),
         (["train", "bandit", "--iterations", "0"], "iterations is 0; it must be 1 or more"),
@@ -113,6 +162,11 @@ def test_whole_parts_can_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["resume", "no-run"], "There is no run at no-run"),
         (["evaluate"], "Name a run folder"),
         (["evaluate", "no-run", "--json"], "There is no run at no-run"),
+        (["evaluate", "--tasks", "5", "no-run"], "There is no run at no-run"),
+        (["evaluate", "--json", "--inner", "gradient-step", "no-run"], "There is no run at no-run"),
+        (["evaluate", "--tasks", "5"], "Required options"),
+        *[([*words, LONG], "File name too long") for words in (["resume"], ["evaluate"], ["video"])],
+        (["train", "bandit", "--out", LONG], "File name too long. Choose another --out"),
         (["list", "rule"], "Did you mean 'rules'?"),
         (["check", "policy"], "surefoot check env MODULE:CLASS"),
         (["check", "env", "nowhere:Env"], "nowhere"),
@@ -146,6 +200,20 @@ def test_list_names_every_part_and_preset(capsys: pytest.CaptureFixture[str]) ->
     assert all(name in out for name in names)
 
 
+def test_a_user_without_a_home_goes_without_a_cache(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    assert run(capsys, "list", "rules")[0] == 0
+    assert jax.config.values["jax_compilation_cache_dir"] == before
+
+
 def test_check_says_what_is_wrong_with_an_environment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
@@ -158,7 +226,17 @@ def test_check_says_what_is_wrong_with_an_environment(
     assert "horizon" in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["train", "bandit", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["train", "--help"],
+        ["train", "bandit", "--help"],
+        ["check", "--help"],
+        ["check", "env", "-h"],
+    ],
+)
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, *arguments)
     assert code == 0

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from surefoot import cli, lab
 from surefoot.lab import AbstractExperiment, Claim, Result
 from surefoot.lab.base import experiments
+from surefoot.options import UserError
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def test_all_runs_all_and_a_claim_that_fails_is_exit_code_1(capsys: pytest.Captu
     [
         (["cion"], "There is no experiment 'cion'. Did you mean 'coin'?"),
         (["nothing-like-it"], "`surefoot lab` lists them"),
-        (["coin", "--seed", "-1"], "seed is -1; it must be 0 or more"),
+        (["coin", "--seed", "-1"], "seed is -1; it must be a whole number from 0 to 4294967295"),
+        (["coin", "--seed", "9" * 20], f"seed is {'9' * 20}; it must be"),
         (["coin", "--seed", "x"], "--seed"),
         (["coin", "--sede", "1"], "--sede"),
     ],
@@ -109,6 +111,21 @@ def test_bad_input_is_one_clear_message_and_exit_code_2(
     assert message in " ".join(errors.split())
     assert out == ""
     assert list(Path().iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("afile").touch()
+    code, out, errors = run(capsys, "coin", "--out", "afile/x")
+    assert (code, out) == (2, "")
+    assert "The folder afile/x cannot be made: Not a directory. Choose another --out." in errors
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_nothing_can_be_drawn_from(seed: int) -> None:
+    with pytest.raises(UserError, match=f"seed is {seed}"):
+        lab.run(Coin(), seed)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,8 @@ def test_bad_input_is_one_clear_message(
     monkeypatch.chdir(tmp_path)
     assert "Name a run folder" in refusal(capsys)
     assert "There is no run at no-run" in refusal(capsys, "no-run")
+    assert "There is no run at no-run" in refusal(capsys, "--tasks", "2", "no-run")
+    assert "Required options" in refusal(capsys, "--out", str(trained))
     assert "is not a run of surefoot" in refusal(capsys, str(tmp_path))
     assert "tasks is 0" in refusal(capsys, str(trained), "--tasks", "0")
     assert "--fps" in refusal(capsys, str(trained), "--fps", "3")

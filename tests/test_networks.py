@@ -60,6 +60,7 @@ def test_the_output_scale_multiplies_the_last_layer_alone():
     np.testing.assert_allclose(scaled.weights[1], 0.01 * plain.weights[1], rtol=1e-6)
 
 
-def test_a_negative_output_scale_is_refused():
-    with pytest.raises(UserError, match=r"output-scale is -1.0; it must be 0 or more"):
-        MLPOptions(output_scale=-1.0)
+@pytest.mark.parametrize("scale", [-1.0, float("inf"), float("nan")])
+def test_an_output_scale_that_no_weights_can_have_is_refused(scale: float):
+    with pytest.raises(UserError, match=rf"output-scale is {scale}; it must be 0 or more, and finite"):
+        MLPOptions(output_scale=scale)

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
@@ -12,6 +13,7 @@ from typing import Any
 
 from surefoot.options import UserError, suggestion
 
+_LIBRARY = f"{Path(__file__).parent}{os.sep}"
 _STDLIB = sysconfig.get_paths()["stdlib"]
 
 
@@ -102,20 +104,28 @@ def _not_found(name: str, missing: str) -> str:
 
 
 def _failed(name: str, failed: BaseException) -> str:
-    first = (str(failed).splitlines() or [""])[0].rstrip(".")
-    return f"Importing {name} failed: {type(failed).__name__}: {first}{_place(failed)}."
+    return f"Importing {name} failed: {type(failed).__name__}: {first_line(str(failed))}{_place(failed)}."
 
 
 def _place(failed: BaseException) -> str:
-    """` at FILE:LINE`: the deepest line that is neither Python's, nor a package's, nor of this file."""
+    """` at FILE:LINE`: the deepest line of the user's own code."""
     frames = traceback.extract_tb(failed.__traceback__)
-    mine = [
-        x
-        for x in frames
-        if not (x.filename.startswith(("<", _STDLIB, __file__)) or "-packages" in x.filename)
-    ]
-    if not mine:
-        return ""
-    path = Path(mine[-1].filename)
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f" at {shown}:{mine[-1].lineno}"
+    lines = [frame for frame in frames if is_users(frame.filename)]
+    return f" at {shortened(lines[-1].filename)}:{lines[-1].lineno}" if lines else ""
+
+
+def first_line(text: str) -> str:
+    """Of what an exception says, without a full stop."""
+    return (text.splitlines() or [""])[0].rstrip(".")
+
+
+def is_users(file: str) -> bool:
+    """Whether a file of a traceback is neither the library's, nor Python's, nor a package's."""
+    packaged = "site-packages" in file or "dist-packages" in file
+    return not (file.startswith(("<", _LIBRARY, _STDLIB)) or packaged)
+
+
+def shortened(file: str) -> str:
+    """Its path from the current directory, if it is below that."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

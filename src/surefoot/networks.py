@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import equinox as eqx
@@ -35,7 +36,7 @@ class MLPOptions:
 
     def __post_init__(self) -> None:
         check(all(units >= 1 for units in self.hidden), "hidden", self.hidden, "layer sizes of 1 or more")
-        check(self.output_scale >= 0, "output_scale", self.output_scale, "0 or more")
+        check(0 <= self.output_scale < inf, "output_scale", self.output_scale, "0 or more, and finite")
 
     def network(self, key: Key, inputs: int, outputs: int) -> "MLP":
         sizes = (inputs, *self.hidden, outputs)

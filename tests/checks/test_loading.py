@@ -106,6 +106,13 @@ def test_an_import_inside_fails(name, tmp_path, suffix):
     assert told.endswith(f" at {name}.py:2.")
 
 
+def test_the_line_that_failed_is_the_users_own(name, tmp_path):
+    """Not the library's, which it called."""
+    line = "from surefoot.options import check\ncheck(False, 'size', 0, 'more')\n"
+    (tmp_path / f"{name}.py").write_text(line)
+    assert message(f"{name}:Maze").endswith(f"it must be more at {name}.py:2.")
+
+
 @pytest.mark.parametrize(("line", "told"), [("1 / 0", "ZeroDivisionError"), ("exit(3)", "SystemExit: 3")])
 def test_a_module_fails(name, tmp_path, line, told):
     (tmp_path / f"{name}.py").write_text(line)

@@ -218,6 +218,11 @@ def test_each_fault_is_found(rule, check, phrase, severity):
     assert (check, severity) in {(p.check, p.severity) for p in problems if phrase in p.what}
 
 
+def test_the_way_around_a_missing_gradient_is_an_option_of_the_command_line():
+    (problem,) = collect(NAMED["can be differentiated"], RuleProbe(WhileLoop()))
+    assert problem.remedy.endswith("or the rule with --order first.")
+
+
 def test_every_check_has_an_example():
     assert set(NAMED) == {case.values[1] for case in ZOO}
 

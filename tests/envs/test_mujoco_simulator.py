@@ -8,7 +8,7 @@ import pytest
 
 from surefoot.envs import AntDirection, HopperParameters, Walker2d
 from surefoot.envs.mujoco import physics
-from surefoot.envs.mujoco.simulator import seed_of
+from surefoot.envs.mujoco.simulator import number_of
 from surefoot.envs.simulation import Outcome
 
 FAMILIES = [Walker2d(), HopperParameters(), AntDirection()]
@@ -126,6 +126,6 @@ def test_actions_and_their_costs_are_clipped():
     equal(list(ours), list(clipped.simulator.step(clipped.all, np.clip(actions, -1, 1))))
 
 
-def test_the_seed_of_a_key_is_its_words():
-    assert seed_of(np.array([1, 2], np.uint32)) == 2**32 + 2
-    assert seed_of(np.array([0, 0, 5], np.uint32)) == 5
+def test_the_number_of_a_key_is_its_words():
+    assert number_of(np.array([1, 2], np.uint32)) == 2**32 + 2
+    assert number_of(np.array([0, 0, 5], np.uint32)) == 5

@@ -183,7 +183,12 @@ def test_whole_returns_of_streams_are_refused_with_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"streams": -1}, "streams is -1"), ({"steps": 0}, "steps is 0")]
+    ("changes", "message"),
+    [
+        ({"streams": -1}, "streams is -1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"episodes": 0, **STREAMS}, "episodes is 0; it must be 1 or more"),
+    ],
 )
 def test_numbers_out_of_range(changes: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -61,6 +61,25 @@ def test_another_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ("file", "not a surefoot checkpoint"),
+        ("format", "not a surefoot checkpoint"),
+        ("sha256", "damaged"),
+        ("iteration", "damaged"),
+    ],
+)
+def test_a_header_that_lacks_something(lacking: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    save(path, state(), 12)
+    line, _, payload = path.read_bytes().partition(b"\n")
+    header = {name: value for name, value in json.loads(line).items() if name != lacking}
+    path.write_bytes(json.dumps(header).encode() + b"\n" + payload)
+    with pytest.raises(UserError, match=message):
+        load(path, state())
+
+
+@pytest.mark.parametrize(
     ("like", "message"),
     [
         ({**state(), "w": jnp.zeros((3, 2))}, r"w'\] is float32\[2, 3\] in it and float32\[3, 2\]"),

@@ -1,12 +1,14 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from surefoot.envs import Bandit
+from surefoot.envs import AbstractEnv, Bandit
 from surefoot.experiment import PRESETS, Config
-from surefoot.experiment.serialise import load_config, save_config
+from surefoot.experiment.serialise import check_round_trip, load_config, save_config
 from surefoot.options import UserError
 from surefoot.rules import GradientStep
 
@@ -23,6 +25,7 @@ def edited(path: Path, config: Config, edit) -> Path:
 def test_every_preset_survives_the_round_trip(name: str, tmp_path: Path) -> None:
     save_config(PRESETS[name], tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == PRESETS[name]
+    check_round_trip(PRESETS[name])
 
 
 @pytest.mark.parametrize("lr", [0.5, (0.5, 0.25)])
@@ -95,3 +98,96 @@ def test_a_file_that_is_no_configuration(content: bytes, tmp_path: Path) -> None
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_scalars_of_numpy_are_numbers(config: Config, tmp_path: Path) -> None:
+    rates = (np.float64(0.5), np.float64(0.25))
+    changed = replace(config, algorithm=replace(config.algorithm, inner=GradientStep(rates)))
+    save_config(changed, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == changed
+    check_round_trip(changed)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-1", 0.1), ("2E3", 2000.0), ("'0.5'", 0.5), ("1", 1.0)])
+def test_a_number_is_read_however_it_is_written(
+    text: str, number: float, config: Config, tmp_path: Path
+) -> None:
+    """PyYAML follows YAML 1.1, where a number with an exponent needs a point and a sign."""
+    path = tmp_path / "config.yaml"
+    save_config(config, path)
+    path.write_text(path.read_text().replace("max_kl: 0.01", f"max_kl: {text}"))
+    assert load_config(path).algorithm.outer.max_kl == number  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@dataclass(frozen=True)
+class Kept(Bandit):
+    """What a run can keep, in all its forms."""
+
+    place: tuple[int, str] = (1, "north")
+    none: tuple[float, ...] = ()
+    limit: float = float("nan")
+    also: float | None = None
+    grown: tuple[int, ...] = field(default_factory=lambda: (1, 2))
+    twice: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "twice", 2 * self.place[0])
+
+
+@dataclass(frozen=True)
+class Bare(Bandit):
+    goals: tuple = ((1.0, 2.0),)
+
+
+@dataclass(frozen=True)
+class Holder(Bandit):
+    thing: Any = None
+
+
+@dataclass(frozen=True)
+class Rounds(Bandit):
+    size: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.size + 1)
+
+
+class NoDataclass(AbstractEnv):
+    horizon = observation_size = 1
+    action_space = Bandit().action_space
+    sample_tasks = reset = step = time_limit_ends_return = Bandit.sample_tasks
+
+
+def test_what_a_run_can_keep(config: Config, tmp_path: Path) -> None:
+    changed = replace(config, env=Kept(place=(3, "south")))
+    check_round_trip(changed)
+    save_config(changed, tmp_path / "config.yaml")
+    found = load_config(tmp_path / "config.yaml").env
+    assert (found.place, found.twice, found.grown) == ((3, "south"), 6, (1, 2))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (Bare(), r"env\.goals is .*tuple\[float, \.\.\.\], not tuple"),
+        (Holder(thing=np.zeros(2)), r"env\.thing is array.* cannot hold"),
+        (Holder(thing=(1, print)), r"env\.thing\[1\] is <built-in function print>"),
+        (Kept(place=(1, "north", 2)), r"env\.place is \[1, 'north', 2\]; it must be a list of 2"),  # pyright: ignore[reportArgumentType]
+        (Rounds(), r"another env\.size"),
+        (NoDataclass(), r"env is a NoDataclass, which is no dataclass.*@dataclass\(frozen=True\)"),
+    ],
+)
+def test_what_a_run_could_not_read_again_is_said_with_its_name(
+    env: Any, message: str, config: Config
+) -> None:
+    with pytest.raises(UserError, match=message):
+        check_round_trip(replace(config, env=env))
+
+
+def test_a_class_without_a_name_to_import_cannot_be_read_again(config: Config) -> None:
+    @dataclass(frozen=True)
+    class Local(Bandit):
+        pass
+
+    with pytest.raises(UserError, match="a class that can be imported by its name"):
+        check_round_trip(replace(config, env=Local()))

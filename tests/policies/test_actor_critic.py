@@ -23,6 +23,7 @@ from surefoot.theory.objectives import ActorCriticObjective, PolicyObjective, su
 from surefoot.types import Batch, Continuous, Discrete, Transitions
 
 SPACES = pytest.mark.parametrize("space", [Discrete(3), Continuous(2)], ids=["discrete", "continuous"])
+INF = float("inf")
 OBSERVATIONS = jax.random.normal(jax.random.key(5), (2, 4, 2))
 VALID = jnp.array([[True, True, True, True], [True, True, False, False]])
 
@@ -195,6 +196,12 @@ def test_it_starts_near_a_uniform_policy_with_values_that_differ():
     ("kind", "options", "says"),
     [
         (ActorCritic, {"hidden": ()}, r"hidden is \(\); it must be one layer or more"),
+        (ActorCritic, {"hidden": (0, 3)}, r"hidden is \(0, 3\); .* of 1 unit or more"),
+        (ActorCritic, {"hidden": (64, 0)}, r"hidden is \(64, 0\)"),
+        (ActorCritic, {"initial_std": INF}, "initial-std is inf; it must be above min-std, and finite"),
+        (ActorCritic, {"output_scale": INF}, "output-scale is inf; it must be 0 or more, and finite"),
+        (PredictReward, {"weight": INF}, "weight is inf"),
+        (PredictNextObservation, {"weight": INF}, "weight is inf"),
         (ActorCritic, {"output_scale": -1.0}, "output-scale is -1.0; it must be 0 or more"),
         (ActorCritic, {"initial_std": 0.0}, "initial-std is 0.0; it must be above min-std"),
         (PredictReward, {"weight": -1.0}, "weight is -1.0; it must be 0 or more"),
@@ -204,8 +211,3 @@ def test_it_starts_near_a_uniform_policy_with_values_that_differ():
 def test_wrong_options_are_refused_with_what_they_must_be(kind: Any, options: dict, says: str):
     with pytest.raises(UserError, match=says):
         kind(**options)
-
-
-def test_layers_without_units_are_refused_when_the_policy_is_built():
-    with pytest.raises(UserError, match="hidden is"):
-        ActorCritic(hidden=(0, 3)).build(jax.random.key(0), 2, Discrete(3))

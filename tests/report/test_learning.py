@@ -3,13 +3,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from support.probes import rollout_of
 from support.samples import gaussian_policy
 from surefoot.algorithms import Adaptation
 from surefoot.experiment import Evaluation
 from surefoot.experiment.evaluation import EvaluationResult
-from surefoot.report import draw_learning, draw_seeds
+from surefoot.report import draw_learning, draw_seeds, learning
 from surefoot.types import Rollout
 
 
@@ -62,6 +63,26 @@ def test_metrics_without_a_count_of_steps_are_drawn_by_iteration() -> None:
 def test_seeds_are_drawn_whatever_is_known_of_them(histories: list[list[dict[str, Any]]]) -> None:
     seeds = list(range(7, 7 + len(histories)))
     assert is_png(draw_seeds("probe/ppo", seeds, np.arange(len(seeds), dtype=float), histories))
+
+
+@pytest.mark.parametrize("means", [(7.0, 9.0), (-5.0, 1.5), (1.2, 1.3)])
+@pytest.mark.parametrize("history_of", [(1.0, 2.0), (None, None)])
+def test_both_panels_show_every_final_mean_on_one_scale(
+    means: tuple[float, float], history_of: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+
+    def figure(**options: Any) -> Figure:
+        figures.append(Figure(**options))
+        return figures[-1]
+
+    monkeypatch.setattr(learning, "Figure", figure)
+    draw_seeds("a", [0, 1], np.array(means), [history(*history_of)] * 2)
+    curve, end = figures[0].axes
+    low, high = end.get_ylim()
+    known = [x for x in (*means, *history_of) if x is not None]
+    assert low < min(known) <= max(known) < high
+    assert curve.get_ylim() == (low, high)
 
 
 def test_the_picture_depends_on_what_is_drawn() -> None:

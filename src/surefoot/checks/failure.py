@@ -1,7 +1,6 @@
 """Exceptions raised by the code under check, told in the terms of whoever wrote it."""
 
 import re
-import sysconfig
 import traceback
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
@@ -13,10 +12,9 @@ from jax import errors
 from jaxtyping import TypeCheckError
 
 from surefoot.checks.problem import Problem, Stop, error
+from surefoot.loading import first_line, is_users, shortened
 
-_LIBRARY = str(Path(__file__).parent.parent)
 _CHECKS = str(Path(__file__).parent)
-_STDLIB = sysconfig.get_paths()["stdlib"]
 _LONGEST = 200
 
 
@@ -104,7 +102,7 @@ def summary(failed: BaseException) -> str:
         return told
     if at_run_time := re.search(r"EquinoxRuntimeError: (.*)", text):
         text = at_run_time[1]
-    first = (text.splitlines() or [""])[0].rstrip(".")
+    first = first_line(text)
     if len(first) > _LONGEST:
         first = first[:_LONGEST] + " …"
     return f"{type(failed).__name__}: {first}" if first else type(failed).__name__
@@ -118,11 +116,11 @@ def location(failed: BaseException, function: Callable[..., Any] | None = None) 
     if code is not None and code.co_filename.startswith(_CHECKS):
         code = None
     defined = code.co_filename if code is not None else None
-    for mine in (_foreign, lambda file: file == defined):
+    for mine in (is_users, lambda file: file == defined):
         lines = [frame for frame in frames if mine(frame[0])]
         if lines:
-            return f" at {_short(lines[-1][0])}:{lines[-1][1]}"
-    return f" (defined at {_short(code.co_filename)}:{code.co_firstlineno})" if code is not None else ""
+            return f" at {shortened(lines[-1][0])}:{lines[-1][1]}"
+    return f" (defined at {shortened(code.co_filename)}:{code.co_firstlineno})" if code is not None else ""
 
 
 def _type_error(text: str) -> str | None:
@@ -137,14 +135,3 @@ def _type_error(text: str) -> str | None:
     return (
         f"TypeCheckError: `{whose[1] if whose else 'its result'}` is {actual[1]} where {wanted} is expected"
     )
-
-
-def _foreign(file: str) -> bool:
-    """Whether a file is neither the library's, nor Python's, nor a package's."""
-    packaged = "site-packages" in file or "dist-packages" in file
-    return not (file.startswith(("<", _LIBRARY, _STDLIB)) or packaged)
-
-
-def _short(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 from surefoot.checks.failure import location, summary
-from surefoot.loading import load, load_class as load_class
+from surefoot.loading import load
 from surefoot.options import UserError
 
 

@@ -168,7 +168,7 @@ def _can_be_differentiated(probe: RuleProbe) -> Iterator[Problem]:
         yield warning(
             f"No gradient can be taken through `step`: {type(failed).__name__}: {text}",
             "It cannot be the inner rule of second-order meta-learning.",
-            "Use lax.scan in place of lax.while_loop, or the rule with --algorithm.order first.",
+            "Use lax.scan in place of lax.while_loop, or the rule with --order first.",
         )
 
 

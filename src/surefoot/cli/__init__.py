@@ -67,10 +67,14 @@ def run(arguments: list[str]) -> int:
 def use_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that a second start compiles nothing anew.
 
-    `JAX_COMPILATION_CACHE_DIR` says where; the default is the user's cache folder.
+    `JAX_COMPILATION_CACHE_DIR` says where; the default is the user's cache folder. A user without a home goes
+    without.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        try:
+            home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        except RuntimeError:
+            return
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "surefoot" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

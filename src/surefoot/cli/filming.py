@@ -7,12 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from surefoot.cli.options import swap_parts
-from surefoot.experiment import Config, load, preset
+from surefoot.cli.options import run_options
+from surefoot.experiment import Config, load
 from surefoot.experiment.evaluation import inner_rule
-from surefoot.experiment.run import RunFolder
-from surefoot.experiment.serialise import load_config
-from surefoot.options import UserError
 from surefoot.report.rendering import find_backend
 from surefoot.report.video import Video, filmable, make_video
 from surefoot.rules import AbstractRule
@@ -20,8 +17,6 @@ from surefoot.rules import AbstractRule
 
 @dataclass(frozen=True)
 class _Video:
-    run: tyro.conf.Positional[Path]
-    """A run folder, or a checkpoint in one."""
     video: Annotated[Video, tyro.conf.arg(name="")]
     inner: AbstractRule
     """How the policy adapts; several rates after --inner.lr are those of the steps in turn."""
@@ -32,20 +27,12 @@ class _Video:
 
 def command_video(arguments: list[str]) -> int:
     """Films a trained policy before and after adaptation; returns the exit code."""
-    asks_for_help = bool({"-h", "--help"} & set(arguments))
-    words = [a for a in arguments if not a.startswith("-")]
-    path = next((word for word in words if Path(word).exists()), words[0] if words else None)
-    if path is None and not asks_for_help:
-        raise UserError("A video of what? Name a run folder.")
-    config = _config_of(Path(path)) if path and not asks_for_help else preset("half-cheetah-dir")
-    default = _Video(run=Path(path or "RUN"), video=Video.of(config), inner=inner_rule(config))
-    default, rest = swap_parts(default, arguments, {"inner": "rules"})
-    options = tyro.cli(_Video, default=default, args=rest, prog="surefoot video")
+    path, config, options = run_options("video", arguments, _default, example="half-cheetah-dir")
     filmable(config)
     # Before the run is loaded, which imports MuJoCo: see there.
     find_backend()
     print("adapting, playing and drawing …", file=sys.stderr)
-    made = make_video(load(options.run), options.video, options.out, options.inner)
+    made = make_video(load(path), options.video, options.out, options.inner)
     if made.tasks < options.video.tasks:
         print(f"Tasks shown: {made.tasks}, for no others were found that differ.", file=sys.stderr)
     for file in made.files:
@@ -53,5 +40,5 @@ def command_video(arguments: list[str]) -> int:
     return 0
 
 
-def _config_of(path: Path) -> Config:
-    return load_config(RunFolder.open(path.parent.parent if path.suffix == ".ckpt" else path).config)
+def _default(config: Config) -> _Video:
+    return _Video(video=Video.of(config), inner=inner_rule(config))

@@ -9,13 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from surefoot.cli.showing import describe
-from surefoot.experiment.files import write_atomically
-from surefoot.options import UserError, check, suggestion
+from surefoot.experiment.files import make_folder, write_atomically
+from surefoot.options import UserError, suggestion
 
 
 def command_lab(arguments: list[str]) -> int:
     """Runs experiments of the laboratory; returns 1 if a claim does not hold."""
-    from surefoot.lab import EXPERIMENTS  # with SciPy, which no other command should wait for
+    # With SciPy, which no other command should wait for.
+    from surefoot.lab import EXPERIMENTS
+    from surefoot.lab.base import check_seed
 
     def command(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, out: Path = Path("lab")) -> int:
         """Measure what the theory says, on problems small enough to know everything about them.
@@ -31,7 +33,8 @@ def command_lab(arguments: list[str]) -> int:
             known = suggestion(experiment, ("all", *EXPERIMENTS))
             raise UserError(f"There is no experiment {experiment!r}.{known} `surefoot lab` lists them.")
         names = tuple(EXPERIMENTS) if experiment == "all" else (experiment,)
-        check(seed >= 0, "seed", seed, "0 or more")
+        check_seed(seed)
+        make_folder(out)
         held = [_run_experiment(name, EXPERIMENTS[name], seed, out) for name in names]
         return 0 if all(held) else 1
 
@@ -61,7 +64,6 @@ def _run_experiment(name: str, experiment: type, seed: int, out: Path) -> bool:
     for claim in found.claims:
         mark = "[green]✓[/green]" if claim.holds else "[bold red]✗[/bold red]"
         console.print(f"{mark} {escape(claim.statement)}: {escape(claim.measured)}", soft_wrap=True)
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / f"{name}.png", found.png())
     write_atomically(out / f"{name}.csv", found.csv())
     console.print(f"figure   {out / name}.png\ntable    {out / name}.csv\n", soft_wrap=True)

@@ -1,33 +1,96 @@
 """What several commands do with their arguments: presets, files, and whole parts to be replaced."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import tyro
 
 from surefoot.experiment import PRESETS, Config, parts, preset
+from surefoot.experiment.run import RunFolder
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 
+# What holds other parts comes before them: it brings its own, which would replace those that were asked for.
 _SWAPS = {
-    "env": "envs",
-    "policy": "policies",
-    "sampler": "samplers",
+    "algorithm": "algorithms",
     "inner": "rules",
     "outer": "rules",
     "rule": "rules",
+    "policy": "policies",
+    "policy.auxiliary": "auxiliaries",
+    "env": "envs",
+    "estimation.baseline": "baselines",
+    "sampler": "samplers",
 }
-_SWAPS |= {"algorithm": "algorithms", "estimation.baseline": "baselines", "policy.auxiliary": "auxiliaries"}
+
+
+_Options = TypeVar("_Options")
+_Run = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(help="A run folder, or a checkpoint in one.", metavar="RUN")
+]
 
 
 def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
     """The preset (by default the first of all), or the file after `--config`; and the other arguments."""
-    names, rest = (arguments[:1], arguments[1:]) if arguments and arguments[0][0] != "-" else ([], arguments)
+    named = arguments and _is_word(arguments[0])
+    names, rest = (arguments[:1], arguments[1:]) if named else ([], arguments)
     file, rest = take_option("--config", rest)
     if names and file:
         raise UserError("Give a preset or --config FILE, not both.")
     if file:
         return load_config(Path(file)), rest
     return preset(names[0] if names else next(iter(PRESETS))), rest
+
+
+def run_options(
+    name: str, arguments: list[str], default: Callable[[Config], _Options], example: str
+) -> tuple[Path, Config, _Options]:
+    """The run that a command is about, its configuration, and the command's other options.
+
+    `default` gives the options that fit a configuration; for `--help`, it is that of the preset `example`.
+    Raises `UserError` if there is no such run.
+    """
+    prog = f"surefoot {name}"
+    if {"-h", "--help"} & set(arguments):
+        run = None
+    elif not any(map(_is_word, arguments)):
+        raise UserError(f"Which run? Name a run folder: {prog} RUN")
+    else:
+        run = _likely_run(arguments)
+    # Which word is the run depends on how many values an option takes, and so on the run's own options.
+    for _ in range(2):
+        config = preset(example) if run is None else load_config(RunFolder.open(run).config)
+        start, rest = swap_parts(default(config), arguments, {"inner": "rules"})
+
+        def command(run: _Run, options: Annotated[Any, tyro.conf.arg(name="")] = start) -> tuple[Path, Any]:
+            return run, options
+
+        named, options = tyro.cli(command, args=rest, prog=prog)
+        if named == run:
+            return named, config, options
+        run = named
+    raise UserError(f"Which word is the run? Put it first: {prog} RUN …")
+
+
+def _likely_run(arguments: list[str]) -> Path | None:
+    """The first argument if it is no option, or else the first word that names a run."""
+    if _is_word(arguments[0]):
+        return Path(arguments[0])
+    return next((Path(word) for word in arguments if _is_word(word) and _is_run(Path(word))), None)
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        RunFolder.open(path)
+    except UserError:
+        return False
+    return True
+
+
+def _is_word(argument: str) -> bool:
+    return not argument.startswith("-")
 
 
 def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:

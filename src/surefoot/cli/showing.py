@@ -43,8 +43,12 @@ def describe(item: Config | type) -> str:
 
 def command_check(arguments: list[str]) -> int:
     """Says what is wrong with a part of the user's own; returns the exit code."""
+    usage = "surefoot check env MODULE:CLASS"
+    if {"-h", "--help"} & set(arguments):
+        print(f"{usage}\n\nWhat is wrong with an environment of yours, in a module or a file.py.")
+        return 0
     if len(arguments) != 2 or arguments[0] != "env":
-        raise UserError("Usage: surefoot check env MODULE:CLASS")
+        raise UserError(f"Usage: {usage}")
     problems = check_env(load_object(arguments[1]))
     for problem in problems:
         print(problem)

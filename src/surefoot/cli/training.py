@@ -16,6 +16,7 @@ from surefoot.experiment import Config, resume, train
 from surefoot.experiment.interrupts import exit_code
 from surefoot.experiment.seeds import SeedsOutcome, resume_seeds, seed_folders, train_seeds
 from surefoot.experiment.training import Outcome
+from surefoot.options import UserError
 from surefoot.report import finish, finish_seeds
 
 
@@ -49,7 +50,11 @@ def command_resume(arguments: list[str]) -> int:
             run: The run folder, or the folder of many seeds.
             iterations: A new total, to train a run further.
         """
-        if seed_folders(run):
+        try:
+            many = seed_folders(run)
+        except OSError as error:
+            raise UserError(f"There is no run at {run}: {error.strerror}.") from error
+        if many:
             return _finish_seeds(resume_seeds(run, iterations=iterations, quiet=False), run)
         return _finish(resume(run, iterations=iterations, quiet=False))
 

@@ -62,17 +62,17 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
         raise UserError(f"The checkpoint {path} cannot be opened: {error.strerror}.") from error
     try:
         header = json.loads(line)
-        foreign = header["file"] != _MAGIC
+        foreign, version = header["file"] != _MAGIC, header["format"]
     except (ValueError, TypeError, KeyError):
-        foreign, header = True, {}
+        foreign, version, header = True, None, {}
     if foreign:
         raise UserError(f"{path} is not a surefoot checkpoint.")
-    if header["format"] != _FORMAT:
+    if version != _FORMAT:
         raise UserError(
-            f"{path} has checkpoint format {header['format']} and this version of surefoot reads {_FORMAT}. "
+            f"{path} has checkpoint format {version} and this version of surefoot reads {_FORMAT}. "
             "Use the version that wrote it."
         )
-    if hashlib.sha256(payload).hexdigest() != header["sha256"]:
+    if "iteration" not in header or hashlib.sha256(payload).hexdigest() != header.get("sha256"):
         raise UserError(
             f"The checkpoint {path} is damaged: its checksum is wrong. "
             "Move it away to go on from the one before it, if there is one."

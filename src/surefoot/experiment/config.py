@@ -66,6 +66,7 @@ class Config:
         check(self.iterations >= 1, "iterations", self.iterations, "1 or more")
         check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "1 or more")
         check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
+        check(self.episodes >= 1, "episodes", self.episodes, "1 or more")
         check(self.streams >= 0, "streams", self.streams, "0 or more")
         check(self.steps >= 1, "steps", self.steps, "1 or more")
         self.estimation.validate(self.streams or self.episodes)

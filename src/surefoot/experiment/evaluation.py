@@ -70,6 +70,13 @@ def default_steps(config: Config) -> int:
     return config.evaluation.steps if isinstance(config.algorithm, Meta) else 0
 
 
+def evaluation_keys(seed: int) -> tuple[Key, Key]:
+    """For the tasks of an evaluation, and for playing them: of another stream than training's, whatever the
+    two seeds are."""
+    task_key, play_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x5EED))
+    return task_key, play_key
+
+
 def evaluate(
     config: Config,
     learner: LearnerState,
@@ -85,9 +92,7 @@ def evaluate(
     """
     options = options or replace(config.evaluation, steps=default_steps(config))
     config.estimation.validate(options.episodes)
-    # Another stream than training's, whatever the two seeds are.
-    key = jax.random.fold_in(jax.random.key(options.seed), 0x5EED)
-    task_key, play_key = jax.random.split(key)
+    task_key, play_key = evaluation_keys(options.seed)
     tasks = config.algorithm.held_out_tasks(config.env, learner, task_key, options.tasks)
     adaptation = adapt(
         config, learner, tasks, play_key, steps=options.steps, episodes=options.episodes, inner=inner

@@ -3,6 +3,18 @@
 import os
 from pathlib import Path
 
+from surefoot.options import UserError
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, unless it is there. Raises `UserError` if it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {path} cannot be made: {error.strerror}. Choose another --out."
+        ) from error
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Puts `content` at `path`, replacing what was there in one step: a crash leaves the old file or the new

@@ -9,18 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from surefoot.experiment.files import write_atomically
+from surefoot.options import UserError
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, without a last one that was cut short. Numbers that are not finite are
-    None."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+    None. Raises `UserError` if another line cannot be read."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows = [_row(line) for line in lines]
+    if rows and rows[-1] is None:
+        rows.pop()
+    for number, row in enumerate(rows, 1):
+        if row is None:
+            raise UserError(
+                f"{path} is damaged: its line {number} is no iteration's metrics. Mend the line or remove it."
+            )
+    return [row for row in rows if row is not None]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """None of what is not an iteration's."""
+    try:
+        row = json.loads(line.decode())
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "iteration" in row else None
 
 
 class MetricsWriter:
@@ -34,7 +47,7 @@ class MetricsWriter:
         path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
         write_atomically(path, "".join(map(_line, kept)).encode())
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
         self._board = board.SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
         self._summary: Any = board.proto.summary_pb2.Summary
 

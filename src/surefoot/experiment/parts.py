@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from surefoot import algorithms, baselines, envs, policies, rules, samplers
-from surefoot.checks.loading import load_class
+from surefoot.loading import load_class
 from surefoot.options import UserError, suggestion
 
 _ROOMS: dict[str, tuple[ModuleType, type]] = {

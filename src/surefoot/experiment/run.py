@@ -58,7 +58,13 @@ def state_from(config: Config, key: Key) -> TrainingState:
 
 def must_be_new(path: Path) -> None:
     """Raises `UserError` if there is anything at `path`: no run is ever written over."""
-    if path.exists():
+    try:
+        taken = path.exists()
+    except OSError as error:
+        raise UserError(
+            f"There can be no run folder {path}: {error.strerror}. Choose another --out."
+        ) from error
+    if taken:
         raise UserError(
             f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
         )
@@ -88,12 +94,17 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """The folder of an existing run. Raises `UserError` if there is none."""
-        folder = cls(path)
-        if not path.is_dir():
+        """The folder of an existing run, at `path` or with the checkpoint at `path`. Raises `UserError` if
+        there is none."""
+        folder = cls(path.resolve().parent.parent if _is_checkpoint(path) else path)
+        try:
+            there, complete = folder.path.is_dir(), folder.config.exists()
+        except OSError as error:
+            raise UserError(f"There is no run at {path}: {error.strerror}.") from error
+        if not there:
             raise UserError(f"There is no run at {path}.")
-        if not folder.config.exists():
-            raise UserError(f"{path} is not a run of surefoot: it has no config.yaml.")
+        if not complete:
+            raise UserError(f"{folder.path} is not a run of surefoot: it has no config.yaml.")
         return folder
 
     @property
@@ -114,10 +125,10 @@ class RunFolder:
 
     def latest_checkpoint(self) -> Path:
         """Raises `UserError` if there is none."""
-        files = sorted((self.path / "checkpoints").glob("*.ckpt"))
+        files = [x for x in (self.path / "checkpoints").glob("*.ckpt") if x.stem.isdecimal()]
         if not files:
             raise UserError(f"{self.path} holds no checkpoint; start the run again with another --out.")
-        return files[-1]
+        return max(files, key=lambda file: int(file.stem))
 
     def save(self, state: TrainingState) -> Path:
         """Writes a checkpoint; returns its path."""
@@ -181,8 +192,12 @@ def load(path: str | Path) -> Run:
     `load(RUN)` takes the latest checkpoint.
     """
     path = Path(path)
-    folder = RunFolder.open(path.parent.parent if path.suffix == ".ckpt" else path)
+    folder = RunFolder.open(path)
     config = load_config(folder.config)
-    file = path if path.suffix == ".ckpt" else folder.latest_checkpoint()
+    file = path if _is_checkpoint(path) else folder.latest_checkpoint()
     state, _ = checkpoint.load(file, eqx.filter_eval_shape(initial_state, config))
     return Run(folder, config, state)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.suffix == ".ckpt"

@@ -5,6 +5,7 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import yaml
 
 from surefoot.experiment import parts
@@ -15,18 +16,23 @@ from surefoot.options import UserError, suggestion
 FORMAT = 1
 """Raised when a configuration that an earlier version wrote would no longer mean the same."""
 
+_REMEDY = (
+    "Options of your own parts must be numbers, texts, true or false, tuples or dataclasses of these, with "
+    "their types in full (tuple[float, ...], not tuple), of a class that can be imported by its name."
+)
+
 
 def save_config(config: Config, path: Path) -> None:
     """Writes a YAML file that `load_config` accepts."""
-    document = {"surefoot_config": FORMAT, **_plain(config)}
+    document = {"surefoot_config": FORMAT, **_plain(config, "")}
     write_atomically(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
 
 
 def load_config(path: Path) -> Config:
     """The configuration in a YAML file. Raises `UserError`, naming the place, if it is not one."""
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a configuration: {error}") from error
     if not isinstance(document, dict) or "surefoot_config" not in document:
         raise UserError(
@@ -44,27 +50,66 @@ def load_config(path: Path) -> Config:
         raise UserError(f"{path}: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def check_round_trip(config: Config) -> None:
+    """Raises `UserError`, naming the option, if the file of this configuration could not be written, or would
+    be read as another one: no run could be loaded or resumed from it."""
+    document = _plain(config, "")
+    try:
+        found = _build(Config, yaml.safe_load(yaml.safe_dump(document)), "")
+    except Exception as error:  # the options of the user's own parts may raise anything
+        told = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"A run could not read its own config.yaml again. {told} {_REMEDY}") from error
+    if place := _difference(config, found, ""):
+        raise UserError(f"A run would read another {place} from its config.yaml. {_REMEDY}")
+
+
+def _difference(one: Any, other: Any, where: str) -> str:
+    """The place of the innermost option in which two configurations differ; empty if there is none."""
+    if type(one) is type(other) and dataclasses.is_dataclass(one):
+        names = [f.name for f in dataclasses.fields(one) if f.init]
+        places = (_difference(getattr(one, n), getattr(other, n), _join(where, n)) for n in names)
+        return next(filter(None, places), "")
+    both_nan = one != one and other != other
+    return "" if one == other or both_nan else where
+
+
+def _plain(value: Any, where: str) -> Any:
+    """As YAML has it. Raises `UserError` if it has no way to say it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        names = [f.name for f in dataclasses.fields(value) if f.init]
+        fields = {name: _plain(getattr(value, name), _join(where, name)) for name in names}
         return {"type": parts.name_of(value), **fields} if _room(type(value)) else fields
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value) in (int, float, str, bool, type(None)):
+        return value
+    if _room(type(value)):
+        raise UserError(
+            f"{where} is a {type(value).__name__}, which is no dataclass, and a run could not keep its "
+            "options. Decorate the class with @dataclass(frozen=True)."
+        )
+    raise UserError(f"{where} is {value!r}, which config.yaml cannot hold. {_REMEDY}")
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
 
 
 def _build(cls: type, document: Any, where: str) -> Any:
     if not isinstance(document, dict):
         raise UserError(f"{where or 'the document'} is {document!r}; it must be a mapping of options.")
     hints = get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    names = [field.name for field in fields]
     for key in document:
         if key not in names:
             raise UserError(f"{where}{key} is not an option.{suggestion(str(key), names)}")
-    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
-    for name in required:
-        if name not in document:
-            raise UserError(f"{where}{name} is missing.")
+    for field in fields:
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.name not in document:
+            raise UserError(f"{where}{field.name} is missing.")
     return cls(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in document.items()})
 
 
@@ -75,7 +120,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         return _convert_to_any(get_args(hint), value, where)
     if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_convert(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        kinds = _kinds(hint, len(value))
+        if len(kinds) == len(value):
+            pairs = enumerate(zip(kinds, value, strict=True))
+            return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in pairs)
     if get_origin(hint) is Literal and value in get_args(hint):
         return value
     if isinstance(hint, type) and (room := _room(hint)):
@@ -84,10 +132,26 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _build(hint, value, f"{where}.")
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str) and (number := _number(value)) is not None:
+        return number
     if hint in (int, str, bool, type(None)) and type(value) is hint:
         return value
     wanted = " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else _describe(hint)
     raise UserError(f"{where} is {value!r}; it must be {wanted}.")
+
+
+def _kinds(hint: Any, length: int) -> tuple[Any, ...]:
+    """Of the items of a tuple: as many as it has, or `length` if it may have any number."""
+    kinds = get_args(hint)
+    return kinds[:1] * length if kinds[1:] == (...,) else kinds
+
+
+def _number(text: str) -> float | None:
+    """PyYAML takes `1e-1`, which YAML calls a number, for a text."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _convert_to_any(hints: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -124,4 +188,6 @@ def _describe(hint: Any) -> str:
         bool: "true or false",
         type(None): "null",
     }
-    return words.get(hint) or ("a list" if get_origin(hint) is tuple else str(hint))
+    if get_origin(hint) is tuple:
+        return "a list" if get_args(hint)[1:] == (...,) else f"a list of {len(get_args(hint))}"
+    return words.get(hint) or str(hint)

@@ -83,9 +83,14 @@ class AbstractExperiment(ABC):
 
 def run(experiment: AbstractExperiment, seed: int = 0) -> Result:
     """The result of an experiment: the same for the same seed."""
-    check(seed >= 0, "seed", seed, "0 or more")
+    check_seed(seed)
     with jax.enable_x64(True), mpl.rc_context(_STYLE):
         return experiment.measure(seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raises `UserError` if it is none that everything random can be drawn from."""
+    check(0 <= seed < 2**32, "seed", seed, "a whole number from 0 to 4294967295")
 
 
 def experiments(exports: Mapping[str, Any]) -> dict[str, type[AbstractExperiment]]:

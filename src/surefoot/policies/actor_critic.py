@@ -63,7 +63,8 @@ class ActorCritic(HeadOptions, PolicyOptions):
 
     def __post_init__(self) -> None:
         HeadOptions.__post_init__(self)
-        check(len(self.hidden) > 0, "hidden", self.hidden, "one layer or more")
+        sound = len(self.hidden) > 0 and all(units >= 1 for units in self.hidden)
+        check(sound, "hidden", self.hidden, "one layer or more, of 1 unit or more")
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> ActorCriticPolicy:
         torso_key, actor_key, critic_key, predictor_key = jax.random.split(key, 4)

@@ -5,6 +5,7 @@ Jaderberg et al. (2017) show that such losses make a shared torso useful before 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -46,7 +47,7 @@ class PredictReward(AbstractAuxiliary):
     weight: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self.weight >= 0, "weight", self.weight, "0 or more")
+        check(0 <= self.weight < inf, "weight", self.weight, "0 or more, and finite")
 
     def size(self, observation_size: int) -> int:
         del observation_size
@@ -64,7 +65,7 @@ class PredictNextObservation(AbstractAuxiliary):
     weight: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self.weight >= 0, "weight", self.weight, "0 or more")
+        check(0 <= self.weight < inf, "weight", self.weight, "0 or more, and finite")
 
     def size(self, observation_size: int) -> int:
         return observation_size

@@ -1,7 +1,7 @@
 """Gaussian policies, for continuous actions."""
 
 from dataclasses import dataclass
-from math import expm1, log
+from math import expm1, inf, log
 
 import equinox as eqx
 import jax
@@ -52,8 +52,9 @@ class GaussianMLP(MLPOptions, PolicyOptions):
     def __post_init__(self) -> None:
         MLPOptions.__post_init__(self)
         check(self.min_std > 0, "min_std", self.min_std, "above 0")
-        check(self.action_scale > 0, "action_scale", self.action_scale, "above 0")
-        check(self.initial_std > self.min_std, "initial_std", self.initial_std, "above min-std")
+        check(0 < self.action_scale < inf, "action_scale", self.action_scale, "above 0, and finite")
+        wanted = "above min-std, and finite"
+        check(self.min_std < self.initial_std < inf, "initial_std", self.initial_std, wanted)
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> GaussianMLPPolicy:
         if not isinstance(action_space, Continuous):

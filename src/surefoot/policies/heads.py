@@ -2,6 +2,7 @@
 actions."""
 
 from dataclasses import dataclass
+from math import inf
 
 from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy
@@ -23,9 +24,10 @@ class HeadOptions:
     """Continuous actions: the standard deviation stays above this."""
 
     def __post_init__(self) -> None:
-        check(self.output_scale >= 0, "output_scale", self.output_scale, "0 or more")
+        check(0 <= self.output_scale < inf, "output_scale", self.output_scale, "0 or more, and finite")
         check(self.min_std > 0, "min_std", self.min_std, "above 0")
-        check(self.initial_std > self.min_std, "initial_std", self.initial_std, "above min-std")
+        wanted = "above min-std, and finite"
+        check(self.min_std < self.initial_std < inf, "initial_std", self.initial_std, wanted)
 
     def head(self, key: Key, features: int, action_space: ActionSpace) -> AbstractPolicy:
         """A linear map from features to the parameters of a distribution: a policy that observes features."""

@@ -42,7 +42,10 @@ def draw_seeds(title: str, seeds: list[int], means: np.ndarray, histories: list[
         end.axhline(mean, color="black", linewidth=1.2, label=f"mean {mean:.1f}")
         end.set(title="After training", xlabel="seed", ylabel="mean return of an episode")
         end.set_xticks(range(len(means)), [str(seed) for seed in seeds])
-        end.set(ylim=curve.get_ylim())
+        # One scale for both, which shows all of either.
+        low, high = zip(curve.get_ylim(), end.get_ylim(), strict=True)
+        for axes in (curve, end):
+            axes.set(ylim=(min(low), max(high)))
         end.margins(x=0.15)
         end.legend(frameon=False)
 

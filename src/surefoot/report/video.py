@@ -13,8 +13,8 @@ from jaxtyping import Int, UInt8
 
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.experiment import Config
-from surefoot.experiment.evaluation import default_steps
-from surefoot.experiment.files import write_atomically
+from surefoot.experiment.evaluation import default_steps, evaluation_keys
+from surefoot.experiment.files import make_folder, write_atomically
 from surefoot.experiment.run import Run
 from surefoot.options import UserError, check
 from surefoot.report.encoding import encode
@@ -134,19 +134,14 @@ def _make_room(paths: list[Path], replacing: bool) -> None:
     for path in paths:
         if path.exists() and not replacing:
             raise UserError(f"{path} exists already, and nothing is written over. Choose another --out.")
-    folder = paths[0].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    make_folder(paths[0].parent)
 
 
 def _film(
     run: Run, env: AbstractMujocoFamily, options: Video, inner: AbstractRule | None
 ) -> list[list[Film]]:
     # The tasks are among those of an evaluation with the same seed.
-    key = jax.random.fold_in(jax.random.key(options.seed), 0x5EED)
-    task_key, play_key = jax.random.split(key)
+    task_key, play_key = evaluation_keys(options.seed)
     count = max(options.tasks, run.config.evaluation.tasks)
     tasks = run.config.algorithm.held_out_tasks(env, run.state.learner, task_key, count)
     chosen = far_apart(tasks, options.tasks)

@@ -54,7 +54,7 @@ class MujocoSimulator(AbstractResumableSimulator):
         self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
     ) -> Float[np.ndarray, "n obs"]:
         for row, words in zip(rows, keys, strict=True):
-            generator = np.random.default_rng(seed_of(words))
+            generator = np.random.default_rng(number_of(words))
             qpos, qvel = self._body.initial(self._models[row], generator)
             self._states[row], measured = self._physics.reset(self._models[row], qpos, qvel)
             for name, value in measured.items():
@@ -119,6 +119,6 @@ class MujocoSimulator(AbstractResumableSimulator):
         return self._body.observe(now).astype(np.float32)
 
 
-def seed_of(words: UInt32[np.ndarray, " words"]) -> int:
+def number_of(words: UInt32[np.ndarray, " words"]) -> int:
     """A raw key as one number."""
     return int.from_bytes(np.ascontiguousarray(words, ">u4").tobytes())
