@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from surefoot.algorithms import Adaptation, Meta, Setting, adapt_to_tasks, episode_returns, policy_objective
-from surefoot.algorithms.base import LearnerState, LossName
+from surefoot.algorithms.base import LearnerState, LossName, leaves_the_data
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.rules import AbstractRule, GradientStep
 from surefoot.types import Key, Task
@@ -116,10 +116,13 @@ def adapt(
     rule = inner or inner_rule(config)
     with closing(config.episode_setting(episodes or config.episodes)) as setting:
         live = eqx.filter_jit(_adapt) if setting.sampler.traceable else _adapt
-        return live(setting, _inner_loss(config), rule, steps, learner, tasks, key)
+        return live(setting, _inner_loss(config, rule), rule, steps, learner, tasks, key)
 
 
-def _inner_loss(config: Config) -> LossName:
+def _inner_loss(config: Config, rule: AbstractRule) -> LossName:
+    """Where the data was drawn the gradients of both losses agree; some rules need more of a loss."""
+    if leaves_the_data(rule):
+        return "surrogate"
     return config.algorithm.inner_loss if isinstance(config.algorithm, Meta) else "reinforce"
 
 

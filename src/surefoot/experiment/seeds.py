@@ -28,7 +28,7 @@ from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.run import Run, RunFolder, TrainingState, load, make_new, must_be_new, state_from
-from surefoot.experiment.serialise import save_config
+from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.training import (
     Iteration,
     Lowered,
@@ -61,6 +61,7 @@ def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = Tr
     """
     check(seeds >= 1, "seeds", seeds, "1 or more")
     must_be_new(Path(out))
+    check_round_trip(config)
     configs = [replace(config, seed=config.seed + i) for i in range(seeds)]
     states = initial_states(config, seeds)
     with closing(config.setting()) as setting:

@@ -26,7 +26,7 @@ from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.run import Run, RunFolder, TrainingState, initial_state, load, must_be_new
-from surefoot.experiment.serialise import save_config
+from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.options import UserError
 from surefoot.rules.base import Metrics
 
@@ -56,11 +56,14 @@ def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
     Raises `UserError` if the folder exists or a part does not fit another, before anything is written, and
     `NonFiniteError` as it says.
     """
-    must_be_new(Path(out))  # said at once: to trace what would then be refused takes seconds
+    # Said at once: to trace what would then be refused takes seconds.
+    must_be_new(Path(out))
+    check_round_trip(config)
     with closing(config.setting()) as setting:
         state = initial_state(config)
         traced = traced_iteration(config, setting, state)
         folder = RunFolder.create(Path(out))
+        save_config(config, folder.config)
         folder.save(state)
         return go_on(Run(folder, config, state), traced, quiet)
 
