@@ -118,6 +118,44 @@ def test_gae_adds_the_residuals_of_its_own_episode(ends: bool):
     np.testing.assert_allclose(advantages(estimate, ENDED, jnp.zeros(()), ends), expected, rtol=1e-6)
 
 
+# V(s, t) = 10 s + t = 11 t here: 0, 11 and then 22 after the step that was cut short; 0, 11, 22 and then 33.
+@pytest.mark.parametrize(
+    ("k", "first", "second"),
+    [
+        (1, 1 + 0.5 * 11, [4 + 0.5 * 11, 8 + 0.5 * 22]),
+        (2, 1 + 0.5 * (2 + 0.5 * 22), [4 + 0.5 * (8 + 0.5 * 22), 8 + 0.5 * (16 + 0.5 * 33)]),
+        (
+            3,
+            1 + 0.5 * (2 + 0.5 * 22),
+            [4 + 0.5 * (8 + 0.5 * (16 + 0.5 * 33)), 8 + 0.5 * (16 + 0.5 * 33)],
+        ),
+    ],
+)
+def test_k_rewards_are_those_of_ones_own_episode(k: int, first: float, second: list[float]):
+    """A stream in which one episode is cut short after two steps, and the next goes on after three."""
+    row = rollout_of([[1.0, 2.0, 4.0, 8.0, 16.0]], lengths=[5], terminated=[True])
+    times = jnp.array([[0, 1, 0, 1, 2]])
+    stream = replace(
+        row,
+        observations=times[..., None].astype(float),
+        next_observations=times[..., None].astype(float) + 1.0,
+        terminated=jnp.zeros_like(row.terminated),
+        truncated=jnp.array([[False, True, False, False, False]]),
+        times=times,
+    )
+    got = advantages(estimation(Place(), credit="k-step", k=k, fit="after"), stream, jnp.zeros(()), False)
+    expected = [first, 2 + 0.5 * 22 - 11, second[0], second[1] - 11, 16 + 0.5 * 33 - 22]
+    np.testing.assert_array_equal(got, [expected])
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_whole_return_goes_on_with_a_value_where_the_limit_is_no_end(ends: bool):
+    estimate = estimation(Place(), credit="whole-return", fit="after")
+    whole = 1 + 0.5 * (2 + 0.5 * (4 + (0.0 if ends else 0.5 * 33)))
+    expected = [[whole, whole - 11, whole - 22], [9, 9 - 11, 0]]
+    np.testing.assert_array_equal(advantages(estimate, ENDED, jnp.zeros(()), ends), expected)
+
+
 def test_the_targets_of_the_baseline_bootstrap_with_what_it_learned_before():
     targets = estimation(Mean(), time_limit="bootstraps").samples(ENDED, jnp.array(16.0), True).returns
     last = 4 + 0.5 * 16

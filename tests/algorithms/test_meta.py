@@ -139,6 +139,36 @@ def test_an_iteration(algorithm: Meta):
     assert not identical(iterate(algorithm, setting, state, jax.random.key(6))[0].policy, new.policy)
 
 
+@pytest.mark.parametrize(
+    ("order", "inner_loss"), [("second", "reinforce"), ("second", "surrogate"), ("first", "reinforce")]
+)
+def test_a_step_goes_down_the_loss_after_adaptation(order: Any, inner_loss: Any):
+    setting = setting_of(Target(spread=1.0))
+    algorithm = Meta(INNER, GradientStep(lr=0.5), tasks=2, order=order, inner_loss=inner_loss)
+    state = algorithm.init(setting, policy_for(setting), KEY)
+    task_key, play_key = jax.random.split(KEY)
+    tasks = setting.sampler.env.sample_tasks(task_key, 2)
+    support, query = live(setting, state.policy, tasks, play_key, 1).batches
+    vector, build = flatten(state.policy)
+
+    def loss(v: jax.Array, batch: Any, name: str) -> jax.Array:
+        log_probs = build(v)(batch.observations).log_prob(batch.actions)
+        score = log_probs if name == "reinforce" else jnp.exp(log_probs - batch.log_probs)
+        return -jnp.mean(score * batch.advantages)
+
+    def after(v: jax.Array, support: Any, query: Any) -> jax.Array:
+        move = -0.1 * jax.grad(loss)(v, support, inner_loss)
+        return loss(v + (jax.lax.stop_gradient(move) if order == "first" else move), query, "surrogate")
+
+    def by_hand(v: jax.Array) -> jax.Array:
+        return jax.vmap(lambda *batches: after(v, *batches))(support, query).mean()
+
+    new, _ = iterate(algorithm, setting, state, KEY)
+    np.testing.assert_allclose(
+        ravel(new.policy), vector - 0.5 * jax.jit(jax.grad(by_hand))(vector), atol=1e-5
+    )
+
+
 def test_it_learns_where_to_adapt_from():
     """Targets lie about 2, and the policy starts at 0. From the middle of its targets one step helps most."""
     setting = setting_of(Target(goal=2.0, spread=0.5), episodes=16)

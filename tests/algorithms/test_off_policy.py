@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.dense import ravel
+from support.dense import flatten, ravel
 from support.gathering import gather
 from support.probes import Clock
 from support.settings import iterate, policy_for, setting_of
@@ -92,6 +92,42 @@ def test_clipped_and_normalised_weights_lead_elsewhere():
         found.append(ravel(iterate(algorithm, setting, begun(algorithm, setting), KEY)[0].policy))
     assert jnp.abs(found[1] - found[0]).max() > 1e-3
     assert jnp.abs(found[2] - found[0]).max() > 1e-3
+
+
+@WEIGHTINGS
+@pytest.mark.parametrize(("clip", "normalised"), [(0.9, False), (None, True)], ids=["clipped", "normalised"])
+def test_two_steps_by_hand(weighting: Any, clip: float | None, normalised: bool):
+    """Without a baseline an action's credit is what was earned from it on."""
+    setting = clock()
+    algorithm = OffPolicyReinforce(GradientStep(lr=0.1), 2, weighting, clip, normalised)
+    state = begun(algorithm, setting)
+    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    rewards, valid = batch.transitions.rewards, batch.valid
+    vector, build = flatten(state.policy)
+
+    def log_probs(v: Any) -> Any:
+        return build(v)(batch.observations).log_prob(batch.actions)
+
+    def loss(v: Any, credit: Any) -> Any:
+        return -jnp.mean(credit * log_probs(v), where=valid)
+
+    for _ in range(2):
+        ratios = jnp.where(valid, jnp.exp(log_probs(vector) - batch.log_probs), 1.0)
+        weights = jnp.cumprod(ratios, axis=1)
+        if weighting == "trajectory":
+            weights = jnp.broadcast_to(weights[:, -1:], ratios.shape)
+        elif weighting == "marginal":
+            weights = ratios
+        if clip is not None:
+            weights = jnp.minimum(weights, clip)
+        if normalised:
+            weights = weights / weights.mean(axis=0)
+        of_reward, of_action = (weights, 1.0) if weighting == "per-decision" else (1.0, weights)
+        earned = of_reward * rewards
+        to_go = sum(0.9**k * jnp.pad(earned[:, k:], ((0, 0), (0, k))) for k in range(3))
+        vector = vector - 0.1 * jax.jit(jax.grad(loss))(vector, of_action * to_go)
+    new, _ = iterate(algorithm, setting, state, KEY)
+    np.testing.assert_allclose(ravel(new.policy), vector, rtol=1e-4, atol=1e-5)
 
 
 def test_streams_are_refused_with_what_to_do():

@@ -1,20 +1,24 @@
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.dense import identical, numbers
+from support.dense import flatten, identical, numbers, ravel
+from support.gathering import gather
 from support.probes import Clock
 from support.rules import RULES
 from support.settings import iterate, policy_for, setting_of, train
 from surefoot.algorithms import Meta, SingleTask
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
 from surefoot.envs.probes import ObservedReward
+from surefoot.policies import ActorCritic, PredictReward
 from surefoot.rules import AbstractRule, GradientStep, ProximalClip, TrustRegion
 
+KEY = jax.random.key(5)
 CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross")
 
 
@@ -43,6 +47,50 @@ def test_both_losses_take_the_same_gradient_step(loss: Any):
     )
     for got, want in zip(jax.tree.leaves(state.policy), jax.tree.leaves(expected.policy), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "bonus"), [("reinforce", 0.0), ("reinforce", 0.5), ("surrogate", 0.5)])
+def test_the_loss_is_the_one_asked_for_less_the_entropys_bonus(loss: Any, bonus: float):
+    setting = setting_of(Clock(), normalise=False)
+    algorithm = SingleTask(GradientStep(lr=0.1), loss, entropy_bonus=bonus)
+    state = algorithm.init(setting, policy_for(setting, hidden=(2,), output_scale=1.0), KEY)
+    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    vector, build = flatten(state.policy)
+
+    def by_hand(v: Any) -> Any:
+        prediction = build(v)(batch.observations)
+        log_probs = prediction.log_prob(batch.actions)
+        score = log_probs if loss == "reinforce" else jnp.exp(log_probs - batch.log_probs)
+        return -jnp.mean(score * batch.advantages + bonus * prediction.entropy(), where=batch.valid)
+
+    value, slope = jax.jit(jax.value_and_grad(by_hand))(vector)
+    new, metrics = iterate(algorithm, setting, state, KEY)
+    np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(ravel(new.policy), vector - 0.1 * slope, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("coefficient", "weight"), [(0.25, 0.7), (2.0, 0.7), (2.0, 0.1)])
+def test_an_actor_critics_loss_is_the_sum_of_its_parts(coefficient: float, weight: float):
+    setting = setting_of(Clock(), normalise=False)
+    env, options = setting.sampler.env, ActorCritic(hidden=(3,), auxiliary=PredictReward(weight))
+    policy = options.build(KEY, env.observation_size, env.action_space)
+    algorithm = SingleTask(GradientStep(lr=0.01), entropy_bonus=0.5, value_coefficient=coefficient)
+    state = algorithm.init(setting, policy, KEY)
+    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    vector, build = flatten(policy)
+
+    def by_hand(v: Any) -> Any:
+        outputs = build(v).outputs(batch.observations, batch.actions)
+        ratio = jnp.exp(outputs.distribution.log_prob(batch.actions) - batch.log_probs)
+        of_actions = -ratio * batch.advantages - 0.5 * outputs.distribution.entropy()
+        of_values = 0.5 * (outputs.values - batch.transitions.returns) ** 2
+        of_rewards = 0.5 * (outputs.auxiliary[..., 0] - batch.transitions.rewards) ** 2
+        return jnp.mean(of_actions + coefficient * of_values + weight * of_rewards, where=batch.valid)
+
+    value, slope = jax.jit(jax.value_and_grad(by_hand))(vector)
+    new, metrics = iterate(algorithm, setting, state, KEY)
+    np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(ravel(new.policy), vector - 0.01 * slope, rtol=1e-4, atol=1e-5)
 
 
 def test_the_same_key_gives_the_same_iteration_to_the_last_bit():

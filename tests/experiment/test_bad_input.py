@@ -1,6 +1,7 @@
 """Parts that do not fit one another: a run that cannot be is refused before there is a folder for it."""
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from surefoot.algorithms import Estimation, Meta, OffPolicyReinforce, Reinforce,
 from surefoot.baselines import ValueNetwork, Zero
 from surefoot.envs import ActionReward, Gymnax
 from surefoot.experiment import Config, train
+from surefoot.experiment.run import initial_state
 from surefoot.experiment.seeds import train_seeds
+from surefoot.experiment.training import traced_iteration
 from surefoot.options import UserError
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
 from surefoot.rules import (
@@ -174,7 +177,9 @@ def test_what_does_not_fit_together_is_refused_before_anything_runs(
 def test_the_same_parts_where_they_fit(streams: int) -> None:
     """A batch has room for as many minibatches as it has samples."""
     samples = 2 * 4 if streams else 4
-    config(**single(ProximalClip(minibatches=samples)), streams=streams, steps=4)
+    fits = config(**single(ProximalClip(minibatches=samples)), streams=streams, steps=4)
+    with closing(fits.setting()) as setting:
+        traced_iteration(fits, setting, initial_state(fits))
 
 
 def test_whole_returns_of_streams_are_refused_with_the_configuration() -> None:

@@ -1,6 +1,7 @@
 """What holds for all rules alike, on a plain objective and on an adapted one."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -15,10 +16,10 @@ from support.samples import categorical_policy, random_batch, random_meta_batch
 from surefoot import rules
 from surefoot.options import UserError
 from surefoot.policies import GRU
-from surefoot.rules import AbstractRule, GradientStep
+from surefoot.rules import AbstractRule, GradientStep, TrustRegion
 from surefoot.theory.meta import adapted
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
-from surefoot.types import Discrete
+from surefoot.types import Batch, Discrete
 
 EVERY = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 OBJECTIVE = PolicyObjective(surrogate)
@@ -47,6 +48,16 @@ def improve(rule: AbstractRule, objective: Any, policy: Any, batch: Any, steps: 
     return eqx.combine(last, static), metrics
 
 
+def recurrent_problem() -> tuple[Any, Batch]:
+    """A policy that remembers, and rows in which episodes begin and after which there may be padding."""
+    policy = GRU(units=3, output_scale=1.0).build(jax.random.key(0), 2, Discrete(3))
+    batch = random_batch(policy, jax.random.key(1), episodes=6)
+    starts = jnp.zeros_like(batch.valid).at[::2, 1].set(True).at[1, 0].set(True).at[4, 3].set(True)
+    memory = jax.random.normal(jax.random.key(2), (6, 3))
+    log_probs = policy.unroll(batch.observations, starts, memory).log_prob(batch.actions)
+    return policy, replace(batch, starts=starts, memory=memory, log_probs=log_probs)
+
+
 def test_none_is_forgotten():
     exported = {x for x in vars(rules).values() if inspect.isclass(x) and issubclass(x, AbstractRule)}
     assert {type(rule) for rule in RULES.values()} == exported - {AbstractRule}
@@ -72,6 +83,29 @@ def test_what_is_said_after_the_step_is_true_of_the_new_policy(name: str, meta: 
     old, now = (objective.predict(p, batch) for p in (policy, new))
     np.testing.assert_allclose(metrics["loss_after"][0], objective.loss(now, batch), rtol=1e-4)
     np.testing.assert_allclose(metrics["kl"][0], objective.divergence(old, now, batch), rtol=1e-3, atol=1e-7)
+
+
+@EVERY
+def test_a_policy_that_remembers_learns_from_its_rows_and_not_from_their_padding(rule: AbstractRule):
+    policy, batch = recurrent_problem()
+    valid = batch.valid
+    new, metrics = improve(rule, OBJECTIVE, policy, batch, 1)
+    # Every ratio is one before the step.
+    np.testing.assert_allclose(metrics["loss"][0], -jnp.mean(batch.advantages, where=valid), rtol=1e-4)
+    old, now = (OBJECTIVE.predict(p, batch) for p in (policy, new))
+    assert OBJECTIVE.loss(now, batch) < metrics["loss"][0] - 0.002
+    bound = rule.max_kl if isinstance(rule, TrustRegion) else 0.2
+    assert 1e-5 < OBJECTIVE.divergence(old, now, batch) <= bound * (1 + 1e-3)
+    soiled = replace(
+        batch,
+        observations=jnp.where(valid[..., None], batch.observations, 50.0),
+        actions=jnp.where(valid, batch.actions, 2 - batch.actions),
+        log_probs=jnp.where(valid, batch.log_probs, -9.0),
+        advantages=jnp.where(valid, batch.advantages, -1e6),
+        starts=jnp.where(valid, batch.starts, ~batch.starts),
+    )
+    other, _ = improve(rule, OBJECTIVE, policy, soiled, 1)
+    np.testing.assert_allclose(ravel(other), ravel(new), atol=1e-6)
 
 
 @EVERY

@@ -158,6 +158,17 @@ def test_steps_stop_where_the_divergence_exceeds_its_limit(kind: Any):
 
 
 @BOTH
+def test_the_divergence_that_stops_is_from_the_old_policy_to_the_new(kind: Any):
+    """Only the entropy counts. A step of 0.3 widens both actions' deviations by a factor of e⁰·³: the
+    divergence is 2 (0.3 + ½ (e⁻⁰·⁶ − 1)) = 0.15, and 0.22 the other way round. After another it is 0.50."""
+    policy, batch = data()
+    still = replace(batch, advantages=jnp.zeros_like(batch.advantages))
+    rule = kind(lr=0.3, epochs=3, minibatches=1, stop_kl=0.18)
+    _, _, metrics = step(rule, policy, still, objective=PolicyObjective(surrogate, 1.0))
+    assert metrics["minibatch_steps"] == 2
+
+
+@BOTH
 def test_a_limit_that_is_never_reached_changes_nothing(kind: Any):
     policy, batch = data()
     rule = kind(lr=0.02, epochs=2, minibatches=2)

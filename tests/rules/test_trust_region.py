@@ -43,6 +43,16 @@ def test_the_divergence_stays_within_its_bound_and_the_loss_falls(build: object,
     assert metrics["step_accepted"] == 1.0
 
 
+@pytest.mark.parametrize(("ratio", "end"), [(0.5, -0.5), (0.25, 0.25)])
+def test_a_step_that_leads_too_far_is_shortened(ratio: float, end: float):
+    """The full step has the length √(2 · 4.5) = 3 and leads from 1 to −2, where the loss is higher."""
+    rule = TrustRegion(max_kl=4.5, damping=0.0, backtrack_ratio=ratio)
+    start = Point(1.0)
+    policy, _, metrics = rule.step(Bowl([0.0], [1.0]), start, jnp.zeros(1), rule.init(start))
+    np.testing.assert_allclose(policy.x, [end], rtol=1e-5)
+    assert metrics["line_search_attempts"] == 2.0
+
+
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 def test_a_gradient_that_is_not_finite_is_refused(bad: float):
     policy = gaussian_policy()

@@ -95,6 +95,14 @@ def test_the_price_doubles_after_a_long_step_and_halves_after_a_short_one(beta: 
     assert step(rule, policy, batch, state)[2]["beta"] == factor * beta
 
 
+def test_the_price_doubles_after_a_step_that_was_refused():
+    rule = TrustRegionPenalty(target_kl=0.01, damping=0.0, max_backtracks=0)
+    policy, state, metrics = rule.step(Bowl([0.0], [0.9]), Point(1.0), jnp.zeros(1), jnp.array(0.5))
+    assert identical(policy, Point(1.0))
+    assert metrics["step_accepted"] == metrics["kl"] == 0.0
+    assert state == 1.0
+
+
 def test_an_adapting_price_brings_the_divergence_to_its_target():
     policy = gaussian_policy()
     batch = random_batch(policy, jax.random.key(1))

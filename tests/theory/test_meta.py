@@ -182,6 +182,21 @@ def test_tasks_count_equally_however_few_their_valid_steps(x64: None):
     np.testing.assert_allclose(loss, (each[0] + each[1]) / 2, rtol=1e-12)
 
 
+def test_the_divergence_is_from_the_old_policies_to_the_new(x64: None):
+    """Of normal distributions with one mean: log(σ'/σ) + σ²/2σ'² − ½ for each of two actions."""
+    policy = gaussian_policy()
+    wider = eqx.tree_at(lambda p: p.raw_log_std, policy, policy.raw_log_std + 1.0)
+    batch = random_meta_batch(policy, jax.random.key(1), tasks=2)
+    objective = adapted(OUTER, GradientStep(lr=0.0), chunk=2)
+    old, new = (eqx.filter_jit(objective.predict)(p, batch) for p in (policy, wider))
+    for divergence, log_ratio in (
+        (objective.divergence(old, new, batch), 1.0),
+        (objective.divergence(new, old, batch), -1.0),
+    ):
+        expected = 2 * (log_ratio + 0.5 * np.exp(-2 * log_ratio) - 0.5)
+        np.testing.assert_allclose(divergence, expected, rtol=1e-4)
+
+
 def test_each_inner_step_has_its_own_rate(x64: None):
     policy = gaussian_policy()
     support = tuple(random_batch(policy, jax.random.key(k)) for k in range(3))
