@@ -70,9 +70,9 @@ class Baselines(AbstractExperiment):
     """Baselines: the bias and variance of each, and of reward-to-go against the whole return.
 
     A chain of three states, and a policy whose gradient is known exactly. Each estimator makes an estimate of
-    each of many small batches: with the baselines of `surefoot.baselines`, which see the state one-hot and
-    the time and are fitted to other episodes, with one fitted to the same, and with exact ones, which only
-    enumeration can give. What the theory says: a baseline that does not depend on the action leaves the
+    each of many small batches: with exact baselines, with those of `surefoot.baselines`, fitted to other
+    episodes by their state, one-hot, and time, and with two that are fitted to the very episodes they judge.
+    What the theory says: a baseline that does not depend on the action leaves the
     gradient unbiased (Williams, 1992); so does leaving out rewards that came before the action; and of all
     constants Σ s²R / Σ s² has the least variance, in each parameter (Greensmith et al., 2004).
     """
