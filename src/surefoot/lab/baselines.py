@@ -72,9 +72,9 @@ class Baselines(AbstractExperiment):
     A chain of three states, and a policy whose gradient is known exactly. Each estimator makes an estimate of
     each of many small batches: with exact baselines, with those of `surefoot.baselines`, fitted to other
     episodes by their state, one-hot, and time, and with two that are fitted to the very episodes they judge.
-    What the theory says: a baseline that does not depend on the action leaves the
-    gradient unbiased (Williams, 1992); so does leaving out rewards that came before the action; and of all
-    constants Σ s²R / Σ s² has the least variance, in each parameter (Greensmith et al., 2004).
+    What the theory says: a baseline that does not depend on the action leaves the gradient unbiased
+    (Williams, 1992); so does leaving out rewards that came before the action; and of all constants
+    Σ s²R / Σ s² has the least variance, in each parameter (Greensmith et al., 2004).
     """
 
     horizon: int = 6
