@@ -1,31 +1,52 @@
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
+from surefoot.baselines import (
+    AbstractBaseline,
+    Constant,
+    LinearFeatures,
+    Samples,
+    TimeDependent,
+    ValueNetwork,
+    Zero,
+)
 from surefoot.lab import baselines, exact, run
 from surefoot.lab.base import Result
-from surefoot.lab.baselines import (
+from surefoot.lab.baseline_estimators import (
     BIASED,
     CAUSAL,
     ESTIMATORS,
+    EXACT,
+    FITTED,
+    LIBRARY,
+    NETWORK,
+    NONE,
     PLAIN,
+    TD_NETWORK,
     UNBIASED,
-    Baselines,
-    constant_baselines,
+    Data,
     data_of,
-    fitted_values,
-    others_mean,
+    fitted,
+    optimal_constant,
+    rollout_of,
 )
-from surefoot.lab.problems import action_probabilities
-from surefoot.lab.sampling import Episodes
+from surefoot.lab.baselines import Baselines, claims, constant_baselines
+from surefoot.lab.problems import Problem
+from surefoot.lab.sampling import Episodes, Quality, discounts_of, draw, past_discounts, step_scores
 from surefoot.options import UserError
 from surefoot.theory.policy_gradient import optimal_baseline
+from surefoot.theory.returns import reward_to_go
 
 SMALL = Baselines(horizon=4, episodes=6, batches=4000)
+KEY = jax.random.key(7)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +54,9 @@ def result() -> Result:
     return run(SMALL, seed=0)
 
 
-@pytest.mark.parametrize("i", range(5))
+@pytest.mark.parametrize("i", range(7))
 def test_claims(result: Result, i: int):
-    assert len(result.claims) == 5
+    assert len(result.claims) == 7
     assert result.claims[i].holds, result.claims[i]
 
 
@@ -55,40 +76,170 @@ def test_biases_are_of_the_size_of_chance_and_no_larger(result: Result):
         assert rows[name][0] > 10 * rows[name][1]
 
 
-def test_the_same_seed_gives_the_same_and_another_one_does_not(result: Result):
-    again, other = (run(replace(SMALL, batches=200), seed=s) for s in (0, 1))
-    assert again.rows == run(replace(SMALL, batches=200), seed=0).rows
-    assert again.rows != other.rows
+def test_every_baseline_of_the_library_is_measured():
+    measured = {LinearFeatures, Constant, TimeDependent, ValueNetwork, Zero}
+    assert {
+        cls for cls in AbstractBaseline.__subclasses__() if cls.__module__.startswith("surefoot.")
+    } == measured
+    assert {NETWORK.target, TD_NETWORK.target} == {"monte-carlo", "td"}
 
 
-def test_a_biased_estimator_among_the_unbiased_is_caught(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(baselines, "UNBIASED", {**UNBIASED, **BIASED})
-    assert not run(replace(SMALL, batches=1000)).claims[0].holds
+def test_the_same_seed_gives_the_same_and_another_one_does_not(
+    result: Result, monkeypatch: pytest.MonkeyPatch
+):
+    few = (PLAIN, f"{CAUSAL}, value-network")
+    monkeypatch.setattr(baselines, "ESTIMATORS", {name: ESTIMATORS[name] for name in few})
+    rows: Any = {row[0]: row for row in result.rows}
+    with jax.enable_x64(True):
+        again, other = (SMALL.estimate(*SMALL.start(), jnp.zeros(6), seed) for seed in (0, 1))
+    for name in few:
+        spread = [SMALL.episodes * np.trace(np.cov(x[name], rowvar=False)) for x in (again, other)]
+        np.testing.assert_allclose(spread[0], rows[name][4], rtol=1e-6)
+        assert abs(spread[1] - spread[0]) > 1e-4
+
+
+def test_what_the_claims_deny(result: Result, monkeypatch: pytest.MonkeyPatch):
+    rows: Any = result.rows
+    found = {row[0]: Quality(*row[1:5]) for row in rows}
+    spread = constant_baselines(*SMALL.start())
+    worse = {**found, f"{CAUSAL}, time-dependent": replace(found[CAUSAL], variance=found[CAUSAL].variance)}
+    assert [claim.holds for claim in claims(worse, spread)[2:3]] == [False]
+    monkeypatch.setattr(baselines, "UNBIASED", ESTIMATORS)
+    monkeypatch.setattr(baselines, "BIASED", ESTIMATORS)
+    assert [claim.holds for claim in claims(found, spread)[:3]] == [False, False, True]
+
+
+def listed(problem: Problem) -> tuple[Episodes, Array]:
+    """Every episode as a batch of one, and their probabilities."""
+    paths = exact.all_trajectories(problem)
+    one = Episodes(paths.states[:, None], paths.actions[:, None], paths.rewards[:, None])
+    return one, paths.probabilities(problem, SMALL.start()[1])
 
 
 @pytest.mark.usefixtures("x64")
-def test_variances_are_those_by_enumeration():
+def test_variances_are_those_by_enumeration(result: Result):
     """Of an episode's estimate with known baselines: Σ P(τ) ‖g(τ)‖² − ‖∇J‖²."""
     problem, policy = SMALL.start()
     optimal = constant_baselines(problem, policy).optimal
-    paths = exact.all_trajectories(problem)
-    chances = paths.probabilities(problem, policy)
-    listed = Episodes(paths.states[:, None], paths.actions[:, None], paths.rewards[:, None])
-    names = (PLAIN, f"{PLAIN}, constant, exact", f"{PLAIN}, optimal constant, exact", CAUSAL)
-    names = (*names, f"{CAUSAL}, of state, exact")
+    one, chances = listed(problem)
+    names = (*NONE, *EXACT)
 
-    def of_one(episodes: Episodes) -> dict[str, jax.Array]:
-        data = data_of(problem, policy, optimal, episodes)
-        return {name: ESTIMATORS[name](data) for name in names}
+    def of_one(episodes: Episodes) -> dict[str, Array]:
+        data = data_of(problem, policy, optimal, episodes, KEY)
+        estimators = {**ESTIMATORS, **{name: fitted(name, Zero(), "before") for name in NONE}}
+        return {name: estimators[name](data) for name in names}
 
-    each = jax.jit(jax.vmap(of_one))(listed)
+    each = jax.jit(jax.vmap(of_one))(one)
     truth = exact.policy_gradient(problem, policy).table.reshape(-1)
-    table: Any = {row[0]: row[1:] for row in run(SMALL, seed=0).rows}
+    table: Any = {row[0]: row[1:] for row in result.rows}
     for name in names:
         np.testing.assert_allclose(chances @ each[name], truth, atol=1e-12)
         variance = chances @ jnp.sum(each[name] ** 2, axis=1) - truth @ truth
         # 24,000 episodes: a relative standard error of about 1%.
         np.testing.assert_allclose(table[name][3], variance, rtol=0.06)
+
+
+@pytest.mark.usefixtures("x64")
+def test_whatever_is_fitted_to_other_episodes_is_unbiased_by_enumeration():
+    problem, policy = SMALL.start()
+    one, chances = listed(problem)
+    others = rollout_of(problem, draw(problem, policy, KEY, (5,)))
+    names = [name for name in LIBRARY if "cross" not in name]
+
+    def of_one(episodes: Episodes) -> dict[str, Array]:
+        data = data_of(problem, policy, jnp.zeros(6), episodes, KEY)
+        data = eqx.tree_at(lambda d: d.others, data, others)
+        return {name: LIBRARY[name](data) for name in names}
+
+    each = jax.jit(jax.vmap(of_one))(one)
+    truth = exact.policy_gradient(problem, policy).table.reshape(-1)
+    for name in names:
+        np.testing.assert_allclose(chances @ each[name], truth, atol=1e-12)
+
+
+def drawn(episodes: int = 4) -> tuple[Data, Episodes]:
+    """So many judged episodes, and as many others but one."""
+    problem, policy = SMALL.start()
+    found = draw(problem, policy, KEY, (2 * episodes - 1,))
+    return data_of(problem, policy, jnp.zeros(6), found, KEY), found
+
+
+def samples(problem: Problem, episodes: Episodes, *, whole: bool = False) -> Samples:
+    """What a baseline learns from, put together by hand."""
+    observations = problem.observations[episodes.states]
+    shape = episodes.rewards.shape
+    returns = jax.vmap(reward_to_go, (0, None))(episodes.rewards, discounts_of(problem))
+    return Samples(
+        observations,
+        jnp.broadcast_to(jnp.arange(shape[1], dtype=returns.dtype), shape),
+        jnp.broadcast_to(returns[:, :1], shape) if whole else returns,
+        episodes.rewards,
+        jnp.broadcast_to(discounts_of(problem), shape),
+        jnp.concatenate([observations[:, 1:], observations[:, :1]], axis=1),
+        jnp.ones(shape, bool),
+    )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("credit", "baseline", "fit"),
+    [
+        (PLAIN, Constant(), "after"),
+        (CAUSAL, Constant(), "after"),
+        (CAUSAL, TimeDependent(), "after"),
+        (CAUSAL, LinearFeatures(), "after"),
+        (CAUSAL, LinearFeatures(), "cross"),
+        (CAUSAL, LinearFeatures(), "before"),
+        (CAUSAL, NETWORK, "after"),
+        (CAUSAL, TD_NETWORK, "after"),
+    ],
+)
+def test_estimates_with_the_librarys_baselines_by_hand(credit: str, baseline: AbstractBaseline, fit: Any):
+    data, episodes = drawn()
+    problem, policy = SMALL.start()
+    judged, others = (jax.tree.map(lambda x, s=s: x[s], episodes) for s in (slice(4), slice(4, None)))
+    whole = credit == PLAIN
+    start = baseline.init(KEY, 3, 4)
+
+    def values(of: Episodes, to: Episodes) -> Array:
+        learned = baseline.fit(start, samples(problem, to, whole=whole))
+        seen = samples(problem, of)
+        return jax.vmap(lambda x, t: baseline.values(learned, x, t))(seen.observations, seen.times)
+
+    halves = [jax.tree.map(lambda x, s=s: x[s], judged) for s in (slice(2), slice(2, None))]
+    by_fit: dict[str, Callable[[], Array]] = {
+        "after": lambda: values(judged, others),
+        "before": lambda: values(judged, judged),
+        "cross": lambda: jnp.concatenate([values(*halves), values(*halves[::-1])]),
+    }
+    weights = jnp.ones(4) if whole else past_discounts(problem)
+    advantages = weights * (samples(problem, judged, whole=whole).returns - by_fit[fit]())
+    expected = jnp.einsum("ntp,nt->p", step_scores(problem, policy, judged), advantages) / 4
+    np.testing.assert_allclose(fitted(credit, baseline, fit)(data), expected, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_optimal_constants_by_hand():
+    data, episodes = drawn()
+    problem, _ = SMALL.start()
+    scores = np.asarray(data.scores.sum(axis=1))
+    returns = np.asarray(samples(problem, episodes).returns[:4, 0])
+
+    def estimate(of: Callable[[int], list[int]]) -> np.ndarray:
+        """With the baseline of each episode taken from the episodes `of` it."""
+        terms = []
+        for i in range(4):
+            s, r = scores[of(i)], returns[of(i)]
+            totals = (s**2).sum(axis=0)
+            b = np.where(totals > 0, (s**2 * r[:, None]).sum(axis=0) / np.where(totals > 0, totals, 1), 0)
+            terms.append(scores[i] * (returns[i] - b))
+        return np.mean(terms, axis=0)
+
+    others = estimate(lambda i: [j for j in range(4) if j != i])
+    np.testing.assert_allclose(optimal_constant("others")(data), others, atol=1e-12)
+    np.testing.assert_allclose(optimal_constant("same")(data), estimate(lambda _: [0, 1, 2, 3]), atol=1e-12)
+    plain = (scores * returns[:, None]).mean(axis=0)
+    np.testing.assert_allclose(optimal_constant("exact")(data), plain, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
@@ -102,27 +253,29 @@ def test_the_optimal_constant_is_the_minimum_of_each_parabola():
     assert spread.optimal.max() - spread.optimal.min() > 0.1
 
 
-@pytest.mark.usefixtures("x64")
 def test_what_estimators_see_by_hand():
     problem, policy = Baselines(horizon=2).start()
     steps = Episodes(
-        jnp.array([[0, 1], [0, 0]]), jnp.array([[1, 1], [0, 0]]), jnp.array([[0.0, 1], [0.2, 0.2]])
+        jnp.array([[0, 1], [0, 0], [0, 1]]),
+        jnp.array([[1, 1], [0, 0], [1, 0]]),
+        jnp.array([[0.0, 1.0], [0.2, 0.2], [0.0, 0.0]]),
     )
-    data = data_of(problem, policy, jnp.zeros(6), steps)
-    np.testing.assert_allclose(data.forward, [[0.9, 1.0], [0.38, 0.2]])
-    np.testing.assert_allclose(data.returns, [0.9, 0.38])
-    np.testing.assert_allclose(data.past, [1.0, 0.9])
-    np.testing.assert_array_equal(data.visited[0], jnp.eye(3)[jnp.array([0, 1])])
-    values = exact.solve(problem, action_probabilities(problem, policy)).values
-    np.testing.assert_allclose(data.values, [[values[0, 0], values[1, 1]], [values[0, 0], values[1, 0]]])
-    # Both were in state 0 first, and nobody else where each of them went.
-    np.testing.assert_allclose(fitted_values(data, leave_one_out=True), [[0.38, 0.0], [0.9, 0.0]])
-    np.testing.assert_allclose(fitted_values(data, leave_one_out=False), [[0.64, 1.0], [0.64, 0.2]])
+    data = data_of(problem, policy, jnp.zeros(6), steps, KEY)
+    np.testing.assert_array_equal(data.judged.rewards, steps.rewards[:2])
+    np.testing.assert_array_equal(data.others.actions, [[1, 0]])
+    np.testing.assert_array_equal(data.judged.observations[0], jnp.eye(3)[jnp.array([0, 1])])
+    np.testing.assert_array_equal(data.judged.next_observations[0, 0], jnp.eye(3)[1])
+    np.testing.assert_array_equal(data.judged.times, [[0, 1], [0, 1]])
+    np.testing.assert_array_equal(data.judged.truncated, [[False, True], [False, True]])
+    assert data.judged.valid.all()
+    assert not data.judged.terminated.any()
+    assert data.scores.shape == (2, 2, 6)
 
 
-def test_the_mean_of_the_others():
-    np.testing.assert_array_equal(others_mean(jnp.array([1.0, 2.0, 6.0])), [4.0, 3.5, 1.5])
-    np.testing.assert_array_equal(others_mean(jnp.array([[1.0, 0.0], [3.0, 2.0]])), [[3.0, 2.0], [1.0, 0.0]])
+def test_names_say_what_an_estimator_is():
+    assert set(ESTIMATORS) == {*NONE, *EXACT, *FITTED, *BIASED}
+    assert len(ESTIMATORS) == len(NONE) + len(EXACT) + len(FITTED) + len(BIASED)
+    assert all(name.startswith(tuple(NONE)) for name in ESTIMATORS)
 
 
 def test_roots_of_probabilities_weigh_the_optimal_baseline():
