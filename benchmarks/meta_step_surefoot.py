@@ -91,7 +91,7 @@ class Side:
 
     def step(self, fisher_fraction: float = 1.0, chunk: int = 1) -> None:
         step = self._compiled[fisher_fraction, chunk]
-        self._result = jax.block_until_ready(step(self._policy, self._batch, jnp.zeros((), jnp.int32)))
+        self._result = jax.block_until_ready(step(self._policy, self._batch, jax.random.key(0)))
 
     def working_bytes(self, tasks: int) -> int:
         """Of the step, were there so many tasks."""
@@ -116,7 +116,7 @@ class Side:
 
     def _lower(self, batch: Any, fisher_fraction: float, chunk: int) -> Any:
         step = partial(self._rule(fisher_fraction).step, self._objective(chunk))
-        return jax.jit(step).lower(self._policy, batch, jnp.zeros((), jnp.int32))
+        return jax.jit(step).lower(self._policy, batch, jax.random.key(0))
 
     def _objective(self, chunk: int = 1) -> Adapted:
         return adapted(
