@@ -1,7 +1,9 @@
 """A small experiment, trained once for all tests that only read it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import pytest
@@ -28,17 +30,31 @@ def small(**changes: object) -> Config:
     return replace(base, **changes)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@contextmanager
+def as_users_compile(cache: Path) -> Iterator[None]:
     """Many tests train the same small experiment: it is compiled once, and with all optimisations, since what
     users run is what must resume bit for bit."""
     old = {name: jax.config.values[name] for name in _OPTIONS}
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    for name, value in old.items():
-        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in old.items():
+            jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation(cache: Path) -> Iterator[None]:
+    """For this folder's tests alone: those of other rooms compile nothing twice."""
+    with as_users_compile(cache):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +63,7 @@ def config() -> Config:
 
 
 @pytest.fixture(scope="session")
-def trained(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def trained(config: Config, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     assert isinstance(config.algorithm, Meta)
-    return train(config, tmp_path_factory.mktemp("runs") / "trained").run
+    with as_users_compile(cache):  # a fixture of the session begins before one of a module
+        return train(config, tmp_path_factory.mktemp("runs") / "trained").run

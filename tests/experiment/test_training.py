@@ -183,6 +183,15 @@ def test_the_run_is_free_when_training_ends(config: Config, tmp_path: Path) -> N
         assert lock.is_locked
 
 
+def test_a_run_that_cannot_be_written_to_is_not_resumed(trained: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "sealed"
+    shutil.copytree(trained.folder.path, copy)
+    (copy / ".lock").unlink(missing_ok=True)
+    (copy / ".lock").mkdir()  # as good as no permission, which an administrator always has
+    with pytest.raises(UserError, match="cannot be written to: Is a directory"):
+        resume(copy, iterations=8)
+
+
 def test_the_lock_is_held_for_its_block_and_no_longer(trained: Run, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     held = locked(folder)

@@ -99,6 +99,8 @@ def locked(folder: RunFolder) -> AcquireReturnProxy:
         return FileLock(folder.path / ".lock").acquire(timeout=0)
     except Timeout:
         raise UserError(f"Another process is training {folder.path}; wait for it or stop it.") from None
+    except OSError as error:
+        raise UserError(f"The run in {folder.path} cannot be written to: {error.strerror}.") from error
 
 
 def go_on(run: Run, traced: Lowered, quiet: bool) -> Outcome:

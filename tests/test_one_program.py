@@ -15,7 +15,7 @@ from surefoot.experiment.run import TrainingState, initial_state, state_from
 from surefoot.experiment.training import compiled_iteration, iteration_of
 from surefoot.rules.base import Metrics
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "one_program.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "one_program.md"
 IN_JAX = {"cartpole", "pendulum", "navigation-2d", "recall", "bandit", "tabular-mdp"}
 ON_THE_HOST = {"cartpole/a3c", "cartpole/a3c-synchronous"}
 FAMILY = [name for name in PRESETS if name.startswith("cartpole/") and name not in ON_THE_HOST]
