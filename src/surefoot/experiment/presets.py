@@ -64,10 +64,11 @@ _CARTPOLE = Config(
     steps=256,
     iterations=48,
 )
+_CONTINUOUS = GaussianMLP(initialiser="orthogonal", output_scale=0.01)
 _PENDULUM = replace(
     _CARTPOLE,
     env=Gymnax("Pendulum-v1"),
-    policy=GaussianMLP(initialiser="orthogonal", output_scale=0.01),
+    policy=replace(_CONTINUOUS, action_scale=2.0),  # torques are between ±2
     estimation=replace(_CARTPOLE.estimation, baseline=ValueNetwork(minibatches=64), discount=0.95),
     normalisation=Normalisation(observations=True, rewards=True),
     streams=16,
@@ -99,7 +100,7 @@ _RECALL = replace(
 )
 
 
-def _bounded(base: Config) -> dict[str, Config]:
+def _bounded(base: Config, entropy_bonus: float = 0.0) -> dict[str, Config]:
     """Steps that keep near the policy that drew the data."""
     decay = {"lr": 1e-3, "lr_end": 0.0, "decay_steps": base.iterations}
     rules: dict[str, AbstractRule] = {
@@ -109,7 +110,10 @@ def _bounded(base: Config) -> dict[str, Config]:
         "trpo-penalty": TrustRegionPenalty(beta=10.0, target_kl=0.005, damping=0.01),
         "npg": NaturalGradient(max_kl=0.01, damping=0.01),
     }
-    return {label: replace(base, algorithm=SingleTask(rule=rule)) for label, rule in rules.items()}
+    return {
+        label: replace(base, algorithm=SingleTask(rule, entropy_bonus=entropy_bonus))
+        for label, rule in rules.items()
+    }
 
 
 def _plain(base: Config) -> dict[str, Config]:
@@ -157,7 +161,8 @@ _FAMILIES = {
         "a3c": _A3C,
         "a3c-synchronous": replace(_A3C, algorithm=replace(_A3C_RULE, synchronous=True)),
     },
-    "pendulum": {**_bounded(_PENDULUM), "a2c": _a2c(_PENDULUM, 3906)},
+    # Without the bonus, now and then a policy is certain before it can swing up from everywhere.
+    "pendulum": {**_bounded(_PENDULUM, 0.01), "a2c": _a2c(_PENDULUM, 3906)},
     "navigation-2d": {
         **_bounded(_NAVIGATION_ALONE),
         **_plain(_NAVIGATION_ALONE),
@@ -169,7 +174,12 @@ _FAMILIES = {
     },
 }
 _WHOLE = replace(
-    _PENDULUM, streams=0, episodes=16, estimation=replace(_PENDULUM.estimation, discount=0.99), iterations=100
+    _PENDULUM,
+    policy=_CONTINUOUS,
+    streams=0,
+    episodes=16,
+    estimation=replace(_PENDULUM.estimation, discount=0.99),
+    iterations=100,
 )
 _ANY = {label: _bounded(_WHOLE)[label] for label in ("ppo", "trpo", "npg")}
 """Of environments that have no presets of their own."""
