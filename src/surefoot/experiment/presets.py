@@ -108,7 +108,7 @@ def _bounded(base: Config, entropy_bonus: float = 0.0) -> dict[str, Config]:
         "ppo-penalty": ProximalPenalty(minibatches=32, **decay),
         "trpo": TrustRegion(max_kl=0.01, damping=0.01),
         "trpo-penalty": TrustRegionPenalty(beta=10.0, target_kl=0.005, damping=0.01),
-        "npg": NaturalGradient(max_kl=0.01, damping=0.01),
+        "npg": NaturalGradient(max_kl=0.005, damping=0.01),  # nothing checks its step
     }
     return {
         label: replace(base, algorithm=SingleTask(rule, entropy_bonus=entropy_bonus))
@@ -129,7 +129,7 @@ def _plain(base: Config) -> dict[str, Config]:
         "off-policy-reinforce": replace(
             whole,
             algorithm=OffPolicyReinforce(
-                OptaxStep(lr=3e-3), gradient_steps=3, clip=5.0, self_normalised=True
+                OptaxStep(lr=1.5e-3), gradient_steps=3, clip=5.0, self_normalised=True
             ),
             estimation=Estimation(normalise=False),
         ),
