@@ -112,7 +112,7 @@ def test_every_phase_and_every_task_has_its_own_noise():
         Meta(GradientStep(lr=(0.1, 0.05)), TrustRegion(), inner_steps=2, tasks=3, chunk=2),
         Meta(INNER, TrustRegion(fisher_fraction=0.5), tasks=4, order="first", inner_loss="surrogate"),
         Meta(NaturalGradient(lr=0.1, cg_iterations=3), NaturalGradient(cg_iterations=3), tasks=2),
-        Meta(TrustRegion(cg_iterations=2, max_backtracks=1), OptaxStep(), tasks=2, inner_loss="surrogate"),
+        Meta(TrustRegion(cg_iterations=2), OptaxStep("sgd", lr=0.1), tasks=2, inner_loss="surrogate"),
     ],
     ids=["one step", "two steps", "first order", "natural gradients", "trust region inside"],
 )
