@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.experiment import Config, evaluate, load, preset
+from surefoot.experiment import Config, Evaluation, evaluate, load, preset
 from surefoot.experiment.evaluation import _inner_loss, adapt, confidence_interval
 from surefoot.experiment.run import Run
 from surefoot.rules import GradientStep, TrustRegion
