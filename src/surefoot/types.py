@@ -6,8 +6,11 @@ trajectory, `episode` for one task's, `task episode` for many tasks'.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key as KeyOf, PRNGKeyArray, PyTree, Shaped
 
@@ -16,6 +19,12 @@ Key = PRNGKeyArray
 
 Keys = KeyOf[Array, "..."]
 """Several of them."""
+
+
+def is_key(x: Any) -> bool:
+    """Whether `x` is an array of random keys, or stands for one."""
+    return isinstance(x, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
 
 Task = PyTree[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]
 """The parameters that tell one task of a family from another: arrays, with a leading axis where there are

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support.dense import numbers
 from support.probes import Target
 from surefoot.algorithms import A3C, Estimation, SingleTask
 from surefoot.baselines import LinearFeatures, Zero
@@ -52,10 +53,7 @@ def small(**changes: object) -> Config:
 
 
 def leaves(run: Run) -> list[np.ndarray]:
-    raw = jax.tree.map(
-        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, run.state
-    )
-    return [np.asarray(x) for x in jax.tree.leaves(raw)]
+    return [numbers(x) for x in jax.tree.leaves(run.state)]
 
 
 def assert_same(some: list[Run], others: list[Run]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from support.dense import numbers
 from surefoot.algorithms import SingleTask
 from surefoot.baselines import ValueNetwork
 from surefoot.envs import Bandit, Step
@@ -27,10 +28,7 @@ from surefoot.rules import OptaxStep
 
 
 def leaves(run: Run) -> list[np.ndarray]:
-    raw = jax.tree.map(
-        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, run.state
-    )
-    return [np.asarray(x) for x in jax.tree.leaves(raw)]
+    return [numbers(x) for x in jax.tree.leaves(run.state)]
 
 
 def assert_same(a: Run, b: Run) -> None:

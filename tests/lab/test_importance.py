@@ -7,18 +7,8 @@ import pytest
 
 from surefoot.lab import exact, run
 from surefoot.lab.base import Result
-from surefoot.lab.importance import (
-    MARGINAL,
-    UNBIASED,
-    WEIGHTS,
-    Data,
-    ImportanceWeights,
-    Place,
-    data_of,
-    mean_kl,
-    second_moment,
-    start,
-)
+from surefoot.lab.importance import WEIGHTS, ImportanceWeights, Place, mean_kl, second_moment, start
+from surefoot.lab.importance_estimators import MARGINAL, UNBIASED, Data, data_of
 from surefoot.lab.sampling import Episodes
 from surefoot.options import UserError
 from surefoot.theory.importance import trajectory_weight

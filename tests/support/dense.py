@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.theory.fisher import fisher_vector_product
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
+from surefoot.types import is_key
 
 gradient_of = eqx.filter_jit(loss_and_gradient)
 
@@ -56,8 +57,7 @@ def central_difference(f: Callable[[Array], Array], at: Array, step: float = 1e-
 
 def numbers(x: Any) -> np.ndarray:
     """An array as NumPy's, a random key as the words it is made of."""
-    is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(x) if is_key else x)
+    return np.asarray(jax.random.key_data(x) if is_key(x) else x)
 
 
 def identical(a: PyTree, b: PyTree) -> bool:

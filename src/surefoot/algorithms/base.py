@@ -6,7 +6,6 @@ from typing import Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from surefoot.algorithms.estimation import Estimation
@@ -19,7 +18,7 @@ from surefoot.rules import AbstractRule, ProximalClip, ProximalPenalty, TrustReg
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractCollector
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
-from surefoot.types import Key, Task
+from surefoot.types import Key, Task, is_key
 
 LossName = Literal["reinforce", "surrogate"]
 _LOSSES = {"reinforce": reinforce, "surrogate": surrogate}
@@ -34,11 +33,7 @@ def own_keys(state: PyTree, key: Key) -> PyTree:
     """A rule's first state, with the random keys in it made the run's own."""
     word = jax.random.bits(key)
 
-    def own(x: PyTree) -> PyTree:
-        is_key = eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        return jax.random.fold_in(x, word) if is_key else x
-
-    return jax.tree.map(own, state)
+    return jax.tree.map(lambda x: jax.random.fold_in(x, word) if is_key(x) else x, state)
 
 
 def leaves_the_data(rule: AbstractRule) -> bool:

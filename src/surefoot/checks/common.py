@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from surefoot.checks.failure import attempt, summary
 from surefoot.checks.problem import Problem, error
-from surefoot.types import ActionSpace, Continuous, Key
+from surefoot.types import ActionSpace, Continuous, Key, is_key
 
 
 def is_instance(subject: Any, kind: str) -> Iterator[Problem]:
@@ -139,8 +139,7 @@ def _agree(a: PyTree, b: PyTree, compare: Callable[[np.ndarray, np.ndarray], boo
 
 def _numbers(leaf: Any) -> np.ndarray:
     """As NumPy holds it, NaN made comparable."""
-    key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    array = np.asarray(jax.random.key_data(leaf) if key else leaf)
+    array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     floating = jnp.issubdtype(array.dtype, jnp.floating)
     return np.asarray(np.nan_to_num(array.astype(np.float64), nan=-1.25e300)) if floating else array
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.experiment.files import write_atomically
 from surefoot.options import UserError
+from surefoot.types import is_key
 
 _MAGIC = "surefoot checkpoint"
 _FORMAT = 1
@@ -85,12 +86,8 @@ def _named(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _raw(leaf: Array) -> Array:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _restore(path: Path, name: str, value: np.ndarray, like: Any) -> Array:
@@ -101,7 +98,7 @@ def _restore(path: Path, name: str, value: np.ndarray, like: Any) -> Array:
             f"{wanted.dtype}{list(wanted.shape)} in the run's."
         )
     array = jnp.asarray(value)
-    return jax.random.wrap_key_data(array) if _is_key(like) else array
+    return jax.random.wrap_key_data(array) if is_key(like) else array
 
 
 def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:

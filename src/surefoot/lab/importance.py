@@ -8,92 +8,34 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from surefoot.lab import exact
 from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
+from surefoot.lab.importance_estimators import MARGINAL, UNBIASED, Data, data_of
 from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, chain
 from surefoot.lab.sampling import (
     Episodes,
     Quality,
-    discounts_of,
     draw,
     in_batches,
-    past_discounts,
     quality,
-    step_scores,
 )
 from surefoot.options import check
 from surefoot.theory.importance import (
     clip_weights,
     effective_sample_size,
-    likelihood_ratio,
-    per_decision_weights,
     self_normalise,
-    trajectory_weight,
-    weighted_reward_to_go,
 )
-from surefoot.theory.returns import reward_to_go
 from surefoot.types import Key
 
 TITLE = "Importance weights: variance and effective sample size"
-UNBIASED = ("trajectory", "per decision")
-MARGINAL = "marginal"
 TAMED = (", clipped", ", self-normalised")
 WEIGHTS = (*(kind + tamed for kind in UNBIASED for tamed in ("", *TAMED)), MARGINAL)
 """Every kind of weights, the unbiased ones with and without what tames them."""
 _STYLES = ("-o", ":^", "--s")
-
-
-class Data(eqx.Module):
-    """One batch of the old policy's episodes, seen from the new one."""
-
-    scores: Float[Array, "n time parameters"]
-    """∇log π(a_t|s_t)."""
-    rewards: Float[Array, "n time"]
-    log_probs: Float[Array, "n time"]
-    old_log_probs: Float[Array, "n time"]
-    discounts: Float[Array, " time"]
-    """γ_t."""
-    past: Float[Array, " time"]
-    """γᵗ."""
-
-    def weights(self, kind: str) -> Float[Array, "n time"]:
-        """W at every step, w_t or ρ_t."""
-        log_ratios = self.log_probs - self.old_log_probs
-        if kind == "trajectory":
-            return jnp.broadcast_to(jax.vmap(trajectory_weight)(log_ratios)[:, None], log_ratios.shape)
-        if kind == "per decision":
-            return jax.vmap(per_decision_weights)(log_ratios)
-        return likelihood_ratio(self.log_probs, self.old_log_probs)
-
-    def gradient(self, kind: str, weights: Float[Array, "n time"]) -> Float[Array, " parameters"]:
-        """mean Σ_t γᵗ ∇log π(a_t|s_t) c_t, the estimate of ∇J(π).
-
-        The marginal weight is the action's: c_t = ρ_t G_t. The others are those of the rewards that follow:
-        c_t = Σ_{k≥t} γᵏ⁻ᵗ w_k r_k.
-        """
-        to_go = jax.vmap(reward_to_go, (0, None))
-        if kind == "marginal":
-            credit = weights * to_go(self.rewards, self.discounts)
-        else:
-            credit = to_go(weights * self.rewards, self.discounts)
-        return self.credited(credit)
-
-    def causal_gradient(self) -> Float[Array, " parameters"]:
-        """The per-decision estimate again, with the past's weights on the action and the future's on the
-        reward: c_t = w_t G_t, G_t = r_t + γ ρ_{t+1} G_{t+1}."""
-        log_ratios = self.log_probs - self.old_log_probs
-        forward = jax.vmap(weighted_reward_to_go, (0, None, 0))
-        ratios = likelihood_ratio(self.log_probs, self.old_log_probs)
-        past = jax.vmap(per_decision_weights)(log_ratios)
-        return self.credited(past * forward(self.rewards, self.discounts, ratios))
-
-    def credited(self, credit: Float[Array, "n time"]) -> Float[Array, " parameters"]:
-        """mean Σ_t γᵗ ∇log π(a_t|s_t) c_t."""
-        return jnp.einsum("ntp,nt->p", self.scores, self.past * credit) / len(credit)
 
 
 @dataclass(frozen=True)
@@ -294,22 +236,6 @@ def _estimates(
         return experiment.estimate(data_of(problem, old, new, episodes))
 
     return in_batches(of_one, draw(problem, old, key, (experiment.batches, experiment.episodes)), at_once=100)
-
-
-def data_of(problem: Problem, old: SoftmaxTable, new: SoftmaxTable, episodes: Episodes) -> Data:
-    """What the estimators see of one batch of episodes."""
-
-    def log_probs(policy: SoftmaxTable) -> Array:
-        return jnp.log(action_probabilities(problem, policy))[episodes.states, episodes.actions]
-
-    return Data(
-        step_scores(problem, new, episodes),
-        episodes.rewards,
-        log_probs(new),
-        log_probs(old),
-        discounts_of(problem),
-        past_discounts(problem),
-    )
 
 
 def second_moment(problem: Problem, old: SoftmaxTable, new: SoftmaxTable) -> float:

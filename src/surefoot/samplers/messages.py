@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from surefoot.options import UserError
+from surefoot.types import is_key
 
 
 class WorkerTraceback(Exception):  # noqa: N818 (it goes with an error)
@@ -75,7 +75,7 @@ class _Pickler(pickle.Pickler):
     """Knows what Python's own does not: random keys, and functions that JAX wrapped, as `jnp.tanh`."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, jax.Array) and jnp.issubdtype(obj.dtype, jax.dtypes.prng_key):
+        if is_key(obj):
             return _key, (jax.random.key_data(obj), str(jax.random.key_impl(obj)))
         name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
         # `_named` may be wrapped itself, by what checks types: it travels as Python's own does.
