@@ -1,8 +1,18 @@
 """Every test runs with shapes checked, strict dtype promotion and warnings as errors."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu" if os.environ.get("SUREFOOT_TEST_GPU") is None else "")
+# Almost all of the suite's time is compilation. What one worker has compiled no other compiles again; where
+# the variable names a folder that stays, the next run does not either.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="surefoot-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from collections.abc import Iterator
 
@@ -12,7 +22,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook("surefoot", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Almost all of the suite's time is compilation, and nearly half of that is optimising programs that run once.
+# Nearly half of the time to compile is for optimising programs that run once.
 jax.config.update("jax_disable_most_optimizations", True)
 
 

@@ -16,6 +16,8 @@ from surefoot.samplers import InProcess, Processes
 
 EVALUATION = Evaluation(tasks=2, episodes=2, steps=1)
 
+pytestmark = pytest.mark.usefixtures("as_users_compile")
+
 
 def streams(**changes: object) -> Config:
     """Two streams of a cheetah whose episodes are short."""

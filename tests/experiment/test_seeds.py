@@ -24,6 +24,8 @@ from surefoot.policies import ActorCritic, GaussianMLP
 from surefoot.rules import OptaxStep
 from surefoot.samplers import Processes
 
+pytestmark = pytest.mark.usefixtures("as_users_compile")
+
 
 @dataclass(frozen=True)
 class Mined(Target):
