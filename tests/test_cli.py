@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -198,6 +201,19 @@ def test_list_names_every_part_and_preset(capsys: pytest.CaptureFixture[str]) ->
     names = [*PRESETS, *[name for room in parts.rooms() for name in parts.parts(room)]]
     assert len(names) > 15
     assert all(name in out for name in names)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], []])
+def test_what_needs_no_command_waits_for_none(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from surefoot.cli import run\n"
+        f"code = run({arguments})\n"
+        "sys.exit(code or 'surefoot.experiment' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (version("surefoot") if "--version" in arguments else "surefoot train [PRESET]") in done.stdout
 
 
 def test_a_user_without_a_home_goes_without_a_cache(

@@ -122,6 +122,15 @@ def test_a_folder_that_cannot_be_made_is_said_before_anything_is_measured(
     assert "The folder afile/x cannot be made: Not a directory. Choose another --out." in errors
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # permissions do not bind the superuser
+    code, out, errors = run(capsys, "coin", "--out", ".")
+    assert (code, out) == (2, "")
+    assert "The folder . cannot be written to. Choose another --out." in errors
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_nothing_can_be_drawn_from(seed: int) -> None:
     with pytest.raises(UserError, match=f"seed is {seed}"):

@@ -186,7 +186,7 @@ class _Learner:
             old,
             last_return=_mean_or(old.last_return, returns),
             last_length=_mean_or(old.last_length, lengths),
-            steps=old.steps + self._fragments * fragment.rows * fragment.steps,
+            steps=old.steps_after(self._fragments * fragment.rows * fragment.steps),
         )
         self._state = replace(self._state, policy=self.policy, rule=self._rule, progress=progress)
         return self._state

@@ -8,6 +8,8 @@ from jaxtyping import Array, Float, Int
 from surefoot.algorithms.estimation import episode_returns
 from surefoot.types import Rollout
 
+_MILLION = 1_000_000
+
 
 class Progress(eqx.Module):
     """The episodes of a single task so far: those in progress in each row, and the last that ended."""
@@ -17,14 +19,15 @@ class Progress(eqx.Module):
     last_return: Float[Array, ""]
     """Undiscounted, the mean over the episodes of the last batch in which any ended; NaN before that."""
     last_length: Float[Array, ""]
-    steps: Int[Array, ""]
-    """Steps of the environment since training began."""
+    steps: Int[Array, " 2"]
+    """Steps of the environment since training began: whole millions, and the rest. (32 bits alone are too few
+    for a long run of a fast environment.)"""
 
     @classmethod
     def start(cls, rows: int) -> "Progress":
         """Before anything was played."""
         nothing, unknown = jnp.zeros(rows), jnp.full((), jnp.nan, float)
-        return cls(nothing, nothing, unknown, unknown, jnp.zeros((), jnp.int32))
+        return cls(nothing, nothing, unknown, unknown, jnp.zeros(2, jnp.int32))
 
     def after(self, rollout: Rollout) -> "Progress":
         """With one more batch, axes `[episode time ...]`, as it was sampled."""
@@ -42,12 +45,21 @@ class Progress(eqx.Module):
         count = jnp.sum(ended).astype(seen.dtype)
         means = jnp.sum(jnp.where(ended[:, None], seen, 0.0), axis=(0, 2)) / jnp.maximum(count, 1.0)
         means = jnp.where(count > 0, means, jnp.stack([self.last_return, self.last_length]))
-        steps = self.steps + jnp.sum(rollout.valid, dtype=jnp.int32)
-        return Progress(*rows, means[0], means[1], steps)
+        return Progress(*rows, means[0], means[1], self.steps_after(jnp.sum(rollout.valid, dtype=jnp.int32)))
+
+    def steps_after(self, more: Int[Array, ""] | int) -> Int[Array, " 2"]:
+        """`steps`, and `more` than those."""
+        rest = self.steps[1] + more
+        return jnp.stack([self.steps[0] + rest // _MILLION, rest % _MILLION])
 
     def describe(self) -> dict[str, Array]:
-        """As metrics."""
-        return {"return": self.last_return, "episode_length": self.last_length, "steps": self.steps}
+        """As metrics; above 16 million, steps are rounded to seven digits."""
+        millions, rest = self.steps.astype(self.last_return.dtype)
+        return {
+            "return": self.last_return,
+            "episode_length": self.last_length,
+            "steps": _MILLION * millions + rest,
+        }
 
 
 def describe_adaptation(rollouts: tuple[Rollout, ...]) -> dict[str, Float[Array, ""]]:

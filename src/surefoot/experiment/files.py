@@ -7,13 +7,16 @@ from surefoot.options import UserError
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, unless it is there. Raises `UserError` if it cannot be."""
+    """Makes a folder and those above it, unless it is there. Raises `UserError` if that fails, or nothing can
+    be written to it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"The folder {path} cannot be made: {error.strerror}. Choose another --out."
         ) from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"The folder {path} cannot be written to. Choose another --out.")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
