@@ -17,8 +17,8 @@ from surefoot.experiment import Config, Evaluation, evaluate, load, resume, seed
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.progress import TrainingProgress
-from surefoot.experiment.run import Run, initial_state
-from surefoot.experiment.seeds import initial_states, resume_seeds, seed_folders, train_seeds
+from surefoot.experiment.run import Run, initial_state, seed_folders
+from surefoot.experiment.seeds import initial_states, resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, GaussianMLP
 from surefoot.rules import OptaxStep
@@ -114,6 +114,8 @@ def test_the_largest_seeds_are_the_same_in_both_ways() -> None:
 def test_the_folders_are_ordinary_runs(trained: list[Run], tmp_path: Path) -> None:
     out = trained[0].folder.path.parent
     assert seed_folders(out) == [out / name for name in ("seed003", "seed004", "seed005")]
+    with pytest.raises(UserError, match=r"holds the runs of several seeds\. Name one of them, as .*seed003"):
+        load(out)
     for run in trained:
         found = load(run.folder.path)
         assert found.config == run.config

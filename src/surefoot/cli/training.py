@@ -14,7 +14,8 @@ from surefoot.cli.evaluating import print_result
 from surefoot.cli.options import base_config, swap_parts
 from surefoot.experiment import Config, resume, train
 from surefoot.experiment.interrupts import exit_code
-from surefoot.experiment.seeds import SeedsOutcome, resume_seeds, seed_folders, train_seeds
+from surefoot.experiment.run import seed_folders
+from surefoot.experiment.seeds import SeedsOutcome, resume_seeds, train_seeds
 from surefoot.experiment.training import Outcome
 from surefoot.options import UserError
 from surefoot.report import finish, finish_seeds

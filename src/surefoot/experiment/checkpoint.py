@@ -23,6 +23,7 @@ from surefoot.types import is_key
 
 _MAGIC = "surefoot checkpoint"
 _FORMAT = 1
+_ELSEWHERE = "belongs to another configuration, or to another version of surefoot"
 
 
 def save(path: Path, state: PyTree, iteration: int) -> None:
@@ -51,7 +52,7 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, int]:
         raise UserError(f"{path} cannot be read: {error}.") from error
     expected = _named(like)
     if arrays.keys() != expected.keys():
-        raise UserError(f"{path} belongs to another configuration: {_difference(arrays, expected)}.")
+        raise UserError(f"{path} {_ELSEWHERE}: {_difference(arrays, expected)}.")
     leaves = [_restore(path, name, arrays[name], leaf) for name, leaf in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), header["iteration"]
 
@@ -94,7 +95,7 @@ def _restore(path: Path, name: str, value: np.ndarray, like: Any) -> Array:
     wanted = eqx.filter_eval_shape(_raw, like)
     if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
         raise UserError(
-            f"{path} belongs to another configuration: {name} is {value.dtype}{list(value.shape)} in it and "
+            f"{path} {_ELSEWHERE}: {name} is {value.dtype}{list(value.shape)} in it and "
             f"{wanted.dtype}{list(wanted.shape)} in the run's."
         )
     array = jnp.asarray(value)

@@ -79,6 +79,11 @@ def make_new(path: Path) -> None:
         raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
 
 
+def seed_folders(out: Path) -> list[Path]:
+    """The runs that `train_seeds` made under `out`; none if it did not."""
+    return sorted(path.parent for path in out.glob("seed*/config.yaml"))
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run keeps what."""
@@ -103,6 +108,11 @@ class RunFolder:
             raise UserError(f"There is no run at {path}: {error.strerror}.") from error
         if not there:
             raise UserError(f"There is no run at {path}.")
+        seeds = [] if complete else seed_folders(folder.path)
+        if seeds:
+            raise UserError(
+                f"{folder.path} holds the runs of several seeds. Name one of them, as {seeds[0]}."
+            )
         if not complete:
             raise UserError(f"{folder.path} is not a run of surefoot: it has no config.yaml.")
         return folder

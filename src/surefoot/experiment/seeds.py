@@ -27,7 +27,16 @@ from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
-from surefoot.experiment.run import Run, RunFolder, TrainingState, load, make_new, must_be_new, state_from
+from surefoot.experiment.run import (
+    Run,
+    RunFolder,
+    TrainingState,
+    load,
+    make_new,
+    must_be_new,
+    seed_folders,
+    state_from,
+)
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.training import (
     Iteration,
@@ -95,11 +104,6 @@ def resume_seeds(out: str | Path, *, iterations: int | None = None, quiet: bool 
         )
     with closing(runs[0].config.setting()) as setting:
         return _program(runs[0].config, setting, _stacked(runs))(runs, quiet)
-
-
-def seed_folders(out: Path) -> list[Path]:
-    """The runs that `train_seeds` made under `out`; none if it did not."""
-    return sorted(path.parent for path in out.glob("seed*/config.yaml"))
 
 
 def initial_states(config: Config, seeds: int) -> TrainingState:
