@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from surefoot import cli
 from surefoot.algorithms import SingleTask
 from surefoot.cli.options import swap_parts
+from surefoot.cli.training import SWAPPING
 from surefoot.experiment import PRESETS, load, parts, preset
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import RunFolder, initial_state
@@ -216,6 +218,17 @@ def test_what_needs_no_command_waits_for_none(arguments: list[str]) -> None:
     assert (version("surefoot") if "--version" in arguments else "surefoot train [PRESET]") in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["train", "bandit", "--help"]])
+def test_who_reads_only_the_beginning_sees_no_traceback(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "surefoot", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (1, "")
+
+
 def test_a_user_without_a_home_goes_without_a_cache(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,3 +270,24 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, *arguments)
     assert code == 0
     assert "surefoot" in out
+
+
+def test_help_breaks_lines_where_the_terminal_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(capsys, "train", "cartpole/trpo", "--help")
+    lines = [line.strip(" │") for line in out.splitlines()]
+    after = lines.index("Steps of each stream, for each batch. (default: 256)")
+    *full, _ = lines[lines.index("--streams INT") + 1 : after - 1]
+    assert full
+    assert all(len(line) > 60 for line in full)
+
+
+def test_help_names_parts_that_there_are() -> None:
+    rooms = {"policy": "policies", "policy.auxiliary": "auxiliaries", "estimation.baseline": "baselines"}
+    rooms |= {"rule": "rules", "algorithm": "algorithms", "sampler": "samplers"}
+    named = dict(re.findall(rf"--({'|'.join(rooms)}) (\S+)", SWAPPING))
+    assert named.keys() == rooms.keys()
+    for option, name in named.items():
+        parts.make(rooms[option], name)

@@ -1,5 +1,6 @@
 """The command line: `surefoot train | resume | evaluate | video | list | check | lab`."""
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -22,9 +23,17 @@ surefoot --version says which this is.
 
 
 def main() -> None:
-    """The program: exits with 0, 1 (training failed), 2 (the user can mend it) or 130 and 143
-    (interrupted)."""
-    sys.exit(run(sys.argv[1:]))
+    """The program: exits with 0, 1 (training failed, or nobody reads what it prints), 2 (the user can mend
+    it) or 130 and 143 (interrupted)."""
+    try:
+        try:
+            code = run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads it has seen enough, as in `surefoot list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from surefoot.cli.options import parse
 from surefoot.cli.showing import describe
 from surefoot.experiment.files import make_folder, write_atomically
 from surefoot.options import UserError, suggestion
@@ -38,7 +39,7 @@ def command_lab(arguments: list[str]) -> int:
         held = [_run_experiment(name, EXPERIMENTS[name], seed, out) for name in names]
         return 0 if all(held) else 1
 
-    return tyro.cli(command, args=arguments, prog="surefoot lab")
+    return parse(command, arguments, "surefoot lab")
 
 
 def _list_experiments(experiments: Mapping[str, type]) -> int:

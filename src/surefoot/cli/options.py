@@ -1,10 +1,14 @@
 """What several commands do with their arguments: presets, files, and whole parts to be replaced."""
 
-from collections.abc import Callable
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import docstring_parser
 import tyro
 
 from surefoot.experiment import PRESETS, Config, parts, preset
@@ -30,6 +34,32 @@ _Options = TypeVar("_Options")
 _Run = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(help="A run folder, or a checkpoint in one.", metavar="RUN")
 ]
+
+
+def parse(command: Callable[..., _Options], arguments: list[str], prog: str, **more: Any) -> _Options:
+    """`tyro.cli`: what `command` makes of the arguments. Exits after `--help`, and if it cannot take them."""
+    with _flowing_docstrings():
+        return tyro.cli(command, args=arguments, prog=prog, **more)
+
+
+@contextmanager
+def _flowing_docstrings() -> Iterator[None]:
+    """An option's docstring is wrapped and indented as the source is, and `--help` would be so too: here its
+    paragraphs become lines, which end where the terminal does."""
+    original = docstring_parser.parse_from_object
+
+    def flowing(obj: Any) -> docstring_parser.Docstring:
+        found = original(obj)
+        for option in found.params:
+            paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(option.description or ""))
+            option.description = "\n\n".join(" ".join(text.split()) for text in paragraphs) or None
+        return found
+
+    docstring_parser.parse_from_object = flowing
+    try:
+        yield
+    finally:
+        docstring_parser.parse_from_object = original
 
 
 def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
@@ -67,7 +97,7 @@ def run_options(
         def command(run: _Run, options: Annotated[Any, tyro.conf.arg(name="")] = start) -> tuple[Path, Any]:
             return run, options
 
-        named, options = tyro.cli(command, args=rest, prog=prog)
+        named, options = parse(command, rest, prog)
         if named == run:
             return named, config, options
         run = named

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surefoot.cli.evaluating import print_result
-from surefoot.cli.options import base_config, swap_parts
+from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.experiment import Config, resume, train
 from surefoot.experiment.interrupts import exit_code
 from surefoot.experiment.run import seed_folders
@@ -19,6 +19,17 @@ from surefoot.experiment.seeds import SeedsOutcome, resume_seeds, train_seeds
 from surefoot.experiment.training import Outcome
 from surefoot.options import UserError
 from surefoot.report import finish, finish_seeds
+
+SWAPPING = """\
+Trains a policy. Whole parts are swapped by name, and bring options of their own:
+  --policy gru                          --env my_module:MyEnv
+  --rule natural-gradient               (--inner and --outer of meta-learning)
+  --algorithm off-policy-reinforce      --sampler processes
+  --estimation.baseline value-network   --policy.auxiliary predict-reward
+
+All names are in `surefoot list`. --config FILE takes a run's config.yaml in a preset's place.
+"""
+# tyro shows lines that begin with a blank as they are.
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ def command_train(arguments: list[str]) -> int:
     """Trains from the beginning; returns the exit code."""
     base, rest = base_config(arguments)
     base, rest = swap_parts(base, rest)
-    options = tyro.cli(_Train, default=_Train(base), args=rest, prog=f"surefoot train {base.preset}")
+    prog = f"surefoot train {base.preset}"
+    options = parse(_Train, rest, prog, default=_Train(base), description=SWAPPING)
     out = options.out or _default_folder(options.config)
     if options.seeds != 1:
         return _finish_seeds(train_seeds(options.config, options.seeds, out, quiet=False), out)
@@ -59,7 +71,7 @@ def command_resume(arguments: list[str]) -> int:
             return _finish_seeds(resume_seeds(run, iterations=iterations, quiet=False), run)
         return _finish(resume(run, iterations=iterations, quiet=False))
 
-    return tyro.cli(command, args=arguments, prog="surefoot resume")
+    return parse(command, arguments, "surefoot resume")
 
 
 def _default_folder(config: Config) -> Path:
