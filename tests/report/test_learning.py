@@ -65,24 +65,39 @@ def test_seeds_are_drawn_whatever_is_known_of_them(histories: list[list[dict[str
     assert is_png(draw_seeds("probe/ppo", seeds, np.arange(len(seeds), dtype=float), histories))
 
 
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """All that are drawn."""
+    drawn: list[Figure] = []
+
+    def figure(**options: Any) -> Figure:
+        drawn.append(Figure(**options))
+        return drawn[-1]
+
+    monkeypatch.setattr(learning, "Figure", figure)
+    return drawn
+
+
 @pytest.mark.parametrize("means", [(7.0, 9.0), (-5.0, 1.5), (1.2, 1.3)])
 @pytest.mark.parametrize("history_of", [(1.0, 2.0), (None, None)])
 def test_both_panels_show_every_final_mean_on_one_scale(
-    means: tuple[float, float], history_of: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
+    means: tuple[float, float], history_of: tuple[float | None, ...], figures: list[Figure]
 ) -> None:
-    figures: list[Figure] = []
-
-    def figure(**options: Any) -> Figure:
-        figures.append(Figure(**options))
-        return figures[-1]
-
-    monkeypatch.setattr(learning, "Figure", figure)
     draw_seeds("a", [0, 1], np.array(means), [history(*history_of)] * 2)
     curve, end = figures[0].axes
     low, high = end.get_ylim()
     known = [x for x in (*means, *history_of) if x is not None]
     assert low < min(known) <= max(known) < high
     assert curve.get_ylim() == (low, high)
+
+
+@pytest.mark.parametrize(("means", "half"), [((1.0, 2.0, 3.0), 4.302653 / 3**0.5), ((2.0,), None)])
+def test_the_interval_of_the_mean_is_a_band(
+    means: tuple[float, ...], half: float | None, figures: list[Figure]
+) -> None:
+    draw_seeds("a", list(range(len(means))), np.array(means), [history(1.0, 2.0)] * len(means))
+    bands = [(band.get_y(), band.get_height()) for band in figures[0].axes[1].patches]
+    assert bands == ([] if half is None else [pytest.approx((2.0 - half, 2 * half))])
 
 
 def test_the_picture_depends_on_what_is_drawn() -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from surefoot.algorithms import episode_returns
-from surefoot.experiment.evaluation import EvaluationResult
+from surefoot.experiment.evaluation import EvaluationResult, confidence_interval
 
 _LINE, _PALE = "#0b6e99", "#9aa5b1"
 History = list[dict[str, Any]]
@@ -33,7 +33,7 @@ def draw_learning(result: EvaluationResult, history: History) -> bytes:
 
 def draw_seeds(title: str, seeds: list[int], means: np.ndarray, histories: list[History]) -> bytes:
     """A PNG: the return of every seed over training and their mean, and the `means` that the trained policies
-    of `seeds` reached."""
+    of `seeds` reached, with the 95% interval of what they come to on average."""
 
     def draw(curve: Axes, end: Axes) -> None:
         _draw_curves(curve, histories)
@@ -46,6 +46,9 @@ def draw_seeds(title: str, seeds: list[int], means: np.ndarray, histories: list[
         low, high = zip(curve.get_ylim(), end.get_ylim(), strict=True)
         for axes in (curve, end):
             axes.set(ylim=(min(low), max(high)))
+        interval = confidence_interval(means)
+        if interval is not None:  # of few seeds it can be wider than the picture
+            end.axhspan(*interval, color=_LINE, alpha=0.12, linewidth=0, label="95% interval")
         end.margins(x=0.15)
         end.legend(frameon=False)
 
@@ -61,17 +64,22 @@ def _draw_curves(axes: Axes, histories: list[History]) -> None:
     for history in histories:
         x = np.array([row[along] for row in history])
         y = np.array([np.nan if row.get("return") is None else row["return"] for row in history])
-        axes.plot(x, y, color=_PALE if several else _LINE, linewidth=0.8 if several else 1.4)
+        label = "a seed" if several and not curves else None
+        axes.plot(x, y, color=_PALE if several else _LINE, linewidth=0.8 if several else 1.4, label=label)
         curves.append((x, y))
     if several and len({len(x) for x, _ in curves}) == 1:
         x, y = (np.stack(parts) for parts in zip(*curves, strict=True))
         known = ~np.isnan(y).all(axis=0)
-        axes.plot(x.mean(axis=0)[known], np.nanmean(y[:, known], axis=0), color=_LINE, linewidth=2)
+        axes.plot(
+            x.mean(axis=0)[known], np.nanmean(y[:, known], axis=0), color=_LINE, linewidth=2, label="mean"
+        )
     axes.set(
         title="Training",
         xlabel="steps of the environment" if by_steps else "iteration",
         ylabel="mean return of an episode",
     )
+    if several:
+        axes.legend(frameon=False)
 
 
 def _picture(title: str, draw: Any) -> bytes:
