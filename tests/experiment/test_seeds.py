@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.dense import numbers
+from support.dense import assert_same, leaves
 from support.probes import Target
 from surefoot.algorithms import A3C, Estimation, SingleTask
 from surefoot.baselines import LinearFeatures, Zero
@@ -17,7 +17,7 @@ from surefoot.experiment import Config, Evaluation, evaluate, load, resume, seed
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.progress import TrainingProgress
-from surefoot.experiment.run import Run, initial_state, seed_folders
+from surefoot.experiment.run import Run, TrainingState, initial_state, seed_folders
 from surefoot.experiment.seeds import initial_states, resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, GaussianMLP
@@ -54,14 +54,8 @@ def small(**changes: object) -> Config:
     return replace(config, **changes)
 
 
-def leaves(run: Run) -> list[np.ndarray]:
-    return [numbers(x) for x in jax.tree.leaves(run.state)]
-
-
-def assert_same(some: list[Run], others: list[Run]) -> None:
-    for a, b in zip(some, others, strict=True):
-        for x, y in zip(leaves(a), leaves(b), strict=True):
-            np.testing.assert_array_equal(x, y)
+def states(runs: list[Run]) -> list[TrainingState]:
+    return [run.state for run in runs]
 
 
 def rows(run: Run) -> list[dict]:
@@ -80,7 +74,7 @@ def test_each_seed_is_the_run_with_that_seed(trained: list[Run], tmp_path: Path)
     assert [run.config.seed for run in trained] == [3, 4, 5]
     for i, run in enumerate(trained):
         alone = train(small(seed=3 + i), tmp_path / str(i)).run
-        for x, y in zip(leaves(run), leaves(alone), strict=True):
+        for x, y in zip(leaves(run.state), leaves(alone.state), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
         for a, b in zip(rows(run), rows(alone), strict=True):
             assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
@@ -99,7 +93,7 @@ def test_workers_keep_nothing_of_the_seed_before(tmp_path: Path) -> None:
     )
     _, second = train_seeds(config, 2, tmp_path / "many").runs
     alone = train(replace(config, seed=4), tmp_path / "alone").run
-    assert_same([second], [alone])
+    assert_same(second.state, alone.state)
     assert rows(second) == rows(alone)
     assert np.isfinite(evaluate(alone.config, alone.state.learner, alone.iteration).returns).all()
 
@@ -120,7 +114,7 @@ def test_the_folders_are_ordinary_runs(trained: list[Run], tmp_path: Path) -> No
         found = load(run.folder.path)
         assert found.config == run.config
         assert found.iteration == 4
-        assert_same([found], [run])
+        assert_same(found.state, run.state)
         names = {path.name for path in (run.folder.path / "checkpoints").iterdir()}
         assert names == {"000000.ckpt", "000002.ckpt", "000004.ckpt"}
         assert [row["iteration"] for row in rows(run)] == [1, 2, 3, 4]
@@ -137,7 +131,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(trained: list[Run], tmp_path: 
     train_seeds(small(seed=3, iterations=2), 3, tmp_path / "out")
     resumed = resume_seeds(tmp_path / "out", iterations=4)
     assert resumed.interrupted is None
-    assert_same(resumed.runs, trained)
+    assert_same(states(resumed.runs), states(trained))
     assert [rows(run) for run in resumed.runs] == [rows(run) for run in trained]
 
 
@@ -164,7 +158,7 @@ def test_interrupted_and_resumed_too(
     assert [run.iteration for run in outcome.runs] == [3, 3, 3]
     assert [load(folder).iteration for folder in seed_folders(tmp_path / "out")] == [3, 3, 3]
     resumed = resume_seeds(tmp_path / "out")
-    assert_same(resumed.runs, trained)
+    assert_same(states(resumed.runs), states(trained))
     assert [rows(run) for run in resumed.runs] == [rows(run) for run in trained]
 
 
@@ -186,7 +180,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(trained: list[Run], tmp_path
     good = [i for i in range(3) if i != worst]
     assert [resumed.runs[i].iteration for i in good] == [4, 4]
     for i in good:
-        for x, y in zip(leaves(resumed.runs[i]), leaves(trained[i]), strict=True):
+        for x, y in zip(leaves(resumed.runs[i].state), leaves(trained[i].state), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
@@ -215,7 +209,7 @@ def test_a_seed_that_lost_its_last_checkpoint_is_brought_to_the_same_end(
 ) -> None:
     shutil.copytree(trained[0].folder.path.parent, tmp_path / "copy")
     (tmp_path / "copy" / "seed004" / "checkpoints" / "000004.ckpt").unlink()
-    assert_same(resume_seeds(tmp_path / "copy").runs, trained)
+    assert_same(states(resume_seeds(tmp_path / "copy").runs), states(trained))
 
 
 def test_what_cannot_be_resumed(trained: list[Run], tmp_path: Path) -> None:

@@ -60,9 +60,18 @@ def numbers(x: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(x) if is_key(x) else x)
 
 
+def leaves(tree: PyTree) -> list[np.ndarray]:
+    """All of a tree's."""
+    return [numbers(x) for x in jax.tree.leaves(tree)]
+
+
+def assert_same(a: PyTree, b: PyTree) -> None:
+    """Two trees of arrays agree to the last bit, NaNs included."""
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def identical(a: PyTree, b: PyTree) -> bool:
-    """Whether two trees of arrays agree to the last bit, NaNs included."""
-    pairs = zip(*(map(numbers, jax.tree.leaves(tree)) for tree in (a, b)), strict=True)
-    return all(
-        np.array_equal(x, y, equal_nan=np.issubdtype(np.asarray(x).dtype, np.inexact)) for x, y in pairs
-    )
+    """Whether they do."""
+    pairs = zip(leaves(a), leaves(b), strict=True)
+    return all(np.array_equal(x, y, equal_nan=np.issubdtype(x.dtype, np.inexact)) for x, y in pairs)
