@@ -25,13 +25,13 @@ PARTS = {
     "surefoot.envs.mujoco.physics.DataPhysics.advance": PHYSICS,
     "surefoot.envs.mujoco.simulator.MujocoSimulator.step": "observations, rewards",
     "surefoot.envs.mujoco.simulator.MujocoSimulator.begin": "resets",
-    "surefoot.samplers.playing.Actor.__init__": "policy evaluation",
-    "surefoot.samplers.playing.Actor.act": "policy evaluation",
-    "surefoot.samplers.playing.Record.__init__": "recording",
-    "surefoot.samplers.playing.Record.add": "recording",
-    "surefoot.samplers.playing.Record.rollout": "recording",
+    "surefoot.samplers.host_rollouts.ActionSampler.__init__": "policy evaluation",
+    "surefoot.samplers.host_rollouts.ActionSampler.act": "policy evaluation",
+    "surefoot.samplers.host_rollouts.Record.__init__": "recording",
+    "surefoot.samplers.host_rollouts.Record.add": "recording",
+    "surefoot.samplers.host_rollouts.Record.rollout": "recording",
     "surefoot.samplers.batched.BatchedSampler.sample": "the sampler's own",
-    "surefoot.samplers.away.AbstractAwaySampler.submit": "submitting",
+    "surefoot.samplers.remote.AbstractRemoteSampler.submit": "submitting",
     "surefoot.algorithms.adaptation.wait": "waiting",
     "surefoot.algorithms.adaptation._batch_all": "baseline, advantages",
     "surefoot.algorithms.adaptation._batch_one": "baseline, advantages",
@@ -40,7 +40,7 @@ PARTS = {
     "surefoot.algorithms.adaptation._improve_all": "inner step",
     "surefoot.algorithms.adaptation._improve_one": "inner step",
     "surefoot.algorithms.adaptation._stack": "stacking",
-    "surefoot.algorithms.meta._learn": "meta-step",
+    "surefoot.algorithms.maml._learn": "meta-step",
 }
 """The part that a function's time counts as, less that of other such functions that it calls. What remains of
 an iteration is "the rest"."""

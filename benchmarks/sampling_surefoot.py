@@ -15,8 +15,8 @@ from sampling_problem import CHECKED, Problem, Recording, Workers
 from surefoot import envs
 from surefoot.policies import GaussianMLP
 from surefoot.samplers import AbstractSampler, BatchedSampler, ProcessSampler
-from surefoot.samplers.actor import Actor
-from surefoot.samplers.playing import episode_keys, per_row, raw
+from surefoot.samplers.action_sampler import ActionSampler
+from surefoot.samplers.host_rollouts import episode_keys, key_data, repeat_rows
 from surefoot.types import ActionSpace, Continuous, Rollout
 
 KEY = 0
@@ -43,7 +43,7 @@ def _beginnings(problem: Problem, side: "Batched") -> tuple[np.ndarray, np.ndarr
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(KEY), i))(jnp.arange(problem.tasks))
     keys = jax.vmap(lambda key: episode_keys(key, problem.episodes))(keys).reshape(-1)
     simulator: Any = side.env.simulator(1)
-    simulator.begin(raw(keys), per_row(side.tasks, problem.episodes))
+    simulator.begin(key_data(keys), repeat_rows(side.tasks, problem.episodes))
     now = simulator.snapshot(np.arange(len(keys)))
     simulator.close()
     return now.qpos, now.qvel
@@ -68,11 +68,11 @@ class Deciding:
         self._keys = jax.random.split(jax.random.key(KEY), (self._count, len(observations) // self._count))
         self._seen, self._space = observations, space
 
-    def play(self, step: Callable[[np.ndarray], Any]) -> None:
+    def rollout_episodes(self, step: Callable[[np.ndarray], Any]) -> None:
         """So many steps."""
-        actor, space = Actor(self._policies, raw(self._keys)), self._space
+        action_sampler, space = ActionSampler(self._policies, key_data(self._keys)), self._space
         for time in range(self._steps):
-            actions, _ = actor.act(self._seen.astype(np.float32), time)
+            actions, _ = action_sampler.act(self._seen.astype(np.float32), time)
             self._seen = step(np.clip(actions, space.low, space.high).astype(space.dtype))[0]
 
 
@@ -93,7 +93,7 @@ class _Side:
         """Starts and compiles whatever there is; the bytes of a rollout."""
         return sum(x.nbytes for x in jax.tree.leaves(self.sample()))
 
-    def play(self) -> int:
+    def rollout_episodes(self) -> int:
         """Steps of the environments."""
         return int(np.asarray(self.sample().valid).sum())
 

@@ -12,14 +12,14 @@ from single_task_problem import Problem
 
 from surefoot.algorithms import LearnerState, SingleTask
 from surefoot.algorithms.base import policy_objective
-from surefoot.algorithms.gathering import as_steps
+from surefoot.algorithms.on_policy import as_steps
 from surefoot.baselines import ValueNetwork
 from surefoot.experiment import Config
 from surefoot.experiment.presets import preset
 from surefoot.experiment.run import initial_state
 from surefoot.experiment.seeds import compiled_seeds, initial_states, train_seeds
 from surefoot.experiment.training import compiled_iteration, train
-from surefoot.rules import AbstractRule, ProximalClip, TrustRegion
+from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.rules.base import Metrics
 
 
@@ -49,7 +49,7 @@ def configuration(problem: Problem, iterations: int = 1) -> Config:
 
 def _rule(problem: Problem, iterations: int) -> AbstractRule:
     if problem.rule == "ppo":
-        return ProximalClip(
+        return PPOClip(
             lr=problem.lr,
             lr_end=0.0,
             decay_steps=iterations,

@@ -18,7 +18,7 @@ def main(iterations: int = 48) -> None:
         env=Gymnax("CartPole-v1"),
         policy=CategoricalMLP(hidden=(64, 64), initialiser="orthogonal", output_scale=0.01),
         algorithm=SingleTask(rule=TrustRegion(max_kl=0.01, damping=0.01)),
-        estimation=Estimation(ValueNetwork(minibatches=16), gae_lambda=0.95, fit="after"),
+        estimation=Estimation(ValueNetwork(minibatches=16), gae_lambda=0.95, fit="previous-batch"),
         streams=8,  # environments side by side that never stop,
         steps=256,  # and so 2048 steps a batch
     )

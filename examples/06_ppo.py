@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 import surefoot
 from surefoot.algorithms import SingleTask
 from surefoot.experiment.metrics import read_metrics
-from surefoot.rules import ProximalClip
+from surefoot.rules import PPOClip
 
 
 def main(iterations: int = 48) -> None:
     config = replace(
         surefoot.preset("cartpole/ppo"),
-        algorithm=SingleTask(rule=ProximalClip(lr=1e-3, clip=0.2, epochs=5, minibatches=32)),
+        algorithm=SingleTask(rule=PPOClip(lr=1e-3, clip=0.2, epochs=5, minibatches=32)),
         evaluation=surefoot.Evaluation(tasks=1, episodes=100),
         iterations=iterations,
     )

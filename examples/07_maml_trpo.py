@@ -1,13 +1,13 @@
 """MAML-TRPO (Finn et al., 2017): train the policy that tasks adapt from, on the return after adaptation.
 
-`Meta` hands the trust region an objective that takes the inner step first, and nothing else is new: see
+`MAML` hands the trust region an objective that takes the inner step first, and nothing else is new: see
 docs/theory/meta.md. A task is a goal on the plane, which the policy is never told.
 """
 
 from dataclasses import replace
 
 import surefoot
-from surefoot.algorithms import Meta
+from surefoot.algorithms import MAML
 from surefoot.experiment.run import initial_state
 from surefoot.experiment.training import compiled_iteration
 from surefoot.policies import GaussianMLP
@@ -18,7 +18,7 @@ def main(iterations: int = 20) -> None:
     config = replace(
         surefoot.preset("navigation-2d/maml-trpo"),
         policy=GaussianMLP(hidden=(32,), activation="relu", action_scale=0.1),
-        algorithm=Meta(inner=GradientStep(lr=(0.5, 0.2)), outer=TrustRegion(max_kl=0.01), tasks=10),
+        algorithm=MAML(inner=GradientStep(lr=(0.5, 0.2)), outer=TrustRegion(max_kl=0.01), tasks=10),
         evaluation=surefoot.Evaluation(tasks=20, episodes=20, steps=3),
     )
     state = initial_state(config)

@@ -121,22 +121,22 @@ def test_whole_parts_can_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("typed", ["as read", "backwards"])
 def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None:
     """In whatever order they are typed."""
-    pairs = [("--rule", "proximal-clip"), ("--algorithm", "single-task"), ("--policy", "actor-critic")]
+    pairs = [("--rule", "ppo-clip"), ("--algorithm", "single-task"), ("--policy", "actor-critic")]
     pairs += [("--policy.auxiliary", "predict-reward"), ("--estimation.baseline", "zero")]
     words = [word for pair in (pairs if typed == "as read" else pairs[::-1]) for word in pair]
     config, rest = swap_parts(preset("navigation-2d/reinforce"), words)
     assert rest == []
     found = config.algorithm.rule, config.policy, config.policy.auxiliary, config.estimation.baseline
-    wanted = ["proximal-clip", "actor-critic", "predict-reward", "zero"]
+    wanted = ["ppo-clip", "actor-critic", "predict-reward", "zero"]
     assert [parts.name_of(part) for part in found] == wanted
 
 
 def test_an_algorithm_and_its_rule_are_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, small = str(tmp_path / "a"), [*SMALL[2:6], "--rule.minibatches", "2"]
-    swaps = ["--algorithm", "single-task", "--rule", "proximal-clip"]
+    swaps = ["--algorithm", "single-task", "--rule", "ppo-clip"]
     code, _, errors = run(capsys, "train", "bandit", *swaps, *small, "--out", out)
     assert code == 0, errors
-    assert parts.name_of(load(out).config.algorithm.rule) == "proximal-clip"  # pyright: ignore[reportAttributeAccessIssue]
+    assert parts.name_of(load(out).config.algorithm.rule) == "ppo-clip"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_algorithm_and_its_rule_are_trained(tmp_path: Path, capsys: pytest.Ca
             "no 'trust-regoin' among the rules. Did you mean 'trust-region'?",
         ),
         (["train", "bandit", "--outer"], "--outer needs a value"),
-        (["train", "bandit", "--rule", "trust-region"], "meta has no --rule"),
+        (["train", "bandit", "--rule", "trust-region"], "maml has no --rule"),
         (["train", "bandit", "--policy", "gaussian-mlp"], "use --policy categorical-mlp"),
         (["train", "bandit", "--env", "nowhere:Env"], "nowhere"),
         (["train", "bandit", "--config", "x.yaml"], "not both"),

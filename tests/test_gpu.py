@@ -8,7 +8,7 @@ import pytest
 
 from support.probes import Target
 from support.settings import iterate, policy_for, setting_of
-from surefoot.algorithms import Meta
+from surefoot.algorithms import MAML
 from surefoot.rules import GradientStep, TrustRegion
 
 
@@ -26,7 +26,7 @@ pytestmark = [
 
 def test_a_meta_iteration_agrees_with_the_processors():
     setting = setting_of(Target(spread=1.0))
-    algorithm = Meta(GradientStep(lr=0.1), TrustRegion(), tasks=4, chunk=2)
+    algorithm = MAML(GradientStep(lr=0.1), TrustRegion(), tasks=4, chunk=2)
 
     def on(device: Any) -> tuple[Any, Any]:
         with jax.default_device(device), jax.default_matmul_precision("highest"):

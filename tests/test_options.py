@@ -1,6 +1,21 @@
+from dataclasses import dataclass
+from math import inf, nan
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
 import pytest
 
-from surefoot.options import UserError, check
+from surefoot.options import Fraction, Options, Positive, UserError, at_least, check
+
+
+@dataclass(frozen=True)
+class Example(Options):
+    rate: Annotated[float | tuple[float, ...], Positive] = 0.1
+    limit: Annotated[float | None, Positive] = None
+    layers: Annotated[tuple[int, ...], at_least(1)] = (2, 3)
+    share: Annotated[float, Fraction] = 0.5
+    free: int = -1
 
 
 def test_a_wrong_option_is_named_as_the_command_line_names_it():
@@ -10,3 +25,30 @@ def test_a_wrong_option_is_named_as_the_command_line_names_it():
 
 def test_a_right_option_passes():
     assert check(True, "max_kl", 1, "positive") is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("rate", 0.0, "a positive number"),
+        ("rate", nan, "a positive number"),
+        ("rate", inf, "a positive number"),
+        ("rate", (0.1, -1.0), "a positive number"),
+        ("limit", 0.0, "a positive number, or none"),
+        ("layers", (4, 0), "1 or more"),
+        ("share", 1.5, "between 0 and 1"),
+    ],
+)
+def test_a_value_outside_its_bound_is_refused(option: str, value: object, wanted: str):
+    with pytest.raises(UserError) as refused:
+        Example(**{option: value})
+    assert str(refused.value) == f"{option} is {value!r}; it must be {wanted}."
+
+
+def test_values_within_their_bounds_pass():
+    assert Example(rate=(0.1, 0.2), limit=1.0, layers=(), share=1.0, free=-7).free == -7
+
+
+def test_an_option_that_is_traced_is_not_checked():
+    doubled = jax.vmap(lambda rate: 2 * Example(rate=rate).rate)(jnp.array([0.1, -0.2]))
+    assert doubled.tolist() == pytest.approx([0.2, -0.4])

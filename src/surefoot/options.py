@@ -1,13 +1,71 @@
-"""What every room needs to take options from a user: one kind of error, and one check."""
+"""Options that a user sets: their bounds, and the one kind of error that a wrong one raises."""
 
+import dataclasses
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import cache
+from math import inf
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from jax.core import Tracer
 
 
 class UserError(Exception):
     """Something the user can mend. The message says what, why, and what to do; the command line prints it
     alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """The values that an option may have: `Annotated[float, Positive]`.
+
+    None always passes; of a tuple every element must pass.
+    """
+
+    holds: Callable[[Any], bool]
+    words: str
+    """What the value must be, to go on from "it must be"."""
+
+
+def at_least(least: int) -> Bound:
+    """A bound for counts."""
+    return Bound(lambda value: value >= least, f"{least} or more")
+
+
+Positive = Bound(lambda value: 0 < value < inf, "a positive number")
+NonNegative = Bound(lambda value: 0 <= value < inf, "0 or more, and finite")
+Fraction = Bound(lambda value: 0 <= value <= 1, "between 0 and 1")
+OpenFraction = Bound(lambda value: 0 < value < 1, "above 0 and below 1")
+Seed = Bound(lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+
+
+class Options:
+    """The base of a dataclass of options, whose bounds are checked when one is made.
+
+    An option that JAX traces has no value yet and is not checked, so that numeric options can be vmapped. A
+    class with more to check defines `__post_init__` and calls this one first. Raises `UserError`.
+    """
+
+    def __post_init__(self) -> None:
+        for name, bound, optional in _bounds(type(self)):
+            value = getattr(self, name)
+            parts = value if isinstance(value, tuple) else (value,)
+            checked = [part for part in parts if part is not None and not isinstance(part, Tracer)]
+            wanted = f"{bound.words}, or none" if optional else bound.words
+            check(all(map(bound.holds, checked)), name, value, wanted)
+
+
+@cache
+def _bounds(cls: type) -> tuple[tuple[str, Bound, bool], ...]:
+    """The name, the bound and whether None is allowed, of every option of a class that has a bound."""
+    hints = get_type_hints(cls, include_extras=True)
+    return tuple(
+        (field.name, bound, type(None) in get_args(get_args(hint)[0]))
+        for field in dataclasses.fields(cls)
+        if get_origin(hint := hints[field.name]) is Annotated
+        for bound in get_args(hint)[1:]
+        if isinstance(bound, Bound)
+    )
 
 
 def check(condition: bool, option: str, value: Any, wanted: str) -> None:

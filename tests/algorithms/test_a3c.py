@@ -17,13 +17,13 @@ from surefoot.options import UserError
 from surefoot.policies import ActorCritic, CategoricalMLP
 from surefoot.rules import OptaxStep
 from surefoot.samplers import ProcessSampler, ScanSampler
-from surefoot.samplers.playing import raw
-from surefoot.samplers.stage import Stage
+from surefoot.samplers.host_rollouts import key_data
+from surefoot.samplers.host_runner import HostRunner
 from surefoot.theory.objectives import ActorCriticObjective
 
 KEY = jax.random.key(3)
 ENV = DelayedReward(3)
-ESTIMATION = Estimation(baseline=Zero(), discount=0.9, fit="after", normalise=False)
+ESTIMATION = Estimation(baseline=Zero(), discount=0.9, fit="previous-batch", normalise=False)
 POLICY = ActorCritic(hidden=(4,)).build(KEY, ENV.observation_size, ENV.action_space)
 OBJECTIVE = ActorCriticObjective(policy_objective("reinforce"), 0.5, None)
 FRAGMENT = Fragment(OBJECTIVE, ESTIMATION, False, jnp.zeros((1, 0)), rows=4, steps=5)
@@ -39,20 +39,20 @@ def sampler_of(workers: int) -> ProcessSampler:
 
 
 def words(number: int) -> np.ndarray:
-    return raw(jax.random.fold_in(KEY, number))
+    return key_data(jax.random.fold_in(KEY, number))
 
 
 def test_a_worker_goes_on_with_its_own_episodes():
-    ongoing = Ongoing(Stage(ENV, threads=1), FRAGMENT)
-    parts = [ongoing.play(POLICY, words(i), 4)[0] for i in range(2)]
+    ongoing = Ongoing(HostRunner(ENV, threads=1), FRAGMENT)
+    parts = [ongoing.rollout(POLICY, words(i), 4)[0] for i in range(2)]
     times = np.concatenate([part.times for part in parts], axis=1)
     np.testing.assert_array_equal(times, np.tile(np.arange(8) % 3, (4, 1)))
     np.testing.assert_array_equal(parts[1].observations[:, 0], parts[0].next_observations[:, -1])
 
 
 def test_it_reports_the_episodes_that_ended():
-    ongoing = Ongoing(Stage(ENV, threads=1), FRAGMENT)
-    rollout, returns, lengths = ongoing.play(POLICY, words(0), 7)
+    ongoing = Ongoing(HostRunner(ENV, threads=1), FRAGMENT)
+    rollout, returns, lengths = ongoing.rollout(POLICY, words(0), 7)
     assert lengths == [3] * 8
     expected = np.asarray(rollout.rewards)[:, :6].reshape(4, 2, 3).sum(axis=2).T.ravel()
     np.testing.assert_allclose(returns, expected)
@@ -60,8 +60,8 @@ def test_it_reports_the_episodes_that_ended():
 
 
 def test_the_gradient_is_that_of_the_objective_on_what_was_played():
-    learned = learn_fragment(Stage(ENV, threads=1), FRAGMENT, POLICY, words(0))
-    rollout, *_ = Ongoing(Stage(ENV, threads=1), FRAGMENT).play(POLICY, words(0), FRAGMENT.steps)
+    learned = learn_fragment(HostRunner(ENV, threads=1), FRAGMENT, POLICY, words(0))
+    rollout, *_ = Ongoing(HostRunner(ENV, threads=1), FRAGMENT).rollout(POLICY, words(0), FRAGMENT.steps)
 
     def loss(policy: Any) -> Any:
         values = POLICY.values(rollout.observations)

@@ -72,7 +72,7 @@ class Scripted(AbstractSampler):
 
 
 def adapted(sampler: AbstractSampler) -> Adaptation:
-    setting = Setting(sampler, Estimation(baseline=Zero(), fit="before"))
+    setting = Setting(sampler, Estimation(baseline=Zero(), fit="same-batch"))
     return adapt_to_tasks(
         setting,
         policy_objective("reinforce"),

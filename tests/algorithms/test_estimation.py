@@ -54,7 +54,7 @@ class Place(Mean):
 
 
 def estimation(baseline: AbstractBaseline = Zero(), **options: Any) -> Estimation:  # noqa: B008
-    return Estimation(baseline, **{"discount": 0.5, "normalise": False, "fit": "before", **options})
+    return Estimation(baseline, **{"discount": 0.5, "normalise": False, "fit": "same-batch", **options})
 
 
 def advantages(
@@ -72,7 +72,7 @@ def test_without_a_baseline_advantages_are_rewards_to_go():
 
 
 @pytest.mark.parametrize("padding", [100.0, float("nan")])
-@pytest.mark.parametrize("fit", ["before", "after", "cross"])
+@pytest.mark.parametrize("fit", ["same-batch", "previous-batch", "cross-fit"])
 @pytest.mark.parametrize("gae_lambda", [0.5, 1.0])
 def test_padding_does_not_leak(fit: str, padding: float, gae_lambda: float):
     estimate = estimation(Mean(), fit=fit, gae_lambda=gae_lambda, normalise=True)
@@ -95,7 +95,7 @@ def test_the_time_limit_is_the_environments_or_the_users_to_judge(
     option: Literal["env", "ends", "bootstraps"], env_says: bool, ends: bool
 ):
     # V(s, t) = 10 s + t = 11 t here: 0, 11, 22 on the way, and 33 after the step that was cut short.
-    estimate = estimation(Place(), gae_lambda=0.0, fit="after", time_limit=option)
+    estimate = estimation(Place(), gae_lambda=0.0, fit="previous-batch", time_limit=option)
     got = advantages(estimate, ENDED, jnp.zeros(()), env_says)
     after = 0.0 if ends else 33.0
     first = [1 + 0.5 * 11 - 0, 2 + 0.5 * 22 - 11, 4 + 0.5 * after - 22]
@@ -106,9 +106,9 @@ def test_the_time_limit_is_the_environments_or_the_users_to_judge(
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_gae_adds_the_residuals_of_its_own_episode(ends: bool):
-    estimate = estimation(Place(), gae_lambda=0.5, fit="after")
+    estimate = estimation(Place(), gae_lambda=0.5, fit="previous-batch")
     residuals = np.asarray(
-        advantages(estimation(Place(), gae_lambda=0.0, fit="after"), ENDED, jnp.zeros(()), ends)
+        advantages(estimation(Place(), gae_lambda=0.0, fit="previous-batch"), ENDED, jnp.zeros(()), ends)
     )
     first, second = residuals
     expected = [
@@ -143,14 +143,16 @@ def test_k_rewards_are_those_of_ones_own_episode(k: int, first: float, second: l
         truncated=jnp.array([[False, True, False, False, False]]),
         times=times,
     )
-    got = advantages(estimation(Place(), credit="k-step", k=k, fit="after"), stream, jnp.zeros(()), False)
+    got = advantages(
+        estimation(Place(), credit="k-step", k=k, fit="previous-batch"), stream, jnp.zeros(()), False
+    )
     expected = [first, 2 + 0.5 * 22 - 11, second[0], second[1] - 11, 16 + 0.5 * 33 - 22]
     np.testing.assert_array_equal(got, [expected])
 
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_the_whole_return_goes_on_with_a_value_where_the_limit_is_no_end(ends: bool):
-    estimate = estimation(Place(), credit="whole-return", fit="after")
+    estimate = estimation(Place(), credit="whole-return", fit="previous-batch")
     whole = 1 + 0.5 * (2 + 0.5 * (4 + (0.0 if ends else 0.5 * 33)))
     expected = [[whole, whole - 11, whole - 22], [9, 9 - 11, 0]]
     np.testing.assert_array_equal(advantages(estimate, ENDED, jnp.zeros(()), ends), expected)
@@ -167,7 +169,8 @@ def test_the_targets_of_the_baseline_bootstrap_with_what_it_learned_before():
 
 # Returns-to-go 3, 4, 4 and 9, 2: their mean is 22/5, that of each episode 11/3 and 11/2.
 @pytest.mark.parametrize(
-    ("fit", "first", "second"), [("before", 4.4, 4.4), ("cross", 5.5, 11 / 3), ("after", 7.0, 7.0)]
+    ("fit", "first", "second"),
+    [("same-batch", 4.4, 4.4), ("cross-fit", 5.5, 11 / 3), ("previous-batch", 7.0, 7.0)],
 )
 def test_each_fit_judges_by_its_own_value(fit: Any, first: float, second: float):
     got = advantages(estimation(Mean(), fit=fit), ENDED, jnp.array(7.0))
@@ -177,7 +180,8 @@ def test_each_fit_judges_by_its_own_value(fit: Any, first: float, second: float)
 
 @pytest.mark.parametrize("ends", [True, False])
 @pytest.mark.parametrize(
-    ("fit", "first", "second"), [("before", 4.4, 4.4), ("cross", 5.5, 11 / 3), ("after", 7.0, 7.0)]
+    ("fit", "first", "second"),
+    [("same-batch", 4.4, 4.4), ("cross-fit", 5.5, 11 / 3), ("previous-batch", 7.0, 7.0)],
 )
 def test_a_truncated_episode_bootstraps_with_the_fit_that_judges_it(
     fit: Any, first: float, second: float, ends: bool
@@ -185,7 +189,7 @@ def test_a_truncated_episode_bootstraps_with_the_fit_that_judges_it(
     # Where the limit is no end, the targets are bootstrapped with the previous fit, here zero: the same as
     # those above. The advantages then use the value of the fit that judges.
     previous = jnp.zeros(())
-    if fit == "after":
+    if fit == "previous-batch":
         first = second = 0.0
     got = advantages(estimation(Mean(), fit=fit), ENDED, previous, ends)
     last = 4 + (0 if ends else 0.5 * first)
@@ -198,7 +202,7 @@ def test_cross_fitting_judges_no_episode_by_its_own_return():
     key = jax.random.key(0)
     rewards = jax.random.normal(key, (5, 4))
     rollout = rollout_of(rewards.tolist(), lengths=[4] * 5, terminated=[True] * 5)
-    estimate = estimation(Mean(), fit="cross", discount=1.0)
+    estimate = estimation(Mean(), fit="cross-fit", discount=1.0)
 
     def judged_by(rollout: Rollout) -> Array:
         returns = estimate.samples(rollout, jnp.zeros(()), True).returns
@@ -226,7 +230,7 @@ def test_a_fit_to_the_episodes_it_judges_shrinks_their_advantages_and_a_cross_fi
     square = float(jnp.mean(rewards**2))
     before, cross = (
         eqx.filter_jit(advantages)(estimation(LinearFeatures(), fit=fit), rollout)
-        for fit in ("before", "cross")
+        for fit in ("same-batch", "cross-fit")
     )
     assert jnp.mean(before**2) < 0.8 * square
     assert jnp.mean(cross**2) > square
@@ -268,9 +272,9 @@ def test_episode_returns_are_undiscounted_and_without_padding():
 
 def test_cross_fitting_needs_two_episodes():
     with pytest.raises(UserError, match=r"use --estimation\.fit before"):
-        Estimation(fit="cross").validate(1)
-    Estimation(fit="cross").validate(2)
-    Estimation(fit="before").validate(1)
+        Estimation(fit="cross-fit").validate(1)
+    Estimation(fit="cross-fit").validate(2)
+    Estimation(fit="same-batch").validate(1)
 
 
 @pytest.mark.parametrize("options", [{"discount": 1.1}, {"gae_lambda": -0.1}])

@@ -11,7 +11,7 @@ from support.dense import identical
 from support.gathering import gather
 from support.probes import Clock, Target
 from support.settings import iterate, policy_for, setting_of, train
-from surefoot.algorithms import Meta, Normalisation, Setting, SingleTask, adapt_to_tasks, policy_objective
+from surefoot.algorithms import MAML, Normalisation, Setting, SingleTask, adapt_to_tasks, policy_objective
 from surefoot.options import UserError
 from surefoot.policies import NormalisedPolicy
 from surefoot.rules import GradientStep, TrustRegion
@@ -43,7 +43,7 @@ def sampled(setting: Setting, state: Any, key: Any) -> Rollout:
     return setting.sampler.collect(acting, task, state.where, key)[1]
 
 
-gathered = eqx.filter_jit(gather)
+prepared = eqx.filter_jit(gather)
 
 
 def rewards_to_go(rollout: Rollout) -> list[float]:
@@ -83,12 +83,12 @@ def test_within_an_iteration_they_are_frozen(streams: bool):
     """Data is drawn, judged and learned from in one scale: every likelihood ratio is one before the step."""
     setting = clock(streams=streams)
     state, _ = train(LEARNING, setting, policy_of(setting), iterations=2)
-    batch = gathered(setting, state, KEY).batch
+    batch = prepared(setting, state, KEY).batch
     log_probs = state.policy(batch.observations).log_prob(batch.actions)
     valid = np.asarray(batch.valid)
     np.testing.assert_allclose(np.asarray(log_probs)[valid], np.asarray(batch.log_probs)[valid], atol=1e-5)
     # In the scale of the iteration after it, they would not be.
-    following = gathered(setting, state, KEY).state.scales
+    following = prepared(setting, state, KEY).state.scales
     seen = NormalisedPolicy(state.policy, following.observations, setting.normalisation.limit)
     raw = sampled(setting, state, KEY)
     other = seen(raw.observations).log_prob(raw.actions)
@@ -98,7 +98,7 @@ def test_within_an_iteration_they_are_frozen(streams: bool):
 def test_the_batch_is_in_the_scale_of_all_iterations_before():
     setting = clock()
     state, _ = train(STILL, setting, policy_of(setting), iterations=2)
-    raw, batch = sampled(setting, state, KEY), gathered(setting, state, KEY).batch
+    raw, batch = sampled(setting, state, KEY), prepared(setting, state, KEY).batch
     valid = np.asarray(raw.valid)
     of_observations, of_returns = state.scales.observations, state.scales.returns
     expected = (np.asarray(raw.observations) - of_observations.mean) / np.sqrt(of_observations.variance)
@@ -116,7 +116,7 @@ def test_the_batch_is_in_the_scale_of_all_iterations_before():
 
 def test_before_anything_is_known_nothing_is_scaled():
     plain, setting = clock(Normalisation()), clock()
-    first, second = (gathered(s, STILL.init(s, policy_of(s), KEY), KEY).batch for s in (plain, setting))
+    first, second = (prepared(s, STILL.init(s, policy_of(s), KEY), KEY).batch for s in (plain, setting))
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
@@ -145,7 +145,7 @@ def test_only_what_is_asked_for_is_normalised():
 def test_observations_are_clipped_to_the_limit():
     setting = clock(replace(BOTH, limit=0.5))
     state, _ = train(STILL, setting, policy_of(setting), iterations=1)
-    batch = gathered(setting, state, KEY).batch
+    batch = prepared(setting, state, KEY).batch
     assert jnp.abs(batch.observations).max() == 0.5
 
 
@@ -154,7 +154,7 @@ def test_adapting_and_evaluating_leave_the_statistics_alone():
     setting = clock()
     state, _ = train(LEARNING, setting, policy_of(setting), iterations=2)
     before = jax.tree.map(jnp.copy, state.scales)
-    tasks = LEARNING.held_out_tasks(setting.sampler.env, state, KEY, 2)
+    tasks = LEARNING.evaluation_tasks(setting.sampler.env, state, KEY, 2)
     lived = eqx.filter_jit(adapt_to_tasks)(
         setting,
         policy_objective("reinforce"),
@@ -181,7 +181,7 @@ def test_adapting_and_evaluating_leave_the_statistics_alone():
 
 def test_a_meta_learner_merges_the_statistics_of_all_tasks_and_phases():
     setting = clock()
-    algorithm = Meta(GradientStep(lr=0.1), GradientStep(lr=0.1), tasks=3)
+    algorithm = MAML(GradientStep(lr=0.1), GradientStep(lr=0.1), tasks=3)
     state = algorithm.init(setting, policy_of(setting), KEY)
     new, metrics = iterate(algorithm, setting, state, KEY)
     # 3 tasks and 2 phases of 8 episodes, each of 1 to 4 steps.

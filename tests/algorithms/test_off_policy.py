@@ -34,7 +34,7 @@ def begun(algorithm: Any, setting: Setting) -> Any:
 @pytest.mark.parametrize("time_limit", ["ends", "bootstraps"])
 def test_the_first_step_is_that_of_the_policy_gradient(weighting: Any, time_limit: Any):
     """Also where episodes are cut short and their returns go on with a value, which is no reward."""
-    setting = clock(baseline=LinearFeatures(), fit="after", time_limit=time_limit)
+    setting = clock(baseline=LinearFeatures(), fit="previous-batch", time_limit=time_limit)
     once = OffPolicyReinforce(GradientStep(lr=0.1), gradient_steps=1, weighting=weighting)
     plain = SingleTask(rule=GradientStep(lr=0.1), loss="reinforce")
     state, expected = (begun(algorithm, setting) for algorithm in (once, plain))
@@ -156,7 +156,7 @@ def test_per_decision_weights_ask_for_rewards_to_go(options: dict):
     ("options", "says"),
     [
         ({"gradient_steps": 0}, "gradient-steps is 0; it must be 1 or more"),
-        ({"clip": 0.0}, "clip is 0.0; it must be a positive number or none"),
+        ({"clip": 0.0}, "clip is 0.0; it must be a positive number, or none"),
     ],
 )
 def test_wrong_options_are_refused_with_what_they_must_be(options: dict, says: str):

@@ -32,7 +32,7 @@ from surefoot.envs import (
     ObservedReward,
 )
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
-from surefoot.rules import AbstractRule, GradientStep, OptaxStep, ProximalClip, TrustRegion
+from surefoot.rules import AbstractRule, GradientStep, OptaxStep, PPOClip, TrustRegion
 from surefoot.samplers import StreamSampler
 
 KEY = jax.random.key(0)
@@ -92,7 +92,7 @@ def assert_right(env: AbstractProbe, policy: Any, seen: list[dict[str, float]]) 
 @pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
 def test_baselines_learn_the_known_values(env: AbstractProbe, baseline: AbstractBaseline):
     """From whole episodes, with a policy that stays as it is."""
-    setting = setting_of(env, episodes=16, baseline=baseline, fit="after", discount=DISCOUNT)
+    setting = setting_of(env, episodes=16, baseline=baseline, fit="previous-batch", discount=DISCOUNT)
     state, _ = train(STILL, setting, build(env), iterations=30)
     times = jnp.arange(3.0) if isinstance(env, DelayedReward) else jnp.zeros(len(observations(env)))
     values = baseline.values(state.baselines[0], observations(env), times)
@@ -143,7 +143,7 @@ def test_every_rule_finds_the_right_action(rule: AbstractRule):
 @ACTIONS
 def test_an_action_that_is_always_right_is_found(actions: Any):
     env = ActionReward(actions)
-    setting = setting_of(env, episodes=64, baseline=LinearFeatures(), fit="cross")
+    setting = setting_of(env, episodes=64, baseline=LinearFeatures(), fit="cross-fit")
     state, seen = train(SingleTask(), setting, build(env), iterations=25)
     assert_right(env, state.policy, seen)
 
@@ -152,8 +152,8 @@ def test_an_action_that_is_always_right_is_found(actions: Any):
     ("rule", "policy"),
     [
         (TrustRegion(max_kl=0.05), GRU(units=4)),
-        (ProximalClip(lr=0.03), GRU(units=4)),
-        (ProximalClip(lr=0.03), ActorCritic(hidden=(8,))),
+        (PPOClip(lr=0.03), GRU(units=4)),
+        (PPOClip(lr=0.03), ActorCritic(hidden=(8,))),
     ],
     ids=["gru by trpo", "gru by ppo", "actor-critic by ppo"],
 )

@@ -11,7 +11,7 @@ from surefoot.algorithms import Estimation, Setting, SingleTask
 from surefoot.baselines import Constant
 from surefoot.envs import Recall
 from surefoot.policies import GRU, CategoricalMLP, PolicyOptions
-from surefoot.rules import AbstractRule, ProximalClip, TrustRegion
+from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.samplers import AbstractCollector, ScanSampler, StreamSampler
 
 ENV = Recall(delay=2)
@@ -22,7 +22,7 @@ def recalled(
     rule: AbstractRule, options: PolicyOptions, sampler: AbstractCollector, iterations: int
 ) -> tuple[float, float]:
     """The fraction of cues that are named at first, and at last."""
-    setting = Setting(sampler, Estimation(Constant(), discount=1.0, gae_lambda=1.0, fit="after"))
+    setting = Setting(sampler, Estimation(Constant(), discount=1.0, gae_lambda=1.0, fit="previous-batch"))
     policy: Any = options.build(jax.random.key(0), ENV.observation_size, ENV.action_space)
     _, seen = train(SingleTask(rule=rule), setting, policy, iterations=iterations)
     returns = [metrics["return"] for metrics in seen]
@@ -32,7 +32,7 @@ def recalled(
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize(
     ("rule", "iterations"),
-    [(TrustRegion(max_kl=0.03), 80), (ProximalClip(lr=0.005, epochs=4), 30)],
+    [(TrustRegion(max_kl=0.03), 80), (PPOClip(lr=0.005, epochs=4), 30)],
     ids=["trpo", "ppo"],
 )
 def test_a_recurrent_policy_learns_to_remember(
@@ -45,5 +45,5 @@ def test_a_recurrent_policy_learns_to_remember(
 
 
 def test_a_policy_without_memory_does_not():
-    _, last = recalled(ProximalClip(lr=0.02, epochs=4), CategoricalMLP(hidden=(8,)), SAMPLERS["episodes"], 40)
+    _, last = recalled(PPOClip(lr=0.02, epochs=4), CategoricalMLP(hidden=(8,)), SAMPLERS["episodes"], 40)
     assert abs(last - ENV.memoryless_return) < 0.15

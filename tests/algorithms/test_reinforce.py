@@ -77,7 +77,7 @@ def test_the_task_is_its_own_and_kept():
     new, _ = iterate(algorithm, setting, state, KEY)
     np.testing.assert_array_equal(new.task, state.task)
     np.testing.assert_array_equal(
-        algorithm.held_out_tasks(setting.sampler.env, new, KEY, 3), np.repeat(state.task, 3)
+        algorithm.evaluation_tasks(setting.sampler.env, new, KEY, 3), np.repeat(state.task, 3)
     )
 
 

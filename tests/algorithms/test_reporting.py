@@ -5,7 +5,7 @@ import pytest
 
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import Navigation2D
-from surefoot.samplers.base import unplayed
+from surefoot.samplers.base import empty_rollout
 from surefoot.types import Rollout
 
 
@@ -13,7 +13,7 @@ from surefoot.types import Rollout
 def rollout() -> Rollout:
     """Two rows of three steps: the first ends an episode after two, the second after one, and then stops."""
     return replace(
-        unplayed(Navigation2D(), (2, 3)),
+        empty_rollout(Navigation2D(), (2, 3)),
         rewards=jnp.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]),
         valid=jnp.array([[True, True, True], [True, False, False]]),
         terminated=jnp.array([[False, True, False], [False, False, False]]),

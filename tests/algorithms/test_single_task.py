@@ -12,14 +12,14 @@ from support.gathering import gather
 from support.probes import Clock
 from support.rules import RULES
 from support.settings import iterate, policy_for, setting_of, train
-from surefoot.algorithms import Meta, SingleTask
+from surefoot.algorithms import MAML, SingleTask
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
 from surefoot.envs.probes import ObservedReward
 from surefoot.policies import ActorCritic, PredictReward
-from surefoot.rules import AbstractRule, GradientStep, ProximalClip, TrustRegion
+from surefoot.rules import AbstractRule, GradientStep, PPOClip, TrustRegion
 
 KEY = jax.random.key(5)
-CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross")
+CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross-fit")
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -115,7 +115,7 @@ def test_what_an_iteration_says_of_itself():
 @pytest.mark.parametrize(("baseline", "explained"), [(Zero(), 0.0), (LinearFeatures(), 1.0)])
 def test_an_iteration_says_how_much_its_values_explain(baseline: Any, explained: float):
     """The reward is the observation: a line tells all of it."""
-    setting = setting_of(ObservedReward(actions="continuous"), baseline=baseline, fit="before")
+    setting = setting_of(ObservedReward(actions="continuous"), baseline=baseline, fit="same-batch")
     _, (metrics,) = train(SingleTask(), setting, policy_for(setting), iterations=1)
     np.testing.assert_allclose(metrics["explained_variance"], explained, atol=1e-3)
 
@@ -126,13 +126,15 @@ def test_the_task_is_drawn_once_and_kept():
     state, _ = train(algorithm, CLOCK, policy_for(CLOCK), iterations=2)
     assert identical(state.task, start.task)
     assert not identical(start.task, algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(7)).task)
-    held_out = algorithm.held_out_tasks(CLOCK.sampler.env, state, jax.random.key(9), 3)
+    held_out = algorithm.evaluation_tasks(CLOCK.sampler.env, state, jax.random.key(9), 3)
     np.testing.assert_array_equal(held_out, np.repeat(start.task, 3))
 
 
 def test_the_baseline_learns_from_iteration_to_iteration():
     """The clock's rewards depend on time alone, so its returns can be foretold but for the random ends."""
-    setting = setting_of(Clock(), episodes=16, baseline=LinearFeatures(), fit="after", normalise=False)
+    setting = setting_of(
+        Clock(), episodes=16, baseline=LinearFeatures(), fit="previous-batch", normalise=False
+    )
     state, _ = train(SingleTask(rule=GradientStep(lr=0.0)), setting, policy_for(setting), iterations=3)
     sampler, estimation = setting.sampler, setting.estimation
     rollout = sampler.submit(state.policy, state.task[0], jax.random.key(11)).result()
@@ -147,11 +149,11 @@ def test_the_baseline_learns_from_iteration_to_iteration():
 
 
 def test_each_run_draws_its_own_minibatches():
-    algorithm, policy = SingleTask(rule=ProximalClip()), policy_for(CLOCK)
+    algorithm, policy = SingleTask(rule=PPOClip()), policy_for(CLOCK)
     states = [algorithm.init(CLOCK, policy, jax.random.key(seed)) for seed in (0, 0, 1)]
     assert identical(states[0].rule.key, states[1].rule.key)
     assert not identical(states[0].rule.key, states[2].rule.key)
-    meta = Meta(outer=TrustRegion(fisher_fraction=0.5))
+    meta = MAML(outer=TrustRegion(fisher_fraction=0.5))
     setting = setting_of(Clock())
     outer = [meta.init(setting, policy, jax.random.key(seed)).rule for seed in (0, 1)]
     assert not identical(*outer)
@@ -159,7 +161,7 @@ def test_each_run_draws_its_own_minibatches():
 
 def test_in_parts_side_by_side_it_learns_what_it_learns_in_one_program():
     network = ValueNetwork(hidden=(8,), epochs=2, minibatches=2)
-    setting = setting_of(Clock(), baseline=network, fit="after")
+    setting = setting_of(Clock(), baseline=network, fit="previous-batch")
     algorithm, policy = SingleTask(), policy_for(setting)
     state = algorithm.init(setting, policy, jax.random.key(1))
     key = jax.random.key(5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 import pytest
 
-from surefoot.algorithms import Meta
+from surefoot.algorithms import MAML
 from surefoot.experiment import Config, Evaluation, preset, train
 from surefoot.experiment.run import Run
 
@@ -48,6 +48,6 @@ def config() -> Config:
 
 @pytest.fixture(scope="session")
 def trained(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    assert isinstance(config.algorithm, Meta)
+    assert isinstance(config.algorithm, MAML)
     with optimised():
         return train(config, tmp_path_factory.mktemp("runs") / "trained").run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.probes import Clock, Target
-from surefoot.algorithms import Estimation, Meta, OffPolicyReinforce, Reinforce, SingleTask
+from surefoot.algorithms import MAML, Estimation, OffPolicyReinforce, Reinforce, SingleTask
 from surefoot.baselines import ValueNetwork, Zero
 from surefoot.envs import ActionReward, Gymnax
 from surefoot.experiment import Config, train
@@ -21,15 +21,15 @@ from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
 from surefoot.rules import (
     GradientStep,
     OptaxStep,
-    ProximalClip,
-    ProximalPenalty,
+    PPOClip,
+    PPOPenalty,
     TrustRegion,
     TrustRegionPenalty,
 )
 
 STREAMS = {"streams": 2, "steps": 4}
-WHOLE = Estimation(Zero(), fit="before", credit="whole-return", normalise=False)
-PLAIN = Estimation(Zero(), fit="before", normalise=False)
+WHOLE = Estimation(Zero(), fit="same-batch", credit="whole-return", normalise=False)
+PLAIN = Estimation(Zero(), fit="same-batch", normalise=False)
 
 
 def config(**changes: Any) -> Config:
@@ -38,7 +38,7 @@ def config(**changes: Any) -> Config:
         env=Target(),
         policy=GaussianMLP(hidden=()),
         algorithm=SingleTask(rule=GradientStep()),
-        estimation=Estimation(Zero(), fit="before"),
+        estimation=Estimation(Zero(), fit="same-batch"),
         episodes=4,
         iterations=1,
     )
@@ -59,59 +59,59 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "continuous actions and this environment's are discrete; use --policy categorical-mlp",
     ),
     "more minibatches than steps": (
-        single(ProximalClip(minibatches=5)),
+        single(PPOClip(minibatches=5)),
         r"A batch of 4 .* cannot be divided into 5 minibatches; lower --rule.minibatches",
     ),
     "more minibatches than steps, by penalty": (
-        single(ProximalPenalty(minibatches=5)),
+        single(PPOPenalty(minibatches=5)),
         "cannot be divided into 5 minibatches",
     ),
     "more minibatches than steps of streams": (
-        {**single(ProximalClip(minibatches=9)), **STREAMS},
+        {**single(PPOClip(minibatches=9)), **STREAMS},
         "A batch of 8 .* cannot be divided into 9",
     ),
     "a line search on the pseudo-loss": (
         {"algorithm": SingleTask(rule=TrustRegion(), loss="reinforce")},
-        "the pseudo-loss means nothing; use --loss surrogate",
+        "the pseudo-loss `reinforce` means nothing; use --loss surrogate",
     ),
     "a line search with a price on the pseudo-loss": (
         {"algorithm": SingleTask(rule=TrustRegionPenalty(), loss="reinforce")},
         "use --loss surrogate",
     ),
     "many steps on the pseudo-loss": (
-        {"algorithm": SingleTask(rule=ProximalPenalty(minibatches=2), loss="reinforce")},
+        {"algorithm": SingleTask(rule=PPOPenalty(minibatches=2), loss="reinforce")},
         "use --loss surrogate",
     ),
     "a clipped pseudo-loss": (
-        {"algorithm": SingleTask(rule=ProximalClip(minibatches=2), loss="reinforce")},
+        {"algorithm": SingleTask(rule=PPOClip(minibatches=2), loss="reinforce")},
         "use --loss surrogate",
     ),
     "adaptation by a line search on the pseudo-loss": (
-        {"algorithm": Meta(inner=TrustRegion(), tasks=2)},
+        {"algorithm": MAML(inner=TrustRegion(), tasks=2)},
         "use --inner-loss surrogate",
     ),
     "more minibatches than tasks": (
-        {"algorithm": Meta(outer=ProximalClip(minibatches=4), tasks=3)},
+        {"algorithm": MAML(outer=PPOClip(minibatches=4), tasks=3)},
         "A batch of 3 .*--outer.minibatches",
     ),
     "more minibatches than samples of a value network": (
-        {"estimation": Estimation(ValueNetwork(minibatches=5), fit="after")},
+        {"estimation": Estimation(ValueNetwork(minibatches=5), fit="previous-batch")},
         "cannot divide the 4 samples of an iteration into 5 minibatches; lower --estimation.baseline",
     ),
     "a recurrent policy, more minibatches than episodes": (
-        {"env": Clock(horizon=8), "policy": GRU(units=2), **single(ProximalClip(minibatches=5))},
+        {"env": Clock(horizon=8), "policy": GRU(units=2), **single(PPOClip(minibatches=5))},
         r"A batch of 4 .*recurrent policy's episodes.* cannot be divided into 5",
     ),
     "a recurrent policy, more minibatches than streams": (
-        {"policy": GRU(units=2), **single(ProximalClip(minibatches=4)), **STREAMS},
+        {"policy": GRU(units=2), **single(PPOClip(minibatches=4)), **STREAMS},
         "A batch of 2 .* cannot be divided into 4",
     ),
     "adaptation from streams": (
-        {"algorithm": Meta(tasks=2), **STREAMS},
+        {"algorithm": MAML(tasks=2), **STREAMS},
         "Adaptation is learned from whole episodes; set --streams 0",
     ),
     "adaptation of an actor-critic": (
-        {"algorithm": Meta(tasks=2), "policy": ActorCritic(hidden=(2,))},
+        {"algorithm": MAML(tasks=2), "policy": ActorCritic(hidden=(2,))},
         "would not train an actor-critic's values; use another policy",
     ),
     "REINFORCE from streams": (
@@ -143,16 +143,16 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "trains no values",
     ),
     "off-policy REINFORCE by clipping": (
-        {"algorithm": OffPolicyReinforce(ProximalClip(minibatches=1)), "estimation": PLAIN},
-        "no likelihood ratio to clip",
+        {"algorithm": OffPolicyReinforce(PPOClip(minibatches=1)), "estimation": PLAIN},
+        "PPOClip compares losses",
     ),
     "off-policy REINFORCE by a line search": (
         {"algorithm": OffPolicyReinforce(TrustRegion()), "estimation": PLAIN},
-        "A line search compares losses",
+        "TrustRegion.* compares losses",
     ),
     "off-policy REINFORCE by a line search with a price": (
         {"algorithm": OffPolicyReinforce(TrustRegionPenalty()), "estimation": PLAIN},
-        "A line search compares losses",
+        "TrustRegion.* compares losses",
     ),
     "an unknown environment of gymnax": (
         {"env": Gymnax("CartPole-v2")},
@@ -177,7 +177,7 @@ def test_what_does_not_fit_together_is_refused_before_anything_runs(
 def test_the_same_parts_where_they_fit(streams: int) -> None:
     """A batch has room for as many minibatches as it has samples."""
     samples = 2 * 4 if streams else 4
-    fits = config(**single(ProximalClip(minibatches=samples)), streams=streams, steps=4)
+    fits = config(**single(PPOClip(minibatches=samples)), streams=streams, steps=4)
     with closing(fits.setting()) as setting:
         traced_iteration(fits, setting, initial_state(fits))
 

@@ -45,7 +45,7 @@ def small(**changes: object) -> Config:
         env=Mined(),
         policy=GaussianMLP(hidden=()),
         algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
-        estimation=Estimation(Zero(), fit="before"),
+        estimation=Estimation(Zero(), fit="same-batch"),
         evaluation=Evaluation(tasks=2, episodes=4, steps=0),
         episodes=4,
         iterations=4,
@@ -86,7 +86,7 @@ def test_workers_keep_nothing_of_the_seed_before(tmp_path: Path) -> None:
     config = small(
         policy=ActorCritic(hidden=(2,)),
         algorithm=A3C(fragment=4, environments=2, updates=2, synchronous=True),
-        estimation=Estimation(LinearFeatures(), fit="after"),
+        estimation=Estimation(LinearFeatures(), fit="previous-batch"),
         sampler=Processes(workers=1),
         iterations=2,
         seed=3,

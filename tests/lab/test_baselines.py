@@ -126,7 +126,7 @@ def test_variances_are_those_by_enumeration(result: Result):
 
     def of_one(episodes: Episodes) -> dict[str, Array]:
         data = data_of(problem, policy, optimal, episodes, KEY)
-        estimators = {**ESTIMATORS, **{name: fitted(name, Zero(), "before") for name in NONE}}
+        estimators = {**ESTIMATORS, **{name: fitted(name, Zero(), "same-batch") for name in NONE}}
         return {name: estimators[name](data) for name in names}
 
     each = jax.jit(jax.vmap(of_one))(one)
@@ -144,7 +144,7 @@ def test_whatever_is_fitted_to_other_episodes_is_unbiased_by_enumeration():
     problem, policy = SMALL.start()
     one, chances = listed(problem)
     others = rollout_of(problem, draw(problem, policy, KEY, (5,)))
-    names = [name for name in LIBRARY if "cross" not in name]
+    names = [name for name in LIBRARY if "cross-fit" not in name]
 
     def of_one(episodes: Episodes) -> dict[str, Array]:
         data = data_of(problem, policy, jnp.zeros(6), episodes, KEY)
@@ -184,14 +184,14 @@ def samples(problem: Problem, episodes: Episodes, *, whole: bool = False) -> Sam
 @pytest.mark.parametrize(
     ("credit", "baseline", "fit"),
     [
-        (PLAIN, Constant(), "after"),
-        (CAUSAL, Constant(), "after"),
-        (CAUSAL, TimeDependent(), "after"),
-        (CAUSAL, LinearFeatures(), "after"),
-        (CAUSAL, LinearFeatures(), "cross"),
-        (CAUSAL, LinearFeatures(), "before"),
-        (CAUSAL, NETWORK, "after"),
-        (CAUSAL, TD_NETWORK, "after"),
+        (PLAIN, Constant(), "previous-batch"),
+        (CAUSAL, Constant(), "previous-batch"),
+        (CAUSAL, TimeDependent(), "previous-batch"),
+        (CAUSAL, LinearFeatures(), "previous-batch"),
+        (CAUSAL, LinearFeatures(), "cross-fit"),
+        (CAUSAL, LinearFeatures(), "same-batch"),
+        (CAUSAL, NETWORK, "previous-batch"),
+        (CAUSAL, TD_NETWORK, "previous-batch"),
     ],
 )
 def test_estimates_with_the_librarys_baselines_by_hand(credit: str, baseline: AbstractBaseline, fit: Any):
@@ -208,9 +208,9 @@ def test_estimates_with_the_librarys_baselines_by_hand(credit: str, baseline: Ab
 
     halves = [jax.tree.map(lambda x, s=s: x[s], judged) for s in (slice(2), slice(2, None))]
     by_fit: dict[str, Callable[[], Array]] = {
-        "after": lambda: values(judged, others),
-        "before": lambda: values(judged, judged),
-        "cross": lambda: jnp.concatenate([values(*halves), values(*halves[::-1])]),
+        "previous-batch": lambda: values(judged, others),
+        "same-batch": lambda: values(judged, judged),
+        "cross-fit": lambda: jnp.concatenate([values(*halves), values(*halves[::-1])]),
     }
     weights = jnp.ones(4) if whole else past_discounts(problem)
     advantages = weights * (samples(problem, judged, whole=whole).returns - by_fit[fit]())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from support.probes import Target
-from surefoot.algorithms import Estimation, Meta, SingleTask
+from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.experiment import Config, Evaluation, train
 from surefoot.experiment.run import Run
@@ -21,7 +21,7 @@ def small(**changes: object) -> Config:
         env=Target(spread=0.5),
         policy=GaussianMLP(hidden=()),
         algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
-        estimation=Estimation(Zero(), fit="before"),
+        estimation=Estimation(Zero(), fit="same-batch"),
         evaluation=Evaluation(tasks=2, episodes=4, steps=3),
         episodes=4,
         iterations=2,
@@ -52,7 +52,7 @@ def test_a_policy_that_does_not_adapt_is_only_judged(runs: list[Run]) -> None:
 
 
 def test_a_policy_that_adapts_is_judged_after_every_step(tmp_path: Path) -> None:
-    meta = Meta(inner=GradientStep(lr=0.1), outer=OptaxStep(lr=0.1), tasks=2)
+    meta = MAML(inner=GradientStep(lr=0.1), outer=OptaxStep(lr=0.1), tasks=2)
     run = train(small(algorithm=meta), tmp_path / "run").run
     assert finish(run).returns.shape == (4, 2)
     assert run.picture == tmp_path / "run" / "adaptation.png"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surefoot.algorithms import Estimation, Meta, SingleTask
+from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.envs import (
     AbstractFamily,
@@ -54,8 +54,8 @@ def untrained(path: Path, env: AbstractFamily, **changes: object) -> Run:
     config = Config(
         env=env,
         policy=GaussianMLP(hidden=(8,), output_scale=1.0),
-        algorithm=Meta(inner=GradientStep(lr=1.0), tasks=2),
-        estimation=Estimation(Zero(), fit="before"),
+        algorithm=MAML(inner=GradientStep(lr=1.0), tasks=2),
+        estimation=Estimation(Zero(), fit="same-batch"),
         evaluation=Evaluation(tasks=6, episodes=2, steps=1),
         episodes=2,
     )

@@ -92,15 +92,15 @@ def test_repeated_steps_find_the_minimum(rule: GradientStep | OptaxStep):
 @pytest.mark.parametrize(
     ("rule", "options", "says"),
     [
-        (GradientStep, {"lr": -1.0}, "lr is -1.0; it must be finite rates of 0 or more"),
+        (GradientStep, {"lr": -1.0}, "lr is -1.0; it must be 0 or more, and finite"),
         (GradientStep, {"lr": float("nan")}, "lr is nan"),
-        (GradientStep, {"lr": (0.1, float("inf"))}, "finite rates"),
-        (GradientStep, {"lr": ()}, "at least one rate"),
-        (OptaxStep, {"lr": -1.0}, "lr is -1.0; it must be a finite rate of 0 or more"),
+        (GradientStep, {"lr": (0.1, float("inf"))}, "0 or more, and finite"),
+        (GradientStep, {"lr": ()}, "one learning rate or more"),
+        (OptaxStep, {"lr": -1.0}, "lr is -1.0; it must be 0 or more, and finite"),
         (
             OptaxStep,
             {"max_gradient_norm": 0.0},
-            "max-gradient-norm is 0.0; it must be a positive number or none",
+            "max-gradient-norm is 0.0; it must be a positive number, or none",
         ),
     ],
 )

@@ -124,11 +124,11 @@ def test_a_direction_that_is_not_finite_is_refused():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"lr": -0.1}, "lr is -0.1; it must be a finite rate of 0 or more"),
+        ({"lr": -0.1}, "lr is -0.1; it must be 0 or more, and finite"),
         ({"cg_iterations": 0}, "cg-iterations is 0; it must be 1 or more"),
         ({"cg_tolerance": -1.0}, "cg-tolerance is -1.0; it must be 0 or more"),
         ({"damping": -1.0}, "damping is -1.0; it must be 0 or more"),
-        ({"max_kl": 0.0}, "max-kl is 0.0; it must be a positive number or none"),
+        ({"max_kl": 0.0}, "max-kl is 0.0; it must be a positive number, or none"),
         ({"max_kl": float("nan")}, "max-kl is nan"),
     ],
 )

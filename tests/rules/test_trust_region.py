@@ -125,7 +125,7 @@ def test_only_the_direction_is_taken_from_the_part(x64: None):
         ({"cg_iterations": 0}, "cg-iterations is 0; it must be 1 or more"),
         ({"cg_tolerance": -1.0}, "cg-tolerance is -1.0; it must be 0 or more"),
         ({"damping": -1.0}, "damping is -1.0; it must be 0 or more"),
-        ({"backtrack_ratio": 1.0}, "backtrack-ratio is 1.0; it must be between 0 and 1"),
+        ({"backtrack_ratio": 1.0}, "backtrack-ratio is 1.0; it must be above 0 and below 1"),
         ({"max_backtracks": -1}, "max-backtracks is -1; it must be 0 or more"),
         ({"fisher_fraction": 0.0}, "fisher-fraction is 0.0; it must be above 0 and at most 1"),
     ],

@@ -130,8 +130,8 @@ def test_a_gradient_that_is_not_finite_is_refused(bad: float):
     [
         ({"beta": 0.0}, "beta is 0.0; it must be a positive number"),
         ({"beta": float("nan")}, "beta is nan"),
-        ({"target_kl": 0.0}, "target-kl is 0.0; it must be a positive number or none"),
-        ({"backtrack_ratio": 1.0}, "backtrack-ratio is 1.0; it must be between 0 and 1"),
+        ({"target_kl": 0.0}, "target-kl is 0.0; it must be a positive number, or none"),
+        ({"backtrack_ratio": 1.0}, "backtrack-ratio is 1.0; it must be above 0 and below 1"),
         ({"max_backtracks": -1}, "max-backtracks is -1; it must be 0 or more"),
         ({"cg_iterations": 0}, "cg-iterations is 0; it must be 1 or more"),
         ({"damping": -1.0}, "damping is -1.0; it must be 0 or more"),

@@ -163,15 +163,15 @@ import faulthandler, signal, sys, time
 from functools import partial
 from support.faults import pids, sleep
 from surefoot.samplers.messages import packed
-from surefoot.samplers.serving import settings
-from surefoot.samplers.stations import ProcessStation
+from surefoot.samplers.worker_main import settings
+from surefoot.samplers.worker_backends import ProcessBackend
 from surefoot.samplers.workers import Workers
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(50)  # seen if it hangs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
-    station = partial(ProcessStation, packed(int, ""), settings(), 600, 600)
-    workers = Workers(station, workers=2, attempts=3)
+    backend = partial(ProcessBackend, packed(int, ""), settings(), 600, 600)
+    workers = Workers(backend, workers=2, attempts=3)
     print(*pids(workers, 2), flush=True)
     hanging = [workers.submit(sleep, 3600.0) for _ in range(4)]
     print("hanging", flush=True)

@@ -19,7 +19,7 @@ from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
 from surefoot.samplers import BatchedSampler
 from surefoot.samplers.ray import RaySampler
-from surefoot.samplers.ray_station import library
+from surefoot.samplers.ray_backend import library
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed"),

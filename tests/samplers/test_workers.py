@@ -1,4 +1,4 @@
-"""Workers whose stations are in this process, and fail as they are told; and what messages carry."""
+"""Workers whose backends are in this process, and fail as they are told; and what messages carry."""
 
 import gc
 import pickle
@@ -16,12 +16,12 @@ import pytest
 
 from surefoot.options import UserError
 from surefoot.samplers.messages import answer, packed, unpacked
-from surefoot.samplers.stations import AbstractStation, LostError
+from surefoot.samplers.worker_backends import AbstractWorkerBackend, LostError
 from surefoot.samplers.workers import Workers
 
 
-class Station(AbstractStation):
-    """Loses its first calls; a call of `blocked` ends with the station."""
+class Station(AbstractWorkerBackend):
+    """Loses its first calls; a call of `blocked` ends with the backend."""
 
     made: list["Station"]
 
@@ -42,8 +42,8 @@ class Station(AbstractStation):
 
 
 def workers_of(*, lost: int = 0, workers: int = 1, attempts: int = 3) -> tuple[Workers, list[Station]]:
-    stations: list[Station] = []
-    return Workers(lambda: Station(stations, lost), workers=workers, attempts=attempts), stations
+    backends: list[Station] = []
+    return Workers(lambda: Station(backends, lost), workers=workers, attempts=attempts), backends
 
 
 def join(made: str, *words: str) -> str:
@@ -66,18 +66,18 @@ def test_functions_are_given_what_was_made_and_their_arguments():
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_lost_call_is_made_again_on_a_new_station(lost: int):
-    workers, stations = workers_of(lost=lost)
+    workers, backends = workers_of(lost=lost)
     assert workers.submit(join).result() == "made"
     assert workers.submit(join).result() == "made"
-    assert len(stations) == lost + 1
+    assert len(backends) == lost + 1
     workers.close()
 
 
 def test_after_so_many_attempts_it_is_given_up_and_the_next_call_begins_anew():
-    workers, stations = workers_of(lost=3)
+    workers, backends = workers_of(lost=3)
     with pytest.raises(UserError, match=r"^The song was tried 3 times .* The last time it was lost at sea"):
         workers.submit(join, about="The song").result()
-    assert len(stations) == 3
+    assert len(backends) == 3
     assert workers.submit(join).result() == "made"
     workers.close()
 
@@ -95,22 +95,22 @@ def test_a_call_that_is_cancelled_first_is_never_made():
 
 
 def test_workers_that_nobody_refers_to_end_once_their_calls_are_done():
-    workers, stations = workers_of(workers=2)
+    workers, backends = workers_of(workers=2)
     future, gone = workers.submit(join), weakref.ref(workers)
     del workers
     assert future.result() == "made"
     del future
     gc.collect()
-    assert stations[0].closed.wait(10)
+    assert backends[0].closed.wait(10)
     assert gone() is None
 
 
 def test_nothing_starts_before_it_is_needed():
-    workers, stations = workers_of(workers=5)
+    workers, backends = workers_of(workers=5)
     workers.close()
     before = threading.active_count()
     workers.submit(join).result()
-    assert len(stations) == 1
+    assert len(backends) == 1
     workers.close()
     assert threading.active_count() == before
 

@@ -5,8 +5,8 @@ from surefoot.rules import (
     GradientStep,
     NaturalGradient,
     OptaxStep,
-    ProximalClip,
-    ProximalPenalty,
+    PPOClip,
+    PPOPenalty,
     TrustRegion,
     TrustRegionPenalty,
 )
@@ -18,6 +18,6 @@ RULES: dict[str, AbstractRule] = {
     "natural gradient by KL": NaturalGradient(max_kl=0.02),
     "trust region": TrustRegion(max_kl=0.05),
     "trust region by penalty": TrustRegionPenalty(target_kl=0.05),
-    "proximal by clip": ProximalClip(lr=0.05, epochs=4, minibatches=2),
-    "proximal by penalty": ProximalPenalty(lr=0.05, epochs=4, minibatches=2, target_kl=0.05),
+    "proximal by clip": PPOClip(lr=0.05, epochs=4, minibatches=2),
+    "proximal by penalty": PPOPenalty(lr=0.05, epochs=4, minibatches=2, target_kl=0.05),
 }

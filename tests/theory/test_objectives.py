@@ -19,7 +19,7 @@ from surefoot.theory.objectives import (
     Clipped,
     Penalised,
     PolicyObjective,
-    adapt_penalty,
+    adaptive_kl_coefficient,
     reinforce,
     surrogate,
 )
@@ -171,7 +171,7 @@ def test_every_objective_with_a_ratio_can_be_clipped_and_keeps_the_rest_of_itsel
     ids=["bowl", "penalised", "off-policy", "adapted"],
 )
 def test_an_objective_without_a_ratio_says_that_it_cannot_be_clipped(objective: Any):
-    with pytest.raises(UserError, match=r"no likelihood ratio to clip.*proximal-clip"):
+    with pytest.raises(UserError, match=r"no likelihood ratio to clip.*ppo-clip"):
         objective.clipped(0.2)
 
 
@@ -261,15 +261,15 @@ def test_the_penalty_has_no_slope_at_the_old_policy_and_one_elsewhere(x64: None)
 def test_the_price_doubles_where_the_divergence_was_far_above_its_target_and_halves_far_below(
     divergence: float, factor: float
 ):
-    price = adapt_penalty(jnp.array(3.0), jnp.array(divergence), 0.01)
+    price = adaptive_kl_coefficient(jnp.array(3.0), jnp.array(divergence), 0.01)
     np.testing.assert_allclose(price, 3.0 * factor, rtol=1e-6)
 
 
 def test_the_price_stays_within_its_limits():
-    highest = adapt_penalty(jnp.array(6e5), jnp.array(1.0), 0.01)
-    lowest = adapt_penalty(jnp.array(1.5e-6), jnp.array(0.0), 0.01)
+    highest = adaptive_kl_coefficient(jnp.array(6e5), jnp.array(1.0), 0.01)
+    lowest = adaptive_kl_coefficient(jnp.array(1.5e-6), jnp.array(0.0), 0.01)
     np.testing.assert_array_equal(np.float32([highest, lowest]), np.float32([1e6, 1e-6]))
 
 
 def test_a_divergence_that_is_not_a_number_leaves_the_price():
-    assert adapt_penalty(jnp.array(3.0), jnp.array(jnp.nan), 0.01) == 3.0
+    assert adaptive_kl_coefficient(jnp.array(3.0), jnp.array(jnp.nan), 0.01) == 3.0

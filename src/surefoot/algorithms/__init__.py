@@ -9,7 +9,7 @@ from surefoot.algorithms.base import (
     policy_objective as policy_objective,
 )
 from surefoot.algorithms.estimation import Estimation as Estimation, episode_returns as episode_returns
-from surefoot.algorithms.meta import Meta as Meta
+from surefoot.algorithms.maml import MAML as MAML
 from surefoot.algorithms.normalisation import Normalisation as Normalisation, Scales as Scales
 from surefoot.algorithms.off_policy import OffPolicyReinforce as OffPolicyReinforce
 from surefoot.algorithms.reinforce import Reinforce as Reinforce

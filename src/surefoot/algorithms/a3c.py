@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,16 +14,16 @@ from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting, policy_objective
 from surefoot.algorithms.fragments import Fragment, Learned, fragment_gradient, learn_fragment
-from surefoot.algorithms.gathering import AbstractOneTaskAlgorithm
+from surefoot.algorithms.on_policy import AbstractOneTaskAlgorithm
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
 from surefoot.options import UserError, check
-from surefoot.policies import AbstractActorCritic, AbstractPolicy
+from surefoot.policies import AbstractPolicy
 from surefoot.rules import OptaxStep
 from surefoot.rules.base import Metrics
-from surefoot.samplers.away import AbstractAwaySampler
-from surefoot.samplers.base import is_traced, unplayed
-from surefoot.samplers.playing import raw
+from surefoot.samplers.base import empty_rollout, is_traced
+from surefoot.samplers.host_rollouts import key_data
+from surefoot.samplers.remote import AbstractRemoteSampler
 from surefoot.samplers.workers import Workers
 from surefoot.theory.objectives import ActorCriticObjective
 from surefoot.types import Key
@@ -62,9 +63,9 @@ class A3C(AbstractOneTaskAlgorithm):
         check(self.value_coefficient >= 0, "value_coefficient", self.value_coefficient, "0 or more")
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
-        if not isinstance(setting.sampler, AbstractAwaySampler):
+        if not isinstance(setting.sampler, AbstractRemoteSampler):
             raise UserError("A3C learns in workers; set --sampler processes and --streams 0.")
-        if not isinstance(policy, AbstractActorCritic):
+        if not policy.predicts_values:
             raise UserError("A3C needs a policy that predicts values: --policy actor-critic.")
         if setting.normalisation.observations or setting.normalisation.rewards:
             raise UserError(
@@ -88,17 +89,17 @@ class A3C(AbstractOneTaskAlgorithm):
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         sampler, fragment = setting.sampler, self._fragment(setting, state)
-        assert isinstance(sampler, AbstractAwaySampler)
+        assert isinstance(sampler, AbstractRemoteSampler)
         if is_traced(state.policy):
-            return _untried(self, sampler.env, fragment, state)
+            return _abstract_iteration(self, sampler.env, fragment, state)
         if self.synchronous:
             return self._in_rounds(sampler, fragment, state, key)
         return self._as_they_come(sampler, fragment, state, key)
 
     def _fragment(self, setting: Setting, state: LearnerState) -> Fragment:
-        assert isinstance(state.policy, AbstractActorCritic)
+        policy: Any = state.policy
         objective = ActorCriticObjective(
-            policy_objective("reinforce", self.entropy_bonus), self.value_coefficient, state.policy.auxiliary
+            policy_objective("reinforce", self.entropy_bonus), self.value_coefficient, policy.auxiliary
         )
         limit_ends = setting.sampler.env.time_limit_ends_return
         return Fragment(
@@ -106,7 +107,7 @@ class A3C(AbstractOneTaskAlgorithm):
         )
 
     def _as_they_come(
-        self, sampler: AbstractAwaySampler, fragment: Fragment, state: LearnerState, key: Key
+        self, sampler: AbstractRemoteSampler, fragment: Fragment, state: LearnerState, key: Key
     ) -> tuple[LearnerState, Metrics]:
         learner = _Learner(self.step, state)
         pending: dict[Future[Learned], tuple[Workers, int]] = {}
@@ -115,7 +116,7 @@ class A3C(AbstractOneTaskAlgorithm):
         def submit(worker: Workers) -> None:
             nonlocal submitted
             if submitted < self.updates:
-                words = raw(jax.random.fold_in(key, submitted))
+                words = key_data(jax.random.fold_in(key, submitted))
                 future = worker.submit(learn_fragment, fragment, learner.policy, words, about="A fragment")
                 pending[future] = worker, learner.updates
                 submitted += 1
@@ -134,13 +135,13 @@ class A3C(AbstractOneTaskAlgorithm):
         return learner.state(fragment), learner.metrics()
 
     def _in_rounds(
-        self, sampler: AbstractAwaySampler, fragment: Fragment, state: LearnerState, key: Key
+        self, sampler: AbstractRemoteSampler, fragment: Fragment, state: LearnerState, key: Key
     ) -> tuple[LearnerState, Metrics]:
         learner = _Learner(self.step, state)
         for update in range(self.updates):
             keys = jax.random.split(jax.random.fold_in(key, update), len(sampler.solo))
             futures = [
-                worker.submit(learn_fragment, fragment, learner.policy, raw(k), about="A fragment")
+                worker.submit(learn_fragment, fragment, learner.policy, key_data(k), about="A fragment")
                 for worker, k in zip(sampler.solo, keys, strict=True)
             ]
             learner.take([future.result() for future in futures], staleness=0)
@@ -220,16 +221,16 @@ def _applied(
     return policy, rule, optax.tree.norm(gradient)
 
 
-def _untried(
+def _abstract_iteration(
     algorithm: A3C, env: AbstractFamily, fragment: Fragment, state: LearnerState
 ) -> tuple[LearnerState, Metrics]:
     """The form of an iteration, with the gradient of a fragment in which nothing happened: misfits are found
     here."""
-    assert isinstance(state.policy, AbstractActorCritic)
     assert state.progress is not None
-    rollout = unplayed(env, (fragment.rows, fragment.steps))
+    policy: Any = state.policy
+    rollout = empty_rollout(env, (fragment.rows, fragment.steps))
     gradient, loss, entropy = fragment_gradient(
-        fragment.objective, fragment.estimation, fragment.limit_ends, state.policy, rollout
+        fragment.objective, fragment.estimation, fragment.limit_ends, policy, rollout
     )
     policy, rule, norm = _applied(algorithm.step, state.policy, state.rule, [gradient])
     metrics = {

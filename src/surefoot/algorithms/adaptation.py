@@ -13,7 +13,7 @@ from surefoot.algorithms.base import Setting
 from surefoot.algorithms.estimation import Estimation
 from surefoot.algorithms.normalisation import Normalisation, Scales
 from surefoot.options import UserError
-from surefoot.policies import AbstractActorCritic, AbstractPolicy
+from surefoot.policies import AbstractPolicy
 from surefoot.rules.base import AbstractRule
 from surefoot.samplers import AbstractSampler
 from surefoot.samplers.base import is_traced
@@ -86,7 +86,7 @@ def adapt_to_tasks(
     sampler = setting.sampler
     if not isinstance(sampler, AbstractSampler):
         raise UserError("Adaptation is learned from whole episodes; set --streams 0.")
-    if steps and isinstance(policy, AbstractActorCritic):
+    if steps and policy.predicts_values:
         raise UserError(
             "Adaptation takes its advantages from a baseline and would not train an actor-critic's values; "
             "use another policy, such as --policy categorical-mlp or --policy gaussian-mlp."

@@ -14,7 +14,7 @@ from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
-from surefoot.rules import AbstractRule, ProximalClip, ProximalPenalty, TrustRegion, TrustRegionPenalty
+from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractCollector
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
@@ -36,18 +36,14 @@ def own_keys(state: PyTree, key: Key) -> PyTree:
     return jax.tree.map(lambda x: jax.random.fold_in(x, word) if is_key(x) else x, state)
 
 
-def leaves_the_data(rule: AbstractRule) -> bool:
-    """Whether a step of it asks for losses of policies other than the one that drew the data."""
-    return isinstance(rule, TrustRegion | TrustRegionPenalty | ProximalClip | ProximalPenalty)
-
-
 def check_loss(rule: AbstractRule, loss: LossName, option: str) -> None:
     """Raises `UserError` if the rule needs more of the loss than a gradient at the policy that drew the data,
     and the pseudo-loss has no more."""
-    if loss == "reinforce" and leaves_the_data(rule):
+    if loss == "reinforce" and rule.requires_surrogate:
         raise UserError(
-            f"{type(rule).__name__} looks at the loss of other policies than the one that drew the data, and "
-            f"there the pseudo-loss means nothing; use {option} surrogate."
+            f"{type(rule).__name__} uses the loss of other policies than the one that drew the data, and "
+            f"there the pseudo-loss `reinforce` means nothing; use {option} surrogate. (A rule of your own "
+            "that takes one gradient step states requires_surrogate = False.)"
         )
 
 
@@ -100,5 +96,5 @@ class AbstractAlgorithm(ABC):
         return setting.sampler.traceable
 
     @abstractmethod
-    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         """n tasks to evaluate on, with a leading axis of n."""

@@ -37,7 +37,7 @@ class Estimation:
     normalise: bool = True
     """Give each task's advantages mean 0 and standard deviation 1. It removes the scale between tasks, for a
     bias of the order of one over the episodes."""
-    fit: Literal["cross", "before", "after"] = "cross"
+    fit: Literal["cross-fit", "same-batch", "previous-batch"] = "cross-fit"
     """What the baseline is fitted to. `cross`: half of the task's episodes are judged by a fit to the other
     half, so no episode's return is in its own baseline. `before`: a fit to the very episodes it then judges,
     which shrinks their advantages and biases the gradient; the papers' programs do this. `after`: a
@@ -53,9 +53,10 @@ class Estimation:
 
     def validate(self, rows: int) -> None:
         """Raises `UserError` if so many episodes (or streams) of a task are too few for these options."""
-        if self.fit == "cross" and rows < 2:
+        if self.fit == "cross-fit" and rows < 2:
             raise UserError(
-                "Cross-fitting a baseline needs 2 episodes or more of each task; use --estimation.fit before."
+                "Cross-fitting a baseline needs 2 episodes or more of each task; use --estimation.fit "
+                "same-batch."
             )
 
     def batch(
@@ -143,10 +144,10 @@ class Estimation:
         """V at every step and at what it led to; zero in padding."""
         if critic is not None:
             return _evaluate(critic, rollout)
-        if self.fit == "after":
+        if self.fit == "previous-batch":
             return self._judge(previous, rollout)
         samples = self.samples(rollout, previous, ends)
-        if self.fit == "before":
+        if self.fit == "same-batch":
             return self._judge(self.baseline.fit(previous, samples), rollout)
         half = rollout.rewards.shape[0] // 2
         parts = [

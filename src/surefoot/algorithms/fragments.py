@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from surefoot.algorithms.estimation import Estimation
-from surefoot.algorithms.gathering import critic_of
+from surefoot.algorithms.on_policy import critic_of
 from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
-from surefoot.samplers.actor import Actor
-from surefoot.samplers.playing import Renewals, alone, per_row, play_on, raw
+from surefoot.samplers.action_sampler import ActionSampler
+from surefoot.samplers.host_rollouts import Renewals, add_task_axis, key_data, repeat_rows, rollout_steps
+from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.record import Record
-from surefoot.samplers.stage import Stage
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.types import Rollout, Task
@@ -50,16 +50,16 @@ class Learned(eqx.Module):
 
 
 def learn_fragment(
-    stage: Stage, fragment: Fragment, policy: AbstractActorCritic, words: UInt32[np.ndarray, " words"]
+    runner: HostRunner, fragment: Fragment, policy: AbstractActorCritic, words: UInt32[np.ndarray, " words"]
 ) -> Learned:
     """In a worker: the gradient of its next `fragment.steps` steps. `words` are those of the fragment's key.
 
     Its environments go on from its last fragment; a worker that has replaced another begins anew.
     """
-    ongoing = _ONGOING.get(stage)
+    ongoing = _ONGOING.get(runner)
     if ongoing is None:
-        ongoing = _ONGOING[stage] = Ongoing(stage, fragment)
-    rollout, returns, lengths = ongoing.play(policy, words, fragment.steps)
+        ongoing = _ONGOING[runner] = Ongoing(runner, fragment)
+    rollout, returns, lengths = ongoing.rollout(policy, words, fragment.steps)
     gradient, loss, entropy = fragment_gradient(
         fragment.objective, fragment.estimation, fragment.limit_ends, policy, rollout
     )
@@ -84,30 +84,33 @@ def fragment_gradient(
 class Ongoing:
     """A worker's environments, from one fragment to the next."""
 
-    def __init__(self, stage: Stage, fragment: Fragment) -> None:
-        self._env, self._simulator = stage.env, stage.env.simulator(1)
+    def __init__(self, runner: HostRunner, fragment: Fragment) -> None:
+        self._env, self._simulator = runner.env, runner.env.simulator(1)
         self._rows = fragment.rows
-        self._tasks = per_row(fragment.task, fragment.rows)
-        self._standing: tuple[np.ndarray, np.ndarray] | None = None
+        self._tasks = repeat_rows(fragment.task, fragment.rows)
+        self._sampler_state: tuple[np.ndarray, np.ndarray] | None = None
         self._returns = np.zeros(fragment.rows)
 
-    def play(
+    def rollout(
         self, policy: AbstractActorCritic, words: UInt32[np.ndarray, " words"], steps: int
     ) -> tuple[Rollout, list[float], list[int]]:
         """The next steps of every row, axes `[row time ...]`, and return and length of each episode that
         ended in them."""
         keys = EpisodeKeys.of(jax.random.wrap_key_data(jnp.asarray(words)))
-        begins, acts = (raw(jax.random.split(k, self._rows)) for k in (keys.reset, keys.actions))
+        begins, acts = (key_data(jax.random.split(k, self._rows)) for k in (keys.reset, keys.actions))
         renewals = Renewals(begins)
-        if self._standing is None:
+        if self._sampler_state is None:
             observations = np.array(self._simulator.begin(renewals.at(steps), self._tasks))
-            self._standing = observations, np.zeros(self._rows, np.int32)
-        actor, record = Actor(alone(policy), acts[None]), Record(self._env, self._rows, steps)
-        self._standing = play_on(
+            self._sampler_state = observations, np.zeros(self._rows, np.int32)
+        action_sampler, record = (
+            ActionSampler(add_task_axis(policy), acts[None]),
+            Record(self._env, self._rows, steps),
+        )
+        self._sampler_state = rollout_steps(
             self._simulator,
             self._env.horizon,
-            actor,
-            *self._standing,
+            action_sampler,
+            *self._sampler_state,
             renewals,
             record,
             np.arange(self._rows),
@@ -130,5 +133,5 @@ class Ongoing:
         return returns, lengths
 
 
-_ONGOING: WeakKeyDictionary[Stage, Ongoing] = WeakKeyDictionary()
+_ONGOING: WeakKeyDictionary[HostRunner, Ongoing] = WeakKeyDictionary()
 """Of this worker; there is one, unless the caller is its own worker."""

@@ -6,10 +6,10 @@ import jax
 from jaxtyping import PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting
-from surefoot.algorithms.gathering import AbstractBatchAlgorithm, begin
+from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, begin
 from surefoot.options import UserError, check
-from surefoot.policies import AbstractActorCritic, AbstractPolicy
-from surefoot.rules import AbstractRule, OptaxStep, TrustRegion, TrustRegionPenalty
+from surefoot.policies import AbstractPolicy
+from surefoot.rules import AbstractRule, OptaxStep
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
 from surefoot.theory.importance import effective_sample_size
@@ -41,12 +41,13 @@ class OffPolicyReinforce(AbstractBatchAlgorithm):
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         if not isinstance(setting.sampler, AbstractSampler):
             raise UserError("Importance weights are those of whole episodes; set --streams 0.")
-        if isinstance(policy, AbstractActorCritic):
+        if policy.predicts_values:
             raise UserError("Off-policy REINFORCE trains no values; use a baseline and another policy.")
-        if isinstance(self.rule, TrustRegion | TrustRegionPenalty):
+        if self.rule.requires_surrogate:
             raise UserError(
-                "A line search compares losses, and that of off-policy REINFORCE is a pseudo-loss; use "
-                "--rule optax-step, gradient-step or natural-gradient, or --algorithm single-task."
+                f"{type(self.rule).__name__} compares losses, and that of off-policy REINFORCE is a "
+                "pseudo-loss; use --rule optax-step, gradient-step or natural-gradient, or "
+                "--algorithm single-task."
             )
         estimation = setting.estimation
         rewards_to_go = estimation.credit == "gae" and estimation.gae_lambda == 1

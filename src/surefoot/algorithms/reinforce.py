@@ -9,9 +9,9 @@ import optax.tree
 from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting
-from surefoot.algorithms.gathering import AbstractBatchAlgorithm, begin
+from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, begin
 from surefoot.options import UserError
-from surefoot.policies import AbstractActorCritic, AbstractPolicy
+from surefoot.policies import AbstractPolicy
 from surefoot.rules import OptaxStep
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
@@ -40,7 +40,7 @@ class Reinforce(AbstractBatchAlgorithm):
                 "REINFORCE credits every action with the return of its whole episode; set --streams 0 and "
                 "--estimation.credit whole-return, or use --algorithm single-task."
             )
-        if isinstance(policy, AbstractActorCritic):
+        if policy.predicts_values:
             raise UserError("REINFORCE trains no values; use --algorithm single-task with an actor-critic.")
         return begin(setting, policy, self.step.init(policy), key)
 

@@ -1,16 +1,16 @@
 """Learning one task with one rule: REINFORCE to PPO, according to the rule, the loss and the policy."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import PyTree
 
 from surefoot.algorithms.base import LearnerState, LossName, Setting, check_loss, policy_objective
-from surefoot.algorithms.gathering import AbstractBatchAlgorithm, as_steps, begin
+from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, as_steps, begin
 from surefoot.options import UserError, check
-from surefoot.policies import AbstractActorCritic, AbstractPolicy
+from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule, TrustRegion
 from surefoot.rules.base import Metrics
-from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, ActorCriticObjective
 from surefoot.types import Batch, Key
 
@@ -33,7 +33,7 @@ class SingleTask(AbstractBatchAlgorithm):
         check(self.value_coefficient >= 0, "value_coefficient", self.value_coefficient, "0 or more")
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
-        if isinstance(policy, AbstractActorCritic) and isinstance(self.rule, NaturalOptions):
+        if policy.predicts_values and self.rule.measures_by_kl:
             raise UserError(
                 "The Fisher matrix measures what the actions do and is blind to an actor-critic's values: "
                 "their part of a natural step would have no bound. Use a gradient or proximal rule, or "
@@ -47,8 +47,8 @@ class SingleTask(AbstractBatchAlgorithm):
     ) -> tuple[AbstractPolicy, PyTree, Metrics]:
         return self.rule.step(self._objective(policy), policy, as_steps(policy, batch), rule)
 
-    def _objective(self, policy: AbstractPolicy) -> AbstractObjective:
+    def _objective(self, policy: Any) -> AbstractObjective:
         objective = policy_objective(self.loss, self.entropy_bonus)
-        if not isinstance(policy, AbstractActorCritic):
+        if not policy.predicts_values:
             return objective
         return ActorCriticObjective(objective, self.value_coefficient, policy.auxiliary)

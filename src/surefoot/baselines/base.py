@@ -31,7 +31,7 @@ class AbstractBaseline(ABC):
     returns. It sees time as well as the observation, since the return of a finite episode depends on both.
     """
 
-    learns_by_degrees: ClassVar[bool] = False
+    is_iterative: ClassVar[bool] = False
     """Whether a fit takes many steps, and so long that it is worth a thread of its own."""
 
     @abstractmethod

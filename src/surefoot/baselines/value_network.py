@@ -38,7 +38,7 @@ class ValueNetwork(AbstractBaseline):
     not see the time: where the time left matters, use `linear-features`, or an observation that holds it.
     """
 
-    learns_by_degrees = True
+    is_iterative = True
 
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["relu", "tanh", "elu", "silu"] = "tanh"

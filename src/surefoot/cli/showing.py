@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from surefoot.algorithms import Meta
+from surefoot.algorithms import MAML
 from surefoot.checks import check_env
 from surefoot.checks.loading import load_object
 from surefoot.experiment import PRESETS, Config, parts
@@ -37,7 +37,7 @@ def describe(item: Config | type) -> str:
         algorithm = item.algorithm
         rules = [option for option in vars(algorithm).values() if isinstance(option, AbstractRule)]
         words = [parts.name_of(item.env), parts.name_of(algorithm), *map(parts.name_of, rules)]
-        return " · ".join([*words, *([f"{algorithm.order} order"] if isinstance(algorithm, Meta) else [])])
+        return " · ".join([*words, *([f"{algorithm.order} order"] if isinstance(algorithm, MAML) else [])])
     return (inspect.getdoc(item) or "").split("\n\n")[0].replace("\n", " ")
 
 

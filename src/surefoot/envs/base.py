@@ -29,7 +29,7 @@ class AbstractFamily(ABC):
 
     horizon: int
     """An episode that has not terminated is cut short after so many steps."""
-    leaves_the_lock: ClassVar[bool] = False
+    releases_gil: ClassVar[bool] = False
     """Whether its simulators mostly work without Python's lock, so that something else can be done
     meanwhile."""
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from scipy.special import stdtrit
 
-from surefoot.algorithms import Adaptation, Meta, Setting, adapt_to_tasks, episode_returns, policy_objective
-from surefoot.algorithms.base import LearnerState, LossName, leaves_the_data
+from surefoot.algorithms import MAML, Adaptation, Setting, adapt_to_tasks, episode_returns, policy_objective
+from surefoot.algorithms.base import LearnerState, LossName
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.rules import AbstractRule, GradientStep
 from surefoot.types import Key, Task
@@ -62,12 +62,12 @@ def confidence_interval(values: np.ndarray) -> list[float] | None:
 
 def inner_rule(config: Config) -> AbstractRule:
     """The rule that a run's policy adapts by: its own inner rule, or a plain gradient step if it has none."""
-    return config.algorithm.inner if isinstance(config.algorithm, Meta) else GradientStep()
+    return config.algorithm.inner if isinstance(config.algorithm, MAML) else GradientStep()
 
 
 def default_steps(config: Config) -> int:
     """A policy trained for a single task has nothing to adapt to unless it is asked."""
-    return config.evaluation.steps if isinstance(config.algorithm, Meta) else 0
+    return config.evaluation.steps if isinstance(config.algorithm, MAML) else 0
 
 
 def evaluation_keys(seed: int) -> tuple[Key, Key]:
@@ -93,7 +93,7 @@ def evaluate(
     options = options or replace(config.evaluation, steps=default_steps(config))
     config.estimation.validate(options.episodes)
     task_key, play_key = evaluation_keys(options.seed)
-    tasks = config.algorithm.held_out_tasks(config.env, learner, task_key, options.tasks)
+    tasks = config.algorithm.evaluation_tasks(config.env, learner, task_key, options.tasks)
     adaptation = adapt(
         config, learner, tasks, play_key, steps=options.steps, episodes=options.episodes, inner=inner
     )
@@ -121,9 +121,9 @@ def adapt(
 
 def _inner_loss(config: Config, rule: AbstractRule) -> LossName:
     """Where the data was drawn the gradients of both losses agree; some rules need more of a loss."""
-    if leaves_the_data(rule):
+    if rule.requires_surrogate:
         return "surrogate"
-    return config.algorithm.inner_loss if isinstance(config.algorithm, Meta) else "reinforce"
+    return config.algorithm.inner_loss if isinstance(config.algorithm, MAML) else "reinforce"
 
 
 def _adapt(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from surefoot.algorithms import Estimation, Meta, Normalisation, SingleTask
+from surefoot.algorithms import MAML, Estimation, Normalisation, SingleTask
 from surefoot.baselines import LinearFeatures, ValueNetwork
 from surefoot.envs import (
     AbstractFamily,
@@ -26,13 +26,13 @@ from surefoot.envs import (
 )
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.policies import GaussianMLP
-from surefoot.rules import GradientStep, ProximalClip, TrustRegion
+from surefoot.rules import GradientStep, PPOClip, TrustRegion
 
 _PLAIN = Config(
     env=HalfCheetah(),
     policy=GaussianMLP(initialiser="orthogonal", output_scale=0.01),
     algorithm=SingleTask(),
-    estimation=Estimation(baseline=ValueNetwork(minibatches=32), gae_lambda=0.95, fit="after"),
+    estimation=Estimation(baseline=ValueNetwork(minibatches=32), gae_lambda=0.95, fit="previous-batch"),
     normalisation=Normalisation(observations=True, rewards=True),
     evaluation=Evaluation(tasks=1, episodes=20),
     streams=8,
@@ -40,14 +40,14 @@ _PLAIN = Config(
     iterations=488,
     checkpoint_every=50,
 )
-_PPO = ProximalClip(minibatches=32, lr=3e-4, lr_end=0.0, decay_steps=_PLAIN.iterations)
+_PPO = PPOClip(minibatches=32, lr=3e-4, lr_end=0.0, decay_steps=_PLAIN.iterations)
 _TRPO = TrustRegion(max_kl=0.01, damping=0.1)
 # Rate, step and batch are the paper's. What is not is what its signal is drowned in without: see
 # docs/results.md.
 _META = Config(
     env=HalfCheetahDirection(),
     policy=GaussianMLP(hidden=(64, 64), initial_std=0.4),
-    algorithm=Meta(
+    algorithm=MAML(
         inner=GradientStep(lr=0.1), outer=TrustRegion(max_kl=0.01, damping=0.1), inner_steps=1, tasks=40
     ),
     estimation=Estimation(baseline=LinearFeatures(), gae_lambda=0.8),

@@ -22,8 +22,8 @@ _ROOMS: dict[str, tuple[ModuleType, type]] = {
 
 
 def kebab(name: str) -> str:
-    """`TrustRegion` -> `trust-region`, `Navigation2D` -> `navigation-2d`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z0-9])", "-", name).lower()
+    """`PPOClip` -> `ppo-clip`, `Navigation2D` -> `navigation-2d`, `Walker2d` -> `walker2d`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z]|[0-9]+[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
 
 
 def rooms() -> tuple[str, ...]:

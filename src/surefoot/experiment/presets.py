@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from surefoot.algorithms import (
     A3C,
+    MAML,
     Estimation,
-    Meta,
     Normalisation,
     OffPolicyReinforce,
     Reinforce,
@@ -24,8 +24,8 @@ from surefoot.rules import (
     GradientStep,
     NaturalGradient,
     OptaxStep,
-    ProximalClip,
-    ProximalPenalty,
+    PPOClip,
+    PPOPenalty,
     TrustRegion,
     TrustRegionPenalty,
 )
@@ -33,7 +33,7 @@ from surefoot.samplers import InProcess, Processes
 from surefoot.types import Continuous
 
 # Half the rate from the second step on, as in the paper, overshoots distant goals: see docs/results.md.
-_NAVIGATION_MAML = Meta(inner=GradientStep(lr=(0.5, 0.17, 0.1)), outer=TrustRegion(max_kl=0.01), tasks=20)
+_NAVIGATION_MAML = MAML(inner=GradientStep(lr=(0.5, 0.17, 0.1)), outer=TrustRegion(max_kl=0.01), tasks=20)
 _NAVIGATION = Config(
     env=Navigation2D(),
     # In the paper's code the policy acts in [−1, 1] and the environment rescales that to its velocities.
@@ -44,13 +44,13 @@ _NAVIGATION = Config(
 _BANDIT = Config(
     env=Bandit(),
     policy=CategoricalMLP(hidden=()),
-    algorithm=Meta(inner=GradientStep(lr=40.0), outer=TrustRegion(max_kl=0.01), tasks=40),
+    algorithm=MAML(inner=GradientStep(lr=40.0), outer=TrustRegion(max_kl=0.01), tasks=40),
     estimation=Estimation(discount=1.0),
 )
 _TABULAR = Config(
     env=TabularMDP(),
     policy=CategoricalMLP(hidden=(64,)),
-    algorithm=Meta(inner=GradientStep(lr=10.0), outer=TrustRegion(max_kl=0.01), tasks=40),
+    algorithm=MAML(inner=GradientStep(lr=10.0), outer=TrustRegion(max_kl=0.01), tasks=40),
     estimation=Estimation(discount=1.0),
 )
 
@@ -58,7 +58,7 @@ _CARTPOLE = Config(
     env=Gymnax("CartPole-v1"),
     policy=CategoricalMLP(initialiser="orthogonal", output_scale=0.01),
     algorithm=SingleTask(),
-    estimation=Estimation(baseline=ValueNetwork(minibatches=16), gae_lambda=0.95, fit="after"),
+    estimation=Estimation(baseline=ValueNetwork(minibatches=16), gae_lambda=0.95, fit="previous-batch"),
     evaluation=Evaluation(tasks=1, episodes=100),
     streams=8,
     steps=256,
@@ -84,7 +84,7 @@ _A3C = replace(
     env=Gymnasium("CartPole-v1"),
     policy=ActorCritic(),
     algorithm=_A3C_RULE,
-    estimation=Estimation(baseline=Zero(), fit="after"),
+    estimation=Estimation(baseline=Zero(), fit="previous-batch"),
     sampler=Processes(),
     streams=0,
     iterations=50,
@@ -104,8 +104,8 @@ def _bounded(base: Config, entropy_bonus: float = 0.0) -> dict[str, Config]:
     """Steps that keep near the policy that drew the data."""
     decay = {"lr": 1e-3, "lr_end": 0.0, "decay_steps": base.iterations}
     rules: dict[str, AbstractRule] = {
-        "ppo": ProximalClip(minibatches=32, **decay),
-        "ppo-penalty": ProximalPenalty(minibatches=32, **decay),
+        "ppo": PPOClip(minibatches=32, **decay),
+        "ppo-penalty": PPOPenalty(minibatches=32, **decay),
         "trpo": TrustRegion(max_kl=0.01, damping=0.01),
         "trpo-penalty": TrustRegionPenalty(beta=10.0, target_kl=0.005, damping=0.01),
         "npg": NaturalGradient(max_kl=0.005, damping=0.01),  # nothing checks its step
@@ -143,7 +143,7 @@ def _a2c(base: Config, iterations: int, entropy_bonus: float = 0.0, initial_std:
         base,
         policy=ActorCritic(initial_std=initial_std),
         algorithm=SingleTask(step, "reinforce", entropy_bonus=entropy_bonus),
-        estimation=replace(base.estimation, baseline=Zero(), gae_lambda=0.95, fit="after"),
+        estimation=replace(base.estimation, baseline=Zero(), gae_lambda=0.95, fit="previous-batch"),
         # Values of another scale than the advantages' would drown them in the network they share.
         normalisation=replace(base.normalisation, rewards=True),
         streams=16,
@@ -169,7 +169,7 @@ _FAMILIES = {
         "a2c": _a2c(_NAVIGATION_ENDLESS, 1600, initial_std=0.1),
     },
     "recall": {
-        "ppo": replace(_RECALL, algorithm=SingleTask(rule=ProximalClip(lr=3e-3))),
+        "ppo": replace(_RECALL, algorithm=SingleTask(rule=PPOClip(lr=3e-3))),
         "trpo": replace(_RECALL, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01, damping=0.01))),
     },
 }

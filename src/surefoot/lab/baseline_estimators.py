@@ -29,7 +29,7 @@ PLAIN = "whole return"
 CAUSAL = "reward-to-go"
 CREDITS: Mapping[str, Literal["gae", "whole-return"]] = {PLAIN: "whole-return", CAUSAL: "gae"}
 """As `Estimation` names them; `gae` with its λ of 1 is the reward-to-go."""
-Fit = Literal["after", "cross", "before"]
+Fit = Literal["previous-batch", "cross-fit", "same-batch"]
 
 NETWORK = ValueNetwork(hidden=(16,), lr=0.05, epochs=50)
 """It starts anew in every batch, so that a few large steps must do."""
@@ -93,7 +93,7 @@ def rollout_of(problem: Problem, episodes: Episodes) -> Rollout:
     )
 
 
-def fitted(credit: str, baseline: AbstractBaseline, fit: Fit = "after") -> Estimator:
+def fitted(credit: str, baseline: AbstractBaseline, fit: Fit = "previous-batch") -> Estimator:
     """With one of the library's baselines, fitted to the other episodes (`after`), or to those judged: to
     the other half of them (`cross`), or to all (`before`)."""
 
@@ -102,7 +102,7 @@ def fitted(credit: str, baseline: AbstractBaseline, fit: Fit = "after") -> Estim
         *_, steps, observation_size = data.judged.observations.shape
         with jax.ensure_compile_time_eval():  # once and for all batches: a network's start is a QR by LAPACK
             parameters = baseline.init(data.key, observation_size, steps)
-        if fit == "after":
+        if fit == "previous-batch":
             one_task = jax.tree.map(lambda x: x[None], data.others)
             parameters = estimation.refit(one_task, parameters, limit_ends_return=True)
         batch = estimation.batch(data.judged, parameters, limit_ends_return=True)
@@ -120,7 +120,7 @@ def known(credit: str, table: Table) -> Estimator:
         def critic(observations: Array, times: Array) -> Array:
             return jnp.sum(values[times.astype(int)] * observations, axis=-1)
 
-        estimation = _estimation(data, credit, Zero(), "after")
+        estimation = _estimation(data, credit, Zero(), "previous-batch")
         batch = estimation.batch(data.judged, None, limit_ends_return=True, critic=critic)
         return _gradient(data, credit, batch.advantages)
 
@@ -171,7 +171,7 @@ LIBRARY: Mapping[str, Estimator] = {
     f"{CAUSAL}, constant": fitted(CAUSAL, Constant()),
     f"{CAUSAL}, time-dependent": fitted(CAUSAL, TimeDependent()),
     f"{CAUSAL}, linear-features": fitted(CAUSAL, LinearFeatures()),
-    f"{CAUSAL}, linear-features, cross-fitted": fitted(CAUSAL, LinearFeatures(), "cross"),
+    f"{CAUSAL}, linear-features, cross-fitted": fitted(CAUSAL, LinearFeatures(), "cross-fit"),
     f"{CAUSAL}, value-network": fitted(CAUSAL, NETWORK),
     f"{CAUSAL}, value-network by TD": fitted(CAUSAL, TD_NETWORK),
 }
@@ -181,7 +181,7 @@ UNBIASED: Mapping[str, Estimator] = {**NONE, **EXACT, **FITTED}
 """Baselines that have not seen the episodes that they judge."""
 BIASED: Mapping[str, Estimator] = {
     f"{PLAIN}, optimal constant, same episodes": optimal_constant("same"),
-    f"{CAUSAL}, linear-features, same episodes": fitted(CAUSAL, LinearFeatures(), "before"),
+    f"{CAUSAL}, linear-features, same episodes": fitted(CAUSAL, LinearFeatures(), "same-batch"),
 }
 """Baselines fitted to the very episodes that they judge."""
 ESTIMATORS: Mapping[str, Estimator] = {**UNBIASED, **BIASED}

@@ -2,6 +2,7 @@
 them."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
@@ -19,10 +20,25 @@ class AbstractPolicy(eqx.Module):
     def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
         """The distribution over actions at each observation, for any batch of them."""
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it has the methods of `AbstractRecurrentPolicy`. A policy that wraps another one passes on
+        this property and the next one, with the methods."""
+        return False
+
+    @property
+    def predicts_values(self) -> bool:
+        """Whether it has the methods of `AbstractActorCritic`."""
+        return False
+
 
 class AbstractRecurrentPolicy(AbstractPolicy):
-    """π(a|s₀ … s_t): a policy that remembers. Called on observations `[*batch time obs]`, it takes each row
+    """π(a|s₀ … s_t): a policy with a memory. Called on observations `[*batch time obs]`, it takes each row
     for an episode from its beginning."""
+
+    @property
+    def is_recurrent(self) -> bool:
+        return True
 
     @abstractmethod
     def initial_memory(self) -> PyTree:
@@ -49,7 +65,11 @@ class AbstractActorCritic(AbstractPolicy):
     """A policy that predicts the return beside the action, with parts of one network."""
 
     auxiliary: eqx.AbstractVar[AuxiliaryLoss | None]
-    """How its auxiliary output is judged; None if it has none."""
+    """The loss of its auxiliary output; None if it has none."""
+
+    @property
+    def predicts_values(self) -> bool:
+        return True
 
     @abstractmethod
     def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
@@ -68,15 +88,15 @@ class PolicyOptions(ABC):
         """A new policy. Raises `UserError` if it cannot serve the action space."""
 
 
-def initial_memory(policy: AbstractPolicy) -> PyTree:
+def initial_memory(policy: Any) -> PyTree:
     """What any policy remembers at the beginning of an episode: None for one that has no memory."""
-    return policy.initial_memory() if isinstance(policy, AbstractRecurrentPolicy) else None
+    return policy.initial_memory() if policy.is_recurrent else None
 
 
 def act(
-    policy: AbstractPolicy, observations: Float[Array, "*batch obs"], memory: PyTree
+    policy: Any, observations: Float[Array, "*batch obs"], memory: PyTree
 ) -> tuple[AbstractDistribution, PyTree]:
     """One step of any policy, with or without a memory."""
-    if isinstance(policy, AbstractRecurrentPolicy):
+    if policy.is_recurrent:
         return policy.act(observations, memory)
     return policy(observations), memory

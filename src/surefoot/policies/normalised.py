@@ -1,23 +1,45 @@
 """A policy that sees the world in the scale it has been found to have."""
 
+from typing import Any
+
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
-from surefoot.policies.base import AbstractPolicy, AbstractRecurrentPolicy, act, initial_memory
+from surefoot.policies.base import AbstractPolicy, act, initial_memory
 from surefoot.theory.distributions import AbstractDistribution
+from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.theory.statistics import RunningStatistics, standardise
 
 
-class NormalisedPolicy(AbstractRecurrentPolicy):
-    """A policy behind running statistics of the observations, which no rule changes: rules improve
-    `policy`."""
+class NormalisedPolicy(AbstractPolicy):
+    """A policy that standardises its observations by running statistics, in every other respect the policy
+    that it wraps. Rules improve `policy`; the statistics are not parameters."""
 
-    policy: AbstractPolicy
+    policy: Any
+    """An `AbstractPolicy`, of any kind."""
     statistics: RunningStatistics
     limit: float = eqx.field(static=True)
 
     def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
         return self.policy(self._seen(observations))
+
+    @property
+    def is_recurrent(self) -> bool:
+        return self.policy.is_recurrent
+
+    @property
+    def predicts_values(self) -> bool:
+        return self.policy.predicts_values
+
+    @property
+    def auxiliary(self) -> AuxiliaryLoss | None:
+        return self.policy.auxiliary
+
+    def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+        return self.policy.values(self._seen(observations))
+
+    def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
+        return self.policy.outputs(self._seen(observations), actions)
 
     def initial_memory(self) -> PyTree:
         return initial_memory(self.policy)
@@ -33,9 +55,8 @@ class NormalisedPolicy(AbstractRecurrentPolicy):
         starts: Bool[Array, "*axes time"],
         memory: PyTree,
     ) -> AbstractDistribution:
-        if isinstance(self.policy, AbstractRecurrentPolicy):
-            return self.policy.unroll(self._seen(observations), starts, memory)
-        return self(observations)
+        seen = self._seen(observations)
+        return self.policy.unroll(seen, starts, memory) if self.is_recurrent else self.policy(seen)
 
     def _seen(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
         return standardise(observations, self.statistics, self.limit)

@@ -17,7 +17,7 @@ from surefoot.experiment.evaluation import adapt
 from surefoot.experiment.run import Run
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule
-from surefoot.samplers.playing import play, raw
+from surefoot.samplers.host_rollouts import key_data, rollout_episodes
 from surefoot.samplers.record import Record
 from surefoot.types import Key, Task
 
@@ -65,7 +65,7 @@ def film(
         for label, policies in phases.items():
             acting = eqx.filter_vmap(lambda p: run.config.normalisation.policy(p, learner.scales))(policies)
             record = Record(env, count, min(limit, env.horizon))
-            play(recorder, acting, tasks, raw(keys), record, np.arange(count))
+            rollout_episodes(recorder, acting, tasks, key_data(keys), record, np.arange(count))
             rollout = record.rollout((count, 1))
             rows.append(list(_films(label, env, tasks, recorder, rollout)))
     return [list(columns) for columns in zip(*rows, strict=True)]

@@ -143,7 +143,7 @@ def _film(
     # The tasks are among those of an evaluation with the same seed.
     task_key, play_key = evaluation_keys(options.seed)
     count = max(options.tasks, run.config.evaluation.tasks)
-    tasks = run.config.algorithm.held_out_tasks(env, run.state.learner, task_key, count)
+    tasks = run.config.algorithm.evaluation_tasks(env, run.state.learner, task_key, count)
     chosen = far_apart(tasks, options.tasks)
     return film(
         run,

@@ -15,8 +15,26 @@ class AbstractRule(ABC):
 
     A rule is an immutable dataclass of its options. It knows nothing of environments, samplers or
     meta-learning: an adapted objective is an objective. Its methods are pure and can be jitted, vmapped and
-    differentiated.
+    differentiated. A rule that wraps another one passes on its properties.
     """
+
+    @property
+    def requires_surrogate(self) -> bool:
+        """Whether a step asks for more of the loss than its gradient at the policy that drew the data: its
+        value, or a gradient at another policy. The pseudo-loss `reinforce` has neither. A rule that takes one
+        step along that gradient says False; a rule that says nothing is not given the pseudo-loss."""
+        return True
+
+    @property
+    def takes_several_steps(self) -> bool:
+        """Whether one call of `step` takes several gradient steps on its batch."""
+        return False
+
+    @property
+    def measures_by_kl(self) -> bool:
+        """Whether a step is measured by the KL of the actions, as natural gradients are. The KL does not see
+        the value function of an actor-critic, whose part of the step would have no bound."""
+        return False
 
     @abstractmethod
     def init(self, policy: PyTree) -> PyTree:

@@ -1,7 +1,7 @@
 """Gradient steps: plain, as inner loops want them, and through Optax, with a memory."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -9,22 +9,26 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from surefoot.options import check
+from surefoot.options import NonNegative, Options, Positive, UserError
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 
 
 @dataclass(frozen=True)
-class GradientStep(AbstractRule):
+class GradientStep(Options, AbstractRule):
     """θ ← θ − α_k ∇L(θ): the inner step of MAML."""
 
-    lr: float | tuple[float, ...] = 0.1
-    """The rate α, or one for each step in turn; the last serves all steps after it."""
+    lr: Annotated[float | tuple[float, ...], NonNegative] = 0.1
+    """Learning rate α, or one for each step in turn; the last serves all steps after it."""
 
     def __post_init__(self) -> None:
-        rates = self.lr if isinstance(self.lr, tuple) else (self.lr,)
-        check(len(rates) > 0, "lr", self.lr, "at least one rate")
-        check(all(0 <= rate < float("inf") for rate in rates), "lr", self.lr, "finite rates of 0 or more")
+        Options.__post_init__(self)
+        if self.lr == ():
+            raise UserError("lr is (); it must be one learning rate or more.")
+
+    @property
+    def requires_surrogate(self) -> bool:
+        return False
 
     def init(self, policy: PyTree) -> Int[Array, ""]:
         """The number of steps taken."""
@@ -42,18 +46,19 @@ class GradientStep(AbstractRule):
 
 
 @dataclass(frozen=True)
-class OptaxStep(AbstractRule):
+class OptaxStep(Options, AbstractRule):
     """A step of one of Optax's optimisers."""
 
     optimiser: Literal["sgd", "adam", "adamw", "rmsprop"] = "adam"
-    lr: float = 1e-3
-    max_gradient_norm: float | None = None
-    """Longer gradients are scaled down to this Euclidean norm; none for no limit."""
+    """Optimiser, as `optax` names it."""
+    lr: Annotated[float, NonNegative] = 1e-3
+    """Learning rate."""
+    max_gradient_norm: Annotated[float | None, Positive] = None
+    """Maximal Euclidean norm of the gradient; longer ones are scaled down to it. None for no limit."""
 
-    def __post_init__(self) -> None:
-        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
-        limit = self.max_gradient_norm
-        check(limit is None or limit > 0, "max_gradient_norm", limit, "a positive number or none")
+    @property
+    def requires_surrogate(self) -> bool:
+        return False
 
     def init(self, policy: PyTree) -> PyTree:
         return self._optimiser().init(eqx.filter(policy, eqx.is_inexact_array))

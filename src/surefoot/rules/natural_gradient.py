@@ -1,6 +1,7 @@
 """The natural gradient: steepest descent in the metric of the policy's behaviour."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -8,27 +9,26 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.options import check
+from surefoot.options import NonNegative, Options, Positive, at_least
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.theory.trust_region import NaturalDirection, natural_direction, step_length
 
 
 @dataclass(frozen=True, kw_only=True)
-class NaturalOptions:
-    """How a rule finds the natural direction, and what it tells of it."""
+class NaturalOptions(Options):
+    """Options of rules that step along the natural gradient, and the metrics of such a step."""
 
-    cg_iterations: int = 10
-    """At most so many products with the Fisher matrix."""
-    cg_tolerance: float = 1e-5
-    """Conjugate gradient stops when its residual has shrunk to this fraction of the gradient."""
-    damping: float = 1e-5
-    """λ, added to the Fisher matrix's diagonal."""
+    cg_iterations: Annotated[int, at_least(1)] = 10
+    """Maximal number of conjugate gradient iterations; each takes one product with the Fisher matrix."""
+    cg_tolerance: Annotated[float, NonNegative] = 1e-5
+    """Relative residual ‖Fx − g‖ / ‖g‖ at which conjugate gradient stops."""
+    damping: Annotated[float, NonNegative] = 1e-5
+    """λ, added to the diagonal of the Fisher matrix."""
 
-    def __post_init__(self) -> None:
-        check(self.cg_iterations >= 1, "cg_iterations", self.cg_iterations, "1 or more")
-        check(self.cg_tolerance >= 0, "cg_tolerance", self.cg_tolerance, "0 or more")
-        check(self.damping >= 0, "damping", self.damping, "0 or more")
+    @property
+    def measures_by_kl(self) -> bool:
+        return True
 
     def direction(
         self, objective: AbstractObjective, policy: PyTree, gradient: PyTree, batch: PyTree
@@ -64,16 +64,15 @@ class NaturalGradient(NaturalOptions, AbstractRule):
     behaviour by the same amount (Peters & Schaal, 2008).
     """
 
-    lr: float = 0.1
-    """The rate α; not used where `max_kl` is given."""
-    max_kl: float | None = None
-    """δ: the KL(old ‖ new) that each step has in the quadratic model, in nats; none for a fixed rate. Nothing
-    checks the real KL: that is what `trust-region` adds."""
+    lr: Annotated[float, NonNegative] = 0.1
+    """Learning rate α; not used where `max_kl` is given."""
+    max_kl: Annotated[float | None, Positive] = None
+    """KL(old ‖ new) of each step in the quadratic model, δ, in nats; none for a fixed learning rate. The real
+    KL is not checked: `trust-region` does that."""
 
-    def __post_init__(self) -> None:
-        NaturalOptions.__post_init__(self)
-        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
-        check(self.max_kl is None or self.max_kl > 0, "max_kl", self.max_kl, "a positive number or none")
+    @property
+    def requires_surrogate(self) -> bool:
+        return False
 
     def init(self, policy: PyTree) -> None:
         del policy

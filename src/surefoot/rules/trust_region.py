@@ -1,12 +1,13 @@
 """The trust region step: as far along the natural gradient as a bound on the KL allows."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import optax
 from jaxtyping import PyTree
 
-from surefoot.options import check
+from surefoot.options import Bound, OpenFraction, Positive, at_least
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
@@ -18,23 +19,15 @@ from surefoot.types import Key
 class TrustRegion(NaturalOptions, AbstractRule):
     """TRPO's step (Schulman et al., 2015, appendix C); with an adapted objective, MAML-TRPO's."""
 
-    max_kl: float = 0.01
-    """δ: the largest mean KL(old ‖ new), in nats."""
-    backtrack_ratio: float = 0.8
-    """Each attempt of the line search is this much shorter than the one before."""
-    max_backtracks: int = 15
-    """How often the line search shortens the step before it gives up and keeps the old policy."""
-    fisher_fraction: float = 1.0
-    """The part of the batch's leading axis (tasks, or one task's steps) that the Fisher matrix is taken from,
-    drawn anew at each step. Gradient, loss and KL always use all of it."""
-
-    def __post_init__(self) -> None:
-        NaturalOptions.__post_init__(self)
-        check(0 < self.max_kl < float("inf"), "max_kl", self.max_kl, "a positive number")
-        check(0 < self.backtrack_ratio < 1, "backtrack_ratio", self.backtrack_ratio, "between 0 and 1")
-        check(self.max_backtracks >= 0, "max_backtracks", self.max_backtracks, "0 or more")
-        fraction = self.fisher_fraction
-        check(0 < fraction <= 1, "fisher_fraction", fraction, "above 0 and at most 1")
+    max_kl: Annotated[float, Positive] = 0.01
+    """Maximal mean KL(old ‖ new) of a step, δ, in nats."""
+    backtrack_ratio: Annotated[float, OpenFraction] = 0.8
+    """Factor by which each attempt of the line search shortens the step."""
+    max_backtracks: Annotated[int, at_least(0)] = 15
+    """Number of times that the line search shortens the step before it keeps the old policy."""
+    fisher_fraction: Annotated[float, Bound(lambda x: 0 < x <= 1, "above 0 and at most 1")] = 1.0
+    """Fraction of the batch's leading axis (tasks, or one task's steps) that the Fisher matrix is computed
+    from, drawn anew at each step. Gradient, loss and KL always use the whole batch."""
 
     def init(self, policy: PyTree) -> Key:
         """From which the Fisher matrix's part of the next batch is drawn."""

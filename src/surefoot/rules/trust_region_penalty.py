@@ -1,15 +1,21 @@
 """The trust region by a price instead of a bound: the KL is paid for, as the theory behind TRPO has it."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.options import check
+from surefoot.options import OpenFraction, Positive, at_least
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.rules.natural_gradient import NaturalOptions
-from surefoot.theory.objectives import AbstractObjective, Penalised, adapt_penalty, loss_and_gradient
+from surefoot.theory.objectives import (
+    AbstractObjective,
+    Penalised,
+    adaptive_kl_coefficient,
+    loss_and_gradient,
+)
 from surefoot.theory.trust_region import line_search
 
 
@@ -22,24 +28,16 @@ class TrustRegionPenalty(NaturalOptions, AbstractRule):
     penalised loss itself falls; no bound is put on the KL.
     """
 
-    beta: float = 1.0
-    """The price of one nat, at the first step if it adapts."""
-    target_kl: float | None = 0.01
-    """After each step β is doubled if it was refused or its KL above 1.5 times this, halved if it was below
-    this over 1.5; none for a fixed β. The β that the theory proves improvement with makes steps too small to
-    be of use."""
-    backtrack_ratio: float = 0.8
-    """Each attempt of the line search is this much shorter than the one before."""
-    max_backtracks: int = 15
-    """How often the line search shortens the step before it gives up and keeps the old policy."""
-
-    def __post_init__(self) -> None:
-        NaturalOptions.__post_init__(self)
-        check(0 < self.beta < float("inf"), "beta", self.beta, "a positive number")
-        target = self.target_kl
-        check(target is None or target > 0, "target_kl", target, "a positive number or none")
-        check(0 < self.backtrack_ratio < 1, "backtrack_ratio", self.backtrack_ratio, "between 0 and 1")
-        check(self.max_backtracks >= 0, "max_backtracks", self.max_backtracks, "0 or more")
+    beta: Annotated[float, Positive] = 1.0
+    """Initial KL coefficient β."""
+    target_kl: Annotated[float | None, Positive] = 0.01
+    """Target KL of the adaptive coefficient, in nats: after each step β is doubled if the step was refused or
+    its KL was above 1.5 × this, and halved if it was below this / 1.5. None for a fixed β. The β for which
+    the theory proves improvement gives steps too small to be useful."""
+    backtrack_ratio: Annotated[float, OpenFraction] = 0.8
+    """Factor by which each attempt of the line search shortens the step."""
+    max_backtracks: Annotated[int, at_least(0)] = 15
+    """Number of times that the line search shortens the step before it keeps the old policy."""
 
     def init(self, policy: PyTree) -> Float[Array, ""]:
         """β."""
@@ -71,5 +69,5 @@ class TrustRegionPenalty(NaturalOptions, AbstractRule):
         if self.target_kl is not None:
             # A refused step has moved nothing and was yet too long: the next must cost more.
             moved = jnp.where(search.accepted, search.kl, jnp.inf)
-            state = adapt_penalty(state, moved, self.target_kl)
+            state = adaptive_kl_coefficient(state, moved, self.target_kl)
         return search.policy, state, metrics

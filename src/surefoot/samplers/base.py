@@ -76,7 +76,7 @@ def is_traced(*arguments: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
 
 
-def unplayed(env: AbstractFamily, axes: tuple[int, ...]) -> Rollout:
+def empty_rollout(env: AbstractFamily, axes: tuple[int, ...]) -> Rollout:
     """A rollout of zeros, `axes` being those of its rows and of time."""
     space = env.action_space
     seen = jnp.zeros((*axes, env.observation_size))

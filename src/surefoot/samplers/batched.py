@@ -18,11 +18,18 @@ from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import AbstractResumableSimulator, EpisodeKeys
 from surefoot.options import UserError, check
 from surefoot.policies.base import AbstractPolicy, initial_memory
-from surefoot.samplers.actor import Actor
-from surefoot.samplers.base import AbstractCollector, AbstractSampler, at_once, is_traced, unplayed
-from surefoot.samplers.playing import Renewals, alone, episode_keys, per_row, play_on, raw
+from surefoot.samplers.action_sampler import ActionSampler
+from surefoot.samplers.base import AbstractCollector, AbstractSampler, at_once, empty_rollout, is_traced
+from surefoot.samplers.host_rollouts import (
+    Renewals,
+    add_task_axis,
+    episode_keys,
+    key_data,
+    repeat_rows,
+    rollout_steps,
+)
+from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.record import Record
-from surefoot.samplers.stage import Stage
 from surefoot.types import Key, Keys, Rollout, Task
 
 
@@ -34,7 +41,7 @@ class BatchedSampler(AbstractSampler):
 
     def __init__(self, env: AbstractFamily, episodes: int, threads: int) -> None:
         check(episodes >= 1, "episodes", episodes, "1 or more")
-        self.env, self.episodes, self._stage = env, episodes, Stage(env, threads)
+        self.env, self.episodes, self._runner = env, episodes, HostRunner(env, threads)
 
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
         """Every batch begins anew, with whole episodes."""
@@ -43,8 +50,8 @@ class BatchedSampler(AbstractSampler):
     def collect(self, policy: AbstractPolicy, task: Task, where: None, key: Key) -> tuple[None, Rollout]:
         del where
         if is_traced(policy, task, key):
-            return None, unplayed(self.env, (self.episodes, self.env.horizon))
-        return None, self._stage.play_task(policy, task, raw(episode_keys(key, self.episodes)))
+            return None, empty_rollout(self.env, (self.episodes, self.env.horizon))
+        return None, self._runner.sample_task(policy, task, key_data(episode_keys(key, self.episodes)))
 
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
         """At once: the future is done when it is returned."""
@@ -53,12 +60,12 @@ class BatchedSampler(AbstractSampler):
     def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
         count = jax.tree.leaves(tasks)[0].shape[0]
         if is_traced(policies, tasks, key):
-            return unplayed(self.env, (count, self.episodes, self.env.horizon))
-        keys = raw(_keys_of_tasks(key, count, self.episodes))
-        return self._stage.play(policies, tasks, keys)
+            return empty_rollout(self.env, (count, self.episodes, self.env.horizon))
+        keys = key_data(_keys_of_tasks(key, count, self.episodes))
+        return self._runner.sample(policies, tasks, keys)
 
     def close(self) -> None:
-        self._stage.close()
+        self._runner.close()
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -75,7 +82,7 @@ def _keys_of_streams(key: Key, streams: int) -> tuple[Array, Array]:
     return jax.random.key_data(begins), jax.random.key_data(acts)
 
 
-class Standing(eqx.Module):
+class SamplerState(eqx.Module):
     """Where every stream stands. All axes begin with `stream`."""
 
     begun: Bool[Array, ""]
@@ -100,18 +107,18 @@ class BatchedStreams(AbstractCollector):
     def __init__(self, env: AbstractFamily, streams: int, steps: int, threads: int) -> None:
         check(streams >= 1, "streams", streams, "1 or more")
         check(steps >= 1, "steps", steps, "1 or more")
-        self.env, self.streams, self.steps, self._stage = env, streams, steps, Stage(env, threads)
+        self.env, self.streams, self.steps, self._runner = env, streams, steps, HostRunner(env, threads)
 
-    def start(self, policy: AbstractPolicy, task: Task, key: Key) -> Standing:
+    def start(self, policy: AbstractPolicy, task: Task, key: Key) -> SamplerState:
         """Nothing has begun: the first batch begins every stream with its own key."""
         del task, key
-        n, simulator = self.streams, self._stage.simulator
+        n, simulator = self.streams, self._runner.simulator
         if not isinstance(simulator, AbstractResumableSimulator):
             raise UserError(
                 "Streams go on from one batch to the next, and this environment's episodes cannot be put "
                 "away between them; use whole episodes: --streams 0."
             )
-        return Standing(
+        return SamplerState(
             jnp.zeros((), bool),
             jnp.zeros((n, simulator.words()), jnp.uint32),
             jnp.zeros((n, self.env.observation_size)),
@@ -120,18 +127,18 @@ class BatchedStreams(AbstractCollector):
         )
 
     def collect(
-        self, policy: AbstractPolicy, task: Task, where: Standing, key: Key
-    ) -> tuple[Standing, Rollout]:
+        self, policy: AbstractPolicy, task: Task, where: SamplerState, key: Key
+    ) -> tuple[SamplerState, Rollout]:
         if is_traced(policy, task, where, key):
-            return where, replace(unplayed(self.env, (self.streams, self.steps)), memory=where.memory)
+            return where, replace(empty_rollout(self.env, (self.streams, self.steps)), memory=where.memory)
         begins, acts = map(np.asarray, _keys_of_streams(key, self.streams))
-        acting, tasks = alone(policy), per_row(alone(task), self.streams)
+        acting, tasks = add_task_axis(policy), repeat_rows(add_task_axis(task), self.streams)
         stood = jax.tree.map(np.asarray, replace(where, memory=None))
         record = Record(self.env, self.streams, self.steps)
 
         def some(simulator: AbstractResumableSimulator, part: slice) -> tuple[Any, ...]:
             own, renewals = _rows(tasks, part), Renewals(begins[part])
-            actor = Actor(acting, acts[None, part], alone(_rows(where.memory, part)))
+            action_sampler = ActionSampler(acting, acts[None, part], add_task_axis(_rows(where.memory, part)))
             if stood.begun:
                 simulator.restore(stood.saved[part], own)
                 observations, times = stood.observations[part], stood.times[part]
@@ -139,17 +146,17 @@ class BatchedStreams(AbstractCollector):
                 observations = simulator.begin(renewals.at(self.steps), own)
                 times = np.zeros(len(observations), np.int32)
             rows = np.arange(self.streams)[part]
-            observations, times = play_on(
-                simulator, self.env.horizon, actor, observations, times, renewals, record, rows
+            observations, times = rollout_steps(
+                simulator, self.env.horizon, action_sampler, observations, times, renewals, record, rows
             )
-            return simulator.save(), observations, times, _rows(actor.memory, 0)
+            return simulator.save(), observations, times, _rows(action_sampler.memory, 0)
 
-        parts = self._stage.each(self.streams, record, some)
+        parts = self._runner.each(self.streams, record, some)
         end = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
-        return Standing(jnp.ones((), bool), *end), record.rollout((self.streams,), memory=where.memory)
+        return SamplerState(jnp.ones((), bool), *end), record.rollout((self.streams,), memory=where.memory)
 
     def close(self) -> None:
-        self._stage.close()
+        self._runner.close()
 
 
 def _rows(tree: PyTree, part: slice | int) -> PyTree:

@@ -49,7 +49,7 @@ class InProcess(SamplerOptions):
 
 
 @dataclass(frozen=True)
-class AbstractAway(SamplerOptions):
+class AbstractRemote(SamplerOptions):
     """In other processes: each plays one task at a time, and no task waits for another."""
 
     workers: int = 0
@@ -75,7 +75,7 @@ class AbstractAway(SamplerOptions):
 
 
 @dataclass(frozen=True)
-class Processes(AbstractAway):
+class Processes(AbstractRemote):
     """In worker processes of this machine, for environments that keep a core busy."""
 
     def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
@@ -86,7 +86,7 @@ class Processes(AbstractAway):
 
 
 @dataclass(frozen=True)
-class Ray(AbstractAway):
+class Ray(AbstractRemote):
     """In processes on the machines of a Ray cluster. Needs the extra: `pip install 'surefoot[ray]'`."""
 
     address: str | None = None

@@ -4,13 +4,13 @@ from functools import partial
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.options import check
-from surefoot.samplers.away import AbstractAwaySampler, setup
-from surefoot.samplers.serving import settings
-from surefoot.samplers.stations import ProcessStation
+from surefoot.samplers.remote import AbstractRemoteSampler, setup
+from surefoot.samplers.worker_backends import ProcessBackend
+from surefoot.samplers.worker_main import settings
 from surefoot.samplers.workers import Workers
 
 
-class ProcessSampler(AbstractAwaySampler):
+class ProcessSampler(AbstractRemoteSampler):
     """Each worker process plays one task at a time, with a simulator of its own, and no task waits for
     another. For environments that keep a core busy; they may be of any kind.
 
@@ -34,8 +34,8 @@ class ProcessSampler(AbstractAwaySampler):
         check(time_limit > 0, "time_limit", time_limit, "above 0")
         check(start_limit > 0, "start_limit", start_limit, "above 0")
         self.env, self.episodes = env, episodes
-        station = partial(ProcessStation, setup(env), settings(), time_limit, start_limit)
-        self.workers = Workers(station, workers=workers, attempts=attempts)
+        backend = partial(ProcessBackend, setup(env), settings(), time_limit, start_limit)
+        self.workers = Workers(backend, workers=workers, attempts=attempts)
 
     def close(self) -> None:
         self.close_workers()

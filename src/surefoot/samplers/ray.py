@@ -9,14 +9,14 @@ from typing import Any
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.options import check
-from surefoot.samplers.away import AbstractAwaySampler, setup
-from surefoot.samplers.ray_station import RayStation, library
-from surefoot.samplers.serving import settings
-from surefoot.samplers.stations import AbstractStation
+from surefoot.samplers.ray_backend import RayBackend, library
+from surefoot.samplers.remote import AbstractRemoteSampler, setup
+from surefoot.samplers.worker_backends import AbstractWorkerBackend
+from surefoot.samplers.worker_main import settings
 from surefoot.samplers.workers import Workers
 
 
-class RaySampler(AbstractAwaySampler):
+class RaySampler(AbstractRemoteSampler):
     """As `ProcessSampler`, with processes on the machines of a Ray cluster, on which surefoot must be
     installed, and the user's own modules too.
 
@@ -43,8 +43,8 @@ class RaySampler(AbstractAwaySampler):
         check(start_limit > 0, "start_limit", start_limit, "above 0")
         self.env, self.episodes = env, episodes
         self._connection = _Connection(address, workers)
-        station = partial(RayStation, setup(env), settings(), time_limit, start_limit)
-        self.workers = Workers(partial(self._connection.open_to, station), workers=workers, attempts=attempts)
+        backend = partial(RayBackend, setup(env), settings(), time_limit, start_limit)
+        self.workers = Workers(partial(self._connection.open_to, backend), workers=workers, attempts=attempts)
 
     def close(self) -> None:
         """Ends what was started: a cluster that was there before stays."""
@@ -61,14 +61,14 @@ class _Connection:
         self._end: weakref.finalize | None = None
         library()
 
-    def open_to(self, station: Callable[[], AbstractStation]) -> AbstractStation:
-        """A station, once there is a connection. Not for the main thread, in which Ray takes over SIGTERM."""
+    def open_to(self, backend: Callable[[], AbstractWorkerBackend]) -> AbstractWorkerBackend:
+        """A backend, once there is a connection. Not for the main thread, in which Ray takes over SIGTERM."""
         ray = library()
         with self._lock:
             if not ray.is_initialized():
                 self._start(ray)
                 self._end = weakref.finalize(self, ray.shutdown)
-        return station()
+        return backend()
 
     def _start(self, ray: Any) -> None:
         alone = {"num_cpus": self._cores, "include_dashboard": False}

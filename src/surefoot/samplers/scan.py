@@ -14,7 +14,7 @@ from surefoot.envs.simulation import EpisodeKeys
 from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
 from surefoot.samplers.base import AbstractSampler, at_once
-from surefoot.samplers.playing import episode_keys
+from surefoot.samplers.host_rollouts import episode_keys
 from surefoot.types import Key, Rollout, Task
 
 

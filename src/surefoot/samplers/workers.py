@@ -1,7 +1,7 @@
 """Workers: calls wait in an executor, and each worker takes the next as soon as it is free.
 
-A worker is a thread here, which hands calls to its *station*, a process elsewhere, and waits for the answer.
-A station that is lost is replaced, and its call made again: calls whose results depend on their arguments
+A worker is a thread here, which hands calls to its *backend*, a process elsewhere, and waits for the answer.
+A backend that is lost is replaced, and its call made again: calls whose results depend on their arguments
 alone come out as if nothing had happened.
 """
 
@@ -13,24 +13,24 @@ from typing import Any
 
 from surefoot.options import UserError, check
 from surefoot.samplers.messages import name_of, packed, unpacked
-from surefoot.samplers.stations import AbstractStation, LostError
+from surefoot.samplers.worker_backends import AbstractWorkerBackend, LostError
 
 
 class Workers:
     """A fixed number of workers. They start when they are first needed, and end with `close`, when nothing
     refers to them any more, or with this process, whatever they are doing then."""
 
-    def __init__(self, station: Callable[[], AbstractStation], *, workers: int, attempts: int) -> None:
-        """`station` makes one; it is called in several threads."""
+    def __init__(self, backend: Callable[[], AbstractWorkerBackend], *, workers: int, attempts: int) -> None:
+        """`backend` makes one; it is called in several threads."""
         check(workers >= 1, "workers", workers, "1 or more")
         check(attempts >= 1, "attempts", attempts, "1 or more")
-        self._station, self._count, self._attempts = station, workers, attempts
+        self._backend, self._count, self._attempts = backend, workers, attempts
         self._lock = threading.RLock()
         self._end: weakref.finalize | None = None
-        self._crew: _Crew | None = None
+        self._worker_pool: _WorkerPool | None = None
 
     def submit(self, function: Callable[..., Any], *arguments: Any, about: str = "") -> Future[Any]:
-        """Calls `function(made, *arguments)` in a worker, where `made` is what the station was set up with.
+        """Calls `function(made, *arguments)` in a worker, where `made` is what the backend was set up with.
 
         The function must be found by its name in a module that workers can import. The future holds its
         result, or its exception, whose cause is its traceback there; or a `UserError` that says what happened
@@ -51,32 +51,32 @@ class Workers:
     def close(self) -> None:
         """At once. Calls that wait or are under way are given up; later ones begin with new workers."""
         with self._lock:
-            end, self._crew = self._end, None
+            end, self._worker_pool = self._end, None
         if end is not None:
             end()
 
     def split(self) -> tuple["Workers", ...]:
         """As many workers, each with calls of its own: for functions that keep something in their worker."""
-        return tuple(Workers(self._station, workers=1, attempts=self._attempts) for _ in range(self._count))
+        return tuple(Workers(self._backend, workers=1, attempts=self._attempts) for _ in range(self._count))
 
-    def _opened(self) -> "_Crew":
-        if self._crew is None:
-            self._crew = _Crew(self._station, self._count, self._attempts)
-            self._end = weakref.finalize(self, self._crew.close)
+    def _opened(self) -> "_WorkerPool":
+        if self._worker_pool is None:
+            self._worker_pool = _WorkerPool(self._backend, self._count, self._attempts)
+            self._end = weakref.finalize(self, self._worker_pool.close)
             _before_threads_are_joined(self._end)
-        return self._crew
+        return self._worker_pool
 
 
-class _Crew:
-    """The workers between one opening and one closing: threads of an executor, each with a station."""
+class _WorkerPool:
+    """The workers between one opening and one closing: threads of an executor, each with a backend."""
 
-    def __init__(self, station: Callable[[], AbstractStation], count: int, attempts: int) -> None:
+    def __init__(self, backend: Callable[[], AbstractWorkerBackend], count: int, attempts: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="surefoot-worker")
-        self._make, self._attempts = station, attempts
+        self._make, self._attempts = backend, attempts
         self._own = threading.local()
-        # Reentrant: what closes the crew may be run by the garbage collector, anywhere in a worker.
+        # Reentrant: what closes the pool may be run by the garbage collector, anywhere in a worker.
         self._lock = threading.RLock()
-        self._stations: set[AbstractStation] = set()
+        self._backends: set[AbstractWorkerBackend] = set()
         self._closed = False
 
     def submit(self, message: bytes, about: str, owner: Workers) -> Future[Any]:
@@ -89,13 +89,13 @@ class _Crew:
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            stations = list(self._stations)
-        for station in stations:
-            station.close()
-        for station in stations:
-            station.wait()
+            backends = list(self._backends)
+        for backend in backends:
+            backend.close()
+        for backend in backends:
+            backend.wait()
         # The last reference to the workers may be dropped by one of them, which cannot wait for itself.
-        self._pool.shutdown(wait=not hasattr(self._own, "station"))
+        self._pool.shutdown(wait=not hasattr(self._own, "backend"))
 
     def _settle(self, message: bytes, about: str, owner: Workers) -> Any:
         del owner
@@ -104,30 +104,30 @@ class _Crew:
     def _answer(self, message: bytes, about: str) -> bytes:
         lost: list[str] = []
         while len(lost) < self._attempts:
-            station = self._at_work()
+            backend = self._at_work()
             try:
-                return station.call(message)
+                return backend.call(message)
             except LostError as error:
                 lost.append(str(error))
-                self._leave(station)
+                self._leave(backend)
         if self._closed:
             raise CancelledError("The workers were closed.")
         raise UserError(_lost(about, lost))
 
-    def _at_work(self) -> AbstractStation:
-        """This thread's station."""
+    def _at_work(self) -> AbstractWorkerBackend:
+        """This thread's backend."""
         with self._lock:
             if self._closed:
                 raise CancelledError("The workers were closed.")
-            if getattr(self._own, "station", None) is None:
-                self._own.station = self._make()
-                self._stations.add(self._own.station)
-            return self._own.station
+            if getattr(self._own, "backend", None) is None:
+                self._own.backend = self._make()
+                self._backends.add(self._own.backend)
+            return self._own.backend
 
-    def _leave(self, station: AbstractStation) -> None:
+    def _leave(self, backend: AbstractWorkerBackend) -> None:
         with self._lock:
-            self._stations.discard(station)
-            self._own.station = None
+            self._backends.discard(backend)
+            self._own.backend = None
 
 
 def _lost(about: str, reasons: list[str]) -> str:

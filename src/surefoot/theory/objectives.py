@@ -55,8 +55,8 @@ class AbstractObjective(eqx.Module):
         """The same objective with its likelihood ratio clipped to 1 ± ε. One that has no ratio cannot."""
         del epsilon
         raise UserError(
-            f"{type(self).__name__} has no likelihood ratio to clip, which proximal-clip needs; "
-            "use proximal-penalty or another rule."
+            f"{type(self).__name__} has no likelihood ratio to clip, which ppo-clip needs; "
+            "use ppo-penalty or another rule."
         )
 
 
@@ -103,7 +103,7 @@ class PolicyObjective(AbstractObjective):
     policy from becoming certain too early."""
 
     def predict(self, policy: PyTree, batch: Batch) -> PyTree:
-        if _remembers(policy) and batch.valid.ndim < 2:
+        if getattr(policy, "is_recurrent", False) and batch.valid.ndim < 2:
             raise UserError(
                 "A recurrent policy learns from sequences, [episode time ...], and this batch is [step ...]: "
                 "steps of no order, which it would take for one episode. Do not flatten the batch."
@@ -128,11 +128,6 @@ class PolicyObjective(AbstractObjective):
 
     def clipped(self, epsilon: float) -> "PolicyObjective":
         return PolicyObjective(Clipped(epsilon), self.entropy_bonus)
-
-
-def _remembers(policy: PyTree) -> bool:
-    initial = getattr(policy, "initial_memory", None)
-    return initial is not None and initial() is not None
 
 
 class Prediction(eqx.Module):
@@ -206,7 +201,9 @@ class Penalised(AbstractObjective):
         return self.objective.average(f, batch)
 
 
-def adapt_penalty(beta: Float[Array, ""], divergence: Float[Array, ""], target: float) -> Float[Array, ""]:
+def adaptive_kl_coefficient(
+    beta: Float[Array, ""], divergence: Float[Array, ""], target: float
+) -> Float[Array, ""]:
     """β doubled where the last step's KL exceeded 1.5 × `target`, halved where it stayed under `target` / 1.5
     (Schulman et al., 2017, sec. 4), between 10⁻⁶ and 10⁶."""
     factor = jnp.where(divergence > 1.5 * target, 2.0, jnp.where(divergence < target / 1.5, 0.5, 1.0))

@@ -31,7 +31,7 @@ class AbstractMujocoFamily(AbstractFamily):
     """
 
     body: ClassVar[AbstractBody]
-    leaves_the_lock = True
+    releases_gil = True
 
     @abstractmethod
     def reward(

@@ -14,13 +14,13 @@ from support.probes import Bowl, Point
 from support.samples import categorical_policy, gaussian_policy, random_batch
 from surefoot.options import UserError
 from surefoot.policies import GRU
-from surefoot.rules import AbstractRule, ProximalClip, ProximalPenalty
-from surefoot.rules.proximal import _parts
+from surefoot.rules import AbstractRule, PPOClip, PPOPenalty
+from surefoot.rules.ppo import _parts
 from surefoot.theory.objectives import Clipped, PolicyObjective, surrogate
 from surefoot.types import Batch, Discrete
 
 OBJECTIVE = PolicyObjective(surrogate, 0.01)
-BOTH = pytest.mark.parametrize("kind", [ProximalClip, ProximalPenalty])
+BOTH = pytest.mark.parametrize("kind", [PPOClip, PPOPenalty])
 
 
 def data(build: Callable[[], Any] = gaussian_policy) -> tuple[Any, Batch]:
@@ -60,7 +60,7 @@ def test_full_batches_are_steps_of_adam_on_the_clipped_objective(limit: float | 
         valid = batch.valid.astype(float)
         return -jnp.sum(valid * (gains + 0.01 * prediction.entropy())) / jnp.sum(valid)
 
-    rule = ProximalClip(lr=0.05, epochs=5, minibatches=1, clip=0.1, max_gradient_norm=limit)
+    rule = PPOClip(lr=0.05, epochs=5, minibatches=1, clip=0.1, max_gradient_norm=limit)
     new, _, metrics = step(rule, policy, batch)
     expected = adam_by_hand(loss, vector, 0.05, limit, 5)
     np.testing.assert_allclose(ravel(new), expected, atol=1e-9)
@@ -81,7 +81,7 @@ def test_full_batches_are_steps_of_adam_on_the_penalised_objective(x64: None):
         divergence = jnp.sum(valid * old.kl(prediction)) / jnp.sum(valid)
         return OBJECTIVE.loss(prediction, batch) + 3.0 * divergence
 
-    rule = ProximalPenalty(lr=0.05, epochs=5, minibatches=1, beta=3.0, max_gradient_norm=None)
+    rule = PPOPenalty(lr=0.05, epochs=5, minibatches=1, beta=3.0, max_gradient_norm=None)
     new, _, _ = step(rule, policy, batch)
     np.testing.assert_allclose(ravel(new), adam_by_hand(loss, vector, 0.05, None, 5), atol=1e-9)
 
@@ -89,7 +89,7 @@ def test_full_batches_are_steps_of_adam_on_the_penalised_objective(x64: None):
 def test_minibatch_by_minibatch_it_is_adam_on_each_part_in_turn(x64: None):
     policy, batch = data()
     vector, build = flatten(policy)
-    rule = ProximalClip(lr=0.05, epochs=2, minibatches=3, max_gradient_norm=None)
+    rule = PPOClip(lr=0.05, epochs=2, minibatches=3, max_gradient_norm=None)
     parts = _parts(rule, batch, jax.random.split(rule.init(policy).key)[1])
     adam = optax.adam(0.05, eps=1e-5)
     now, state = vector, adam.init(vector)
@@ -109,7 +109,7 @@ def test_minibatch_by_minibatch_it_is_adam_on_each_part_in_turn(x64: None):
 
 def test_every_epoch_takes_every_sample_once_in_another_order():
     _, batch = data()
-    rule = ProximalClip(epochs=3, minibatches=4)
+    rule = PPOClip(epochs=3, minibatches=4)
     parts = np.asarray(_parts(rule, batch, jax.random.key(0)))
     assert parts.shape == (12, 6)
     epochs = parts.reshape(3, 24)
@@ -120,7 +120,7 @@ def test_every_epoch_takes_every_sample_once_in_another_order():
 
 def test_the_next_batch_is_taken_in_an_order_of_its_own():
     policy, batch = data()
-    rule = ProximalClip(lr=0.02, epochs=1, minibatches=4)
+    rule = PPOClip(lr=0.02, epochs=1, minibatches=4)
     first = rule.init(policy)
     _, second, _ = step(rule, policy, batch, first)
     assert not identical(first.key, second.key)
@@ -128,7 +128,7 @@ def test_the_next_batch_is_taken_in_an_order_of_its_own():
     assert not identical(step(rule, policy, batch, first)[0], step(rule, policy, batch, again)[0])
 
 
-@pytest.mark.parametrize("rule", [ProximalClip(lr=0.02), ProximalPenalty(lr=0.02, beta=5.0)])
+@pytest.mark.parametrize("rule", [PPOClip(lr=0.02), PPOPenalty(lr=0.02, beta=5.0)])
 @pytest.mark.parametrize("build", [gaussian_policy, categorical_policy], ids=["gaussian", "categorical"])
 def test_it_improves_the_policy_and_stays_near_it(rule: AbstractRule, build: Any):
     policy, batch = data(build)
@@ -195,7 +195,7 @@ def test_the_rate_falls_in_a_straight_line_and_stays(kind: Any, stop_kl: float |
 
 def test_without_an_end_the_rate_is_fixed():
     policy, batch = data()
-    rule = ProximalClip(lr=0.04, epochs=1, minibatches=1)
+    rule = PPOClip(lr=0.04, epochs=1, minibatches=1)
     later = eqx.tree_at(lambda s: s.batches, rule.init(policy), jnp.array(1000, jnp.int32))
     np.testing.assert_allclose(step(rule, policy, batch, later)[2]["learning_rate"], 0.04, rtol=1e-6)
 
@@ -205,7 +205,7 @@ def test_the_price_halves_where_a_batch_moved_the_policy_little_and_doubles_wher
     lr: float, factor: float
 ):
     policy, batch = data()
-    rule = ProximalPenalty(lr=lr, beta=0.75, target_kl=0.01, epochs=2, minibatches=2)
+    rule = PPOPenalty(lr=lr, beta=0.75, target_kl=0.01, epochs=2, minibatches=2)
     _, state, metrics = step(rule, policy, batch)
     assert (metrics["kl"] < 0.01 / 1.5) == (factor == 0.5)
     assert metrics["beta"] == 0.75
@@ -216,21 +216,21 @@ def test_the_price_halves_where_a_batch_moved_the_policy_little_and_doubles_wher
 
 def test_a_fixed_price_stays():
     policy, batch = data()
-    _, state, _ = step(ProximalPenalty(lr=0.2, beta=0.75, target_kl=None), policy, batch)
+    _, state, _ = step(PPOPenalty(lr=0.2, beta=0.75, target_kl=None), policy, batch)
     assert state.beta == 0.75
 
 
 def test_a_high_price_keeps_the_policy_where_it_is():
     policy, batch = data()
     cheap, dear = (
-        step(ProximalPenalty(lr=1e-3, beta=beta, epochs=50), policy, batch)[2]["kl"] for beta in (1e-3, 1e3)
+        step(PPOPenalty(lr=1e-3, beta=beta, epochs=50), policy, batch)[2]["kl"] for beta in (1e-3, 1e3)
     )
     assert dear < 0.01 * cheap
 
 
 def test_adam_remembers_from_batch_to_batch():
     policy, batch = data()
-    rule = ProximalClip(lr=0.01, epochs=1, minibatches=2)
+    rule = PPOClip(lr=0.01, epochs=1, minibatches=2)
     _, state, _ = step(rule, policy, batch)
     _, state, _ = step(rule, policy, batch, state)
     (count,) = [x for x in jax.tree.leaves(state.optimiser) if x.dtype == jnp.int32]
@@ -267,7 +267,7 @@ def test_more_minibatches_than_the_batch_has_parts_are_refused_with_what_to_do(k
 
 
 def test_an_objective_without_a_ratio_to_clip_is_refused():
-    rule, start = ProximalClip(), Point(3.0, 2.0)
+    rule, start = PPOClip(), Point(3.0, 2.0)
     with pytest.raises(UserError, match="Bowl has no likelihood ratio to clip"):
         rule.step(Bowl([0.0, 1.0], [1.0, 4.0]), start, jnp.zeros(4), rule.init(start))
 
@@ -275,20 +275,20 @@ def test_an_objective_without_a_ratio_to_clip_is_refused():
 @pytest.mark.parametrize(
     ("kind", "options", "says"),
     [
-        (ProximalClip, {"clip": 0.0}, "clip is 0.0; it must be between 0 and 1"),
-        (ProximalClip, {"lr": -1.0}, "lr is -1.0; it must be a finite rate of 0 or more"),
-        (ProximalClip, {"lr_end": -1.0}, "lr-end is -1.0; it must be a finite rate of 0 or more, or none"),
-        (ProximalClip, {"lr_end": float("inf")}, "lr-end is inf"),
-        (ProximalClip, {"decay_steps": 0}, "decay-steps is 0; it must be 1 or more"),
-        (ProximalClip, {"epochs": 0}, "epochs is 0; it must be 1 or more"),
-        (ProximalPenalty, {"minibatches": 0}, "minibatches is 0; it must be 1 or more"),
-        (ProximalPenalty, {"stop_kl": 0.0}, "stop-kl is 0.0; it must be a positive number or none"),
-        (ProximalPenalty, {"beta": 0.0}, "beta is 0.0; it must be a positive number"),
-        (ProximalPenalty, {"target_kl": -1.0}, "target-kl is -1.0; it must be a positive number or none"),
+        (PPOClip, {"clip": 0.0}, "clip is 0.0; it must be above 0 and below 1"),
+        (PPOClip, {"lr": -1.0}, "lr is -1.0; it must be 0 or more, and finite"),
+        (PPOClip, {"lr_end": -1.0}, "lr-end is -1.0; it must be 0 or more, and finite, or none"),
+        (PPOClip, {"lr_end": float("inf")}, "lr-end is inf"),
+        (PPOClip, {"decay_steps": 0}, "decay-steps is 0; it must be 1 or more"),
+        (PPOClip, {"epochs": 0}, "epochs is 0; it must be 1 or more"),
+        (PPOPenalty, {"minibatches": 0}, "minibatches is 0; it must be 1 or more"),
+        (PPOPenalty, {"stop_kl": 0.0}, "stop-kl is 0.0; it must be a positive number, or none"),
+        (PPOPenalty, {"beta": 0.0}, "beta is 0.0; it must be a positive number"),
+        (PPOPenalty, {"target_kl": -1.0}, "target-kl is -1.0; it must be a positive number, or none"),
         (
-            ProximalClip,
+            PPOClip,
             {"max_gradient_norm": 0.0},
-            "max-gradient-norm is 0.0; it must be a positive number or",
+            "max-gradient-norm is 0.0; it must be a positive number, or",
         ),
     ],
 )

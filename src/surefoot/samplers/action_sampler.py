@@ -18,7 +18,7 @@ _BLOCK = 32
 many are hashed together."""
 
 
-class Actor:
+class ActionSampler:
     """Policies acting in their episodes: row i belongs to task i // (episodes of a task).
 
     The noise of an action follows from its row's key and the step's number alone.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys
 from surefoot.policies.base import AbstractPolicy
-from surefoot.samplers.actor import Actor
+from surefoot.samplers.action_sampler import ActionSampler
 from surefoot.samplers.record import Record
 from surefoot.types import Key, Keys, Task
 
@@ -19,7 +19,7 @@ Words = UInt32[np.ndarray, "*axes words"]
 """Raw keys: what the host takes rows out of, and simulators take."""
 
 
-def play(
+def rollout_episodes(
     simulator: AbstractSimulator,
     policies: AbstractPolicy,
     tasks: Task,
@@ -33,9 +33,9 @@ def play(
     All that have not ended advance together: one evaluation of the policies and one call of the simulator a
     step.
     """
-    actor, last = Actor(policies, _action_keys(keys)), record.steps - 1
-    seen = simulator.begin(keys.reshape(len(rows), -1), per_row(tasks, keys.shape[1]))
-    going, decided = np.arange(len(rows)), actor.act(seen, 0)
+    action_sampler, last = ActionSampler(policies, _action_keys(keys)), record.steps - 1
+    seen = simulator.begin(keys.reshape(len(rows), -1), repeat_rows(tasks, keys.shape[1]))
+    going, decided = np.arange(len(rows)), action_sampler.act(seen, 0)
     for time in range(record.steps):
         now, (actions, log_probs) = seen, map(np.asarray, decided)
         if len(going) < len(rows):
@@ -44,7 +44,7 @@ def play(
         seen = _with_rows(seen, going, outcome.observations)
         going_on = going[~outcome.terminated]
         if len(going_on) and time < last:
-            decided = actor.act(seen, time + 1)
+            decided = action_sampler.act(seen, time + 1)
         record.add(time, rows[going], now, actions, log_probs, outcome, times == last, times)
         going = going_on
         if not len(going):
@@ -62,10 +62,10 @@ def _with_rows(
     return changed
 
 
-def play_on(
+def rollout_steps(
     simulator: AbstractSimulator,
     horizon: int,
-    actor: Actor,
+    action_sampler: ActionSampler,
     observations: Float[np.ndarray, "rows obs"],
     times: Int[np.ndarray, " rows"],
     renewals: "Renewals",
@@ -75,7 +75,7 @@ def play_on(
     """Every step of the record, of every row from where it stands, one episode after another; and where the
     rows stand after it. `times` are the steps since their episodes began. In the record they are `rows`."""
     everyone, last = np.arange(len(rows)), record.steps - 1
-    decided = actor.act(observations, 0)
+    decided = action_sampler.act(observations, 0)
     for step in range(record.steps):
         seen, began = observations, times
         actions, log_probs = map(np.asarray, decided)
@@ -86,9 +86,9 @@ def play_on(
             again = np.flatnonzero(ended)
             observations = _with_rows(observations, again, simulator.renew(again, renewals.at(step)[again]))
             times[again] = 0
-            actor.forget(ended)
+            action_sampler.forget(ended)
         if step < last:
-            decided = actor.act(observations, step + 1)
+            decided = action_sampler.act(observations, step + 1)
         record.add(step, rows, seen, actions, log_probs, outcome, cut, began)
     return observations, times
 
@@ -122,17 +122,17 @@ def episode_keys(key: Key, episodes: int) -> Keys:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))
 
 
-def raw(keys: Keys) -> Words:
+def key_data(keys: Keys) -> Words:
     """Keys as simulators take them: `[... words]`."""
     return np.asarray(jax.random.key_data(keys))
 
 
-def per_row(tasks: Task, episodes: int) -> Task:
+def repeat_rows(tasks: Task, episodes: int) -> Task:
     """Each task once for each of its episodes."""
     return jax.tree.map(lambda x: np.repeat(np.asarray(x), episodes, axis=0), tasks)
 
 
-def alone(tree: PyTree) -> PyTree:
+def add_task_axis(tree: PyTree) -> PyTree:
     """With a leading axis of one task."""
     arrays, rest = eqx.partition(tree, eqx.is_array)
     return eqx.combine(_with_an_axis(arrays), rest)

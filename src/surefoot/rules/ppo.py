@@ -1,10 +1,11 @@
-"""Proximal policy optimisation: many small steps on one batch, kept near the policy that drew it.
+"""Proximal policy optimisation (PPO): many small steps on one batch, kept near the policy that drew it.
 
 Schulman et al. (2017): by clipping the likelihood ratio, or by paying for the KL.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -12,42 +13,37 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from surefoot.options import UserError, check
+from surefoot.options import NonNegative, OpenFraction, Options, Positive, UserError, at_least
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.theory.minibatches import shuffled
-from surefoot.theory.objectives import AbstractObjective, Penalised, adapt_penalty
+from surefoot.theory.objectives import AbstractObjective, Penalised, adaptive_kl_coefficient
 from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochOptions:
-    """How often a batch is gone over, and in which parts."""
+class EpochOptions(Options):
+    """Epochs of Adam on minibatches of one batch. Adam's state is kept from one batch to the next."""
 
-    lr: float = 3e-4
-    """Of Adam, whose state lasts from one batch to the next."""
-    lr_end: float | None = None
-    """The rate falls from `lr` to this in a straight line over `decay_steps`; none for a fixed rate."""
-    decay_steps: int = 100
-    """Batches over which the rate falls."""
-    max_gradient_norm: float | None = 0.5
-    """Longer gradients are scaled down to this Euclidean norm; none for no limit."""
-    epochs: int = 10
-    """How often every part of a batch is used."""
-    minibatches: int = 4
-    """Parts of a batch along its leading axis (tasks, one task's steps, or a recurrent policy's episodes),
-    drawn anew in each epoch."""
-    stop_kl: float | None = None
-    """Steps on a batch end where a minibatch's KL(old ‖ new) exceeds this; none to take them all."""
+    lr: Annotated[float, NonNegative] = 3e-4
+    """Adam learning rate."""
+    lr_end: Annotated[float | None, NonNegative] = None
+    """Final learning rate, reached linearly after `decay_steps` batches; none for a fixed rate."""
+    decay_steps: Annotated[int, at_least(1)] = 100
+    """Number of batches over which the learning rate changes from `lr` to `lr_end`."""
+    max_gradient_norm: Annotated[float | None, Positive] = 0.5
+    """Maximal Euclidean norm of the gradient; longer ones are scaled down to it. None for no limit."""
+    epochs: Annotated[int, at_least(1)] = 10
+    """Number of passes over each batch."""
+    minibatches: Annotated[int, at_least(1)] = 4
+    """Number of minibatches in an epoch, drawn anew each time. A batch is divided along its leading axis:
+    tasks, one task's steps, or a recurrent policy's episodes."""
+    stop_kl: Annotated[float | None, Positive] = None
+    """KL(old ‖ new) of a minibatch, in nats, above which no further steps are taken on the batch; none to
+    take all of them."""
 
-    def __post_init__(self) -> None:
-        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
-        end, limit = self.lr_end, self.max_gradient_norm
-        check(end is None or 0 <= end < float("inf"), "lr_end", end, "a finite rate of 0 or more, or none")
-        check(self.decay_steps >= 1, "decay_steps", self.decay_steps, "1 or more")
-        check(limit is None or limit > 0, "max_gradient_norm", limit, "a positive number or none")
-        check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        check(self.minibatches >= 1, "minibatches", self.minibatches, "1 or more")
-        check(self.stop_kl is None or self.stop_kl > 0, "stop_kl", self.stop_kl, "a positive number or none")
+    @property
+    def takes_several_steps(self) -> bool:
+        return True
 
 
 class EpochState(eqx.Module):
@@ -59,19 +55,15 @@ class EpochState(eqx.Module):
     batches: Int[Array, ""]
     """Batches learned from."""
     beta: Float[Array, ""]
-    """The price of the KL; not used by the clipped form."""
+    """KL coefficient β; not used by the clipped form."""
 
 
 @dataclass(frozen=True)
-class ProximalClip(EpochOptions, AbstractRule):
+class PPOClip(EpochOptions, AbstractRule):
     """PPO's clipped objective, by epochs of Adam on minibatches."""
 
-    clip: float = 0.2
-    """ε: beyond a likelihood ratio of 1 ± ε there is nothing to gain."""
-
-    def __post_init__(self) -> None:
-        EpochOptions.__post_init__(self)
-        check(0 < self.clip < 1, "clip", self.clip, "between 0 and 1")
+    clip: Annotated[float, OpenFraction] = 0.2
+    """Clipping range ε of the likelihood ratio: it is clipped to 1 ± ε."""
 
     def init(self, policy: PyTree) -> EpochState:
         return _start(self, policy, 0.0)
@@ -89,20 +81,14 @@ class ProximalClip(EpochOptions, AbstractRule):
 
 
 @dataclass(frozen=True)
-class ProximalPenalty(EpochOptions, AbstractRule):
+class PPOPenalty(EpochOptions, AbstractRule):
     """PPO's penalised objective, L + β KL(old ‖ new), by epochs of Adam on minibatches."""
 
-    beta: float = 1.0
-    """The price of one nat, at the first batch if it adapts."""
-    target_kl: float | None = 0.01
-    """After each batch β is doubled if the KL was above 1.5 times this, halved if it was below this over 1.5;
-    none for a fixed β."""
-
-    def __post_init__(self) -> None:
-        EpochOptions.__post_init__(self)
-        check(0 < self.beta < float("inf"), "beta", self.beta, "a positive number")
-        target = self.target_kl
-        check(target is None or target > 0, "target_kl", target, "a positive number or none")
+    beta: Annotated[float, Positive] = 1.0
+    """Initial KL coefficient β."""
+    target_kl: Annotated[float | None, Positive] = 0.01
+    """Target KL of the adaptive coefficient, in nats: after each batch β is doubled if the KL was above 1.5 ×
+    this, and halved if it was below this / 1.5. None for a fixed β."""
 
     def init(self, policy: PyTree) -> EpochState:
         return _start(self, policy, self.beta)
@@ -117,7 +103,7 @@ class ProximalPenalty(EpochOptions, AbstractRule):
 
         policy, following, metrics = _epochs(self, objective, loss, policy, batch, state)
         if self.target_kl is not None:
-            beta = adapt_penalty(state.beta, metrics["kl"], self.target_kl)
+            beta = adaptive_kl_coefficient(state.beta, metrics["kl"], self.target_kl)
             following = eqx.tree_at(lambda s: s.beta, following, beta)
         return policy, following, {**metrics, "beta": state.beta}
 

@@ -9,7 +9,7 @@ import pytest
 from support.dense import flatten, identical, ravel
 from support.probes import Clock, Target
 from support.settings import iterate, policy_for, setting_of, train
-from surefoot.algorithms import Adaptation, LearnerState, Meta, Setting, adapt_to_tasks, policy_objective
+from surefoot.algorithms import MAML, Adaptation, LearnerState, Setting, adapt_to_tasks, policy_objective
 from surefoot.baselines import LinearFeatures
 from surefoot.options import UserError
 from surefoot.rules import AbstractRule, GradientStep, NaturalGradient, OptaxStep, TrustRegion
@@ -42,7 +42,7 @@ def live(
 def test_the_learner_repeats_the_adaptation_that_was_lived():
     """Where the learner adapts again from the same parameters on the same data, it predicts the very
     distributions that the query actions were drawn from: every ratio is one."""
-    setting = setting_of(Clock(), baseline=LinearFeatures(), fit="cross")
+    setting = setting_of(Clock(), baseline=LinearFeatures(), fit="cross-fit")
     policy = policy_for(setting, hidden=(3,), output_scale=1.0)
     lived = live(setting, policy, jnp.array([1.0, 1.5, 2.0]), KEY, 2)
     batch = MetaBatch(lived.batches[:-1], lived.batches[-1])
@@ -108,15 +108,15 @@ def test_every_phase_and_every_task_has_its_own_noise():
 @pytest.mark.parametrize(
     "algorithm",
     [
-        Meta(INNER, TrustRegion(), tasks=3),
-        Meta(GradientStep(lr=(0.1, 0.05)), TrustRegion(), inner_steps=2, tasks=3, chunk=2),
-        Meta(INNER, TrustRegion(fisher_fraction=0.5), tasks=4, order="first", inner_loss="surrogate"),
-        Meta(NaturalGradient(lr=0.1, cg_iterations=3), NaturalGradient(cg_iterations=3), tasks=2),
-        Meta(TrustRegion(cg_iterations=2), OptaxStep("sgd", lr=0.1), tasks=2, inner_loss="surrogate"),
+        MAML(INNER, TrustRegion(), tasks=3),
+        MAML(GradientStep(lr=(0.1, 0.05)), TrustRegion(), inner_steps=2, tasks=3, chunk=2),
+        MAML(INNER, TrustRegion(fisher_fraction=0.5), tasks=4, order="first", inner_loss="surrogate"),
+        MAML(NaturalGradient(lr=0.1, cg_iterations=3), NaturalGradient(cg_iterations=3), tasks=2),
+        MAML(TrustRegion(cg_iterations=2), OptaxStep("sgd", lr=0.1), tasks=2, inner_loss="surrogate"),
     ],
     ids=["one step", "two steps", "first order", "natural gradients", "trust region inside"],
 )
-def test_an_iteration(algorithm: Meta):
+def test_an_iteration(algorithm: MAML):
     setting = setting_of(Target(spread=1.0), episodes=8)
     policy = policy_for(setting)
     state = algorithm.init(setting, policy, KEY)
@@ -144,7 +144,7 @@ def test_an_iteration(algorithm: Meta):
 )
 def test_a_step_goes_down_the_loss_after_adaptation(order: Any, inner_loss: Any):
     setting = setting_of(Target(spread=1.0))
-    algorithm = Meta(INNER, GradientStep(lr=0.5), tasks=2, order=order, inner_loss=inner_loss)
+    algorithm = MAML(INNER, GradientStep(lr=0.5), tasks=2, order=order, inner_loss=inner_loss)
     state = algorithm.init(setting, policy_for(setting), KEY)
     task_key, play_key = jax.random.split(KEY)
     tasks = setting.sampler.env.sample_tasks(task_key, 2)
@@ -172,7 +172,7 @@ def test_a_step_goes_down_the_loss_after_adaptation(order: Any, inner_loss: Any)
 def test_it_learns_where_to_adapt_from():
     """Targets lie about 2, and the policy starts at 0. From the middle of its targets one step helps most."""
     setting = setting_of(Target(goal=2.0, spread=0.5), episodes=16)
-    algorithm = Meta(INNER, TrustRegion(max_kl=0.1, cg_iterations=3), tasks=6, chunk=6)
+    algorithm = MAML(INNER, TrustRegion(max_kl=0.1, cg_iterations=3), tasks=6, chunk=6)
     state, seen = train(algorithm, setting, policy_for(setting), iterations=12)
     assert abs(float(state.policy(jnp.ones(1)).mean[0]) - 2.0) < 0.8
     first, last = seen[0]["return_after"], np.mean([m["return_after"] for m in seen[-3:]])
@@ -181,8 +181,8 @@ def test_it_learns_where_to_adapt_from():
 
 
 def test_a_baseline_for_each_phase_is_carried_on():
-    setting = setting_of(Clock(), baseline=LinearFeatures(), fit="after", normalise=False)
-    algorithm = Meta(INNER, GradientStep(lr=0.0), inner_steps=1, tasks=2)
+    setting = setting_of(Clock(), baseline=LinearFeatures(), fit="previous-batch", normalise=False)
+    algorithm = MAML(INNER, GradientStep(lr=0.0), inner_steps=1, tasks=2)
     state = algorithm.init(setting, policy_for(setting), KEY)
     assert len(state.baselines) == 2
     new, _ = iterate(algorithm, setting, state, KEY)
@@ -193,11 +193,11 @@ def test_a_baseline_for_each_phase_is_carried_on():
 def test_held_out_tasks_come_from_the_family():
     setting = setting_of(Target(spread=1.0))
     empty = LearnerState(policy_for(setting), None, (), None, setting.normalisation.init(1))
-    tasks = Meta().held_out_tasks(setting.sampler.env, empty, KEY, 4)
+    tasks = MAML().evaluation_tasks(setting.sampler.env, empty, KEY, 4)
     np.testing.assert_array_equal(tasks, setting.sampler.env.sample_tasks(KEY, 4))
 
 
 @pytest.mark.parametrize("option", ["inner_steps", "tasks", "chunk"])
 def test_wrong_options_are_refused(option: str):
     with pytest.raises(UserError, match=f"{option.replace('_', '-')} is 0; it must be 1 or more"):
-        Meta(**{option: 0})
+        MAML(**{option: 0})

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,7 +17,7 @@ from surefoot.algorithms.estimation import Estimation, Values
 from surefoot.algorithms.normalisation import Normalisation
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
-from surefoot.policies import AbstractActorCritic, AbstractPolicy, AbstractRecurrentPolicy
+from surefoot.policies import AbstractPolicy
 from surefoot.rules.base import Metrics
 from surefoot.samplers.base import is_traced
 from surefoot.theory.advantages import explained_variance
@@ -31,7 +32,7 @@ Improve = Callable[[AbstractPolicy, Batch, PyTree], tuple[AbstractPolicy, PyTree
 class AbstractOneTaskAlgorithm(AbstractAlgorithm):
     """Learns one task of the family, drawn once with the run's seed."""
 
-    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         """The learner's own, n times: a single task has no others, only other episodes."""
         del env, key
         return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), state.task)
@@ -50,7 +51,7 @@ class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
     def in_one_program(self, setting: Setting, state: LearnerState) -> bool:
         """On a CPU a compiled program carries out one loop after another: two programs side by side are done
         sooner, if the baseline has a loop of its own. One core gains nothing, and computes the same."""
-        refits = critic_of(state.policy) is None and setting.estimation.baseline.learns_by_degrees
+        refits = critic_of(state.policy) is None and setting.estimation.baseline.is_iterative
         side_by_side = refits and jax.default_backend() == "cpu"
         return setting.sampler.traceable and not side_by_side
 
@@ -92,7 +93,7 @@ def begin(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> L
     )
 
 
-class Gathered(eqx.Module):
+class PreparedBatch(eqx.Module):
     """What an iteration has before its rule takes a step."""
 
     batch: Batch
@@ -118,7 +119,7 @@ def judge(
     state: LearnerState,
     where: PyTree,
     sampled: Rollout,
-) -> Gathered:
+) -> PreparedBatch:
     """The advantages of what was played, and everything but policy and baseline moved on."""
     seen = normalisation.rollout(sampled, state.scales)
     (baseline,) = state.baselines
@@ -140,7 +141,7 @@ def judge(
             batch.transitions.values, batch.transitions.returns, batch.valid
         ),
     }
-    return Gathered(batch, following, metrics)
+    return PreparedBatch(batch, following, metrics)
 
 
 @eqx.filter_jit
@@ -154,9 +155,9 @@ def _learn(
     sampled: Rollout,
 ) -> tuple[LearnerState, Metrics]:
     """What follows sampling, but for the baseline."""
-    gathered = judge(estimation, normalisation, limit_ends, state, where, sampled)
-    policy, rule, metrics = improve(state.policy, gathered.batch, state.rule)
-    return replace(gathered.state, policy=policy, rule=rule), {**gathered.metrics, **metrics}
+    prepared = judge(estimation, normalisation, limit_ends, state, where, sampled)
+    policy, rule, metrics = improve(state.policy, prepared.batch, state.rule)
+    return replace(prepared.state, policy=policy, rule=rule), {**prepared.metrics, **metrics}
 
 
 @eqx.filter_jit
@@ -178,14 +179,14 @@ def _refit(
 def as_steps(policy: AbstractPolicy, batch: Batch) -> Batch:
     """The batch as steps `[step ...]` of no particular order, where the policy remembers nothing: a rule can
     then divide it anywhere. A recurrent policy's stays `[episode time ...]`."""
-    if isinstance(policy, AbstractRecurrentPolicy):
+    if policy.is_recurrent:
         return batch
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
-def critic_of(policy: AbstractPolicy) -> Values | None:
+def critic_of(policy: Any) -> Values | None:
     """A policy that judges takes the baseline's place."""
-    if not isinstance(policy, AbstractActorCritic):
+    if not policy.predicts_values:
         return None
 
     def values(observations: Array, times: Array) -> Array:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from surefoot.samplers.serving import Settings, serve
+from surefoot.samplers.worker_main import Settings, serve
 
 _SPAWN = multiprocessing.get_context("spawn")  # JAX does not survive a fork
 
@@ -17,12 +17,12 @@ class LostError(Exception):
     message goes on from "the call": "died …"."""
 
 
-class AbstractStation(ABC):
+class AbstractWorkerBackend(ABC):
     """A place where calls are carried out, one at a time."""
 
     @abstractmethod
     def call(self, message: bytes) -> bytes:
-        """The answer to a packed call. Raises `LostError`, after which the station is of no more use."""
+        """The answer to a packed call. Raises `LostError`, after which the backend is of no more use."""
 
     @abstractmethod
     def close(self) -> None:
@@ -32,7 +32,7 @@ class AbstractStation(ABC):
         """After `close`: until nothing is left."""
 
 
-class ProcessStation(AbstractStation):
+class ProcessBackend(AbstractWorkerBackend):
     """A new process of this machine, which ends with this one."""
 
     def __init__(self, setup: bytes, settings: Settings, time_limit: float, start_limit: float) -> None:

@@ -1,4 +1,4 @@
-"""Where tasks are played in a Ray cluster: the station, and what runs on the cluster's machines."""
+"""Where tasks are played in a Ray cluster: the backend, and what runs on the cluster's machines."""
 
 import importlib
 import inspect
@@ -10,14 +10,14 @@ from typing import Any
 
 from surefoot.options import UserError
 from surefoot.samplers.messages import answer
-from surefoot.samplers.serving import Settings, once, prepare
-from surefoot.samplers.stations import AbstractStation, LostError
+from surefoot.samplers.worker_backends import AbstractWorkerBackend, LostError
+from surefoot.samplers.worker_main import Settings, once, prepare
 
 _KEPT = 2
 """Environments whose simulators a process keeps."""
 
 
-class RayStation(AbstractStation):
+class RayBackend(AbstractWorkerBackend):
     """A process of the cluster that this process is connected to, whichever is free at each call."""
 
     def __init__(

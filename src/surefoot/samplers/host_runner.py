@@ -13,7 +13,7 @@ from jaxtyping import UInt32
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.policies.base import AbstractPolicy
-from surefoot.samplers.playing import alone, play
+from surefoot.samplers.host_rollouts import add_task_axis, rollout_episodes
 from surefoot.samplers.record import Record
 from surefoot.types import Rollout, Task
 
@@ -22,31 +22,31 @@ _MANY = 8
 T = TypeVar("T")
 
 
-class Stage:
+class HostRunner:
     """Where a family's simulators leave Python's lock, many rows are played in two halves: each has a
     simulator of its own and half of the threads, and neither waits for the other, so that one half moves
     while the policies of the other are evaluated. When one has ended, the other has all threads.
 
     What is played does not depend on the threads: one thread alone plays the halves one after the other. A
-    stage that never has more than one does better without: `in_halves` off.
+    runner that never has more than one does better without: `in_halves` off.
     """
 
     def __init__(self, env: AbstractFamily, threads: int, *, in_halves: bool = True) -> None:
         self.env, self._threads = env, threads
-        self._in_halves = in_halves and env.leaves_the_lock
+        self._in_halves = in_halves and env.releases_gil
 
-    def play(
+    def sample(
         self, policies: AbstractPolicy, tasks: Task, keys: UInt32[np.ndarray, "task episode words"]
     ) -> Rollout:
         """Whole episodes: `policies` and `tasks` have a leading axis of tasks. The result has the axes `[task
         episode time ...]`."""
         return self._played(policies, tasks, keys).rollout(keys.shape[:2])
 
-    def play_task(
+    def sample_task(
         self, policy: AbstractPolicy, task: Task, keys: UInt32[np.ndarray, "episode words"]
     ) -> Rollout:
         """The same of one task, axes `[episode time ...]`."""
-        return self._played(alone(policy), alone(task), keys[None]).rollout(keys.shape[:1])
+        return self._played(add_task_axis(policy), add_task_axis(task), keys[None]).rollout(keys.shape[:1])
 
     def _played(
         self, policies: AbstractPolicy, tasks: Task, keys: UInt32[np.ndarray, "task episode words"]
@@ -57,27 +57,27 @@ class Stage:
 
         def some(simulator: AbstractSimulator, part: slice) -> None:
             if count < episodes:  # the longer axis divides more evenly
-                play(simulator, policies, tasks, keys[:, part], record, rows[:, part].ravel())
+                rollout_episodes(simulator, policies, tasks, keys[:, part], record, rows[:, part].ravel())
             else:
                 acting, own = jax.tree.map(lambda x: x[part] if eqx.is_array(x) else x, (policies, tasks))
-                play(simulator, acting, own, keys[part], record, rows[part].ravel())
+                rollout_episodes(simulator, acting, own, keys[part], record, rows[part].ravel())
 
         self.each(max(count, episodes), record, some)
         return record
 
-    def each(self, count: int, record: Record, play: Callable[[Any, slice], T]) -> list[T]:
-        """What `play` gives for each half of `count` things, or for all of them where the record's rows are
+    def each(self, count: int, record: Record, work: Callable[[Any, slice], T]) -> list[T]:
+        """What `work` gives for each half of `count` things, or for all of them where the record's rows are
         not divided, with a simulator of its own. If one half fails, the other stops."""
         if count == 1 or record.rows < _MANY or not self._in_halves:
-            return [play(self.simulator, slice(count))]
+            return [work(self.simulator, slice(count))]
         (first, second), middle = self._halves, count // 2
         if self._threads == 1:
-            return [play(first, slice(middle)), play(second, slice(middle, count))]
+            return [work(first, slice(middle)), work(second, slice(middle, count))]
         for simulator in self._halves:
             simulator.use(-(-self._threads // 2))
 
         def half(simulator: AbstractSimulator, part: slice, longer: AbstractSimulator) -> T:
-            played = play(simulator, part)
+            played = work(simulator, part)
             longer.use(self._threads)
             return played
 

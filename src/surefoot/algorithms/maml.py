@@ -30,7 +30,7 @@ from surefoot.types import Key, MetaBatch, Task
 
 
 @dataclass(frozen=True)
-class Meta(AbstractAlgorithm):
+class MAML(AbstractAlgorithm):
     """Model-agnostic meta-learning (Finn et al., 2017, algorithm 3): improve the policy that tasks adapt
     from, on the loss after adaptation."""
 
@@ -83,14 +83,14 @@ class Meta(AbstractAlgorithm):
         limit_ends = setting.sampler.env.time_limit_ends_return
         return _learn(self, setting.estimation, setting.normalisation, limit_ends, state, lived)
 
-    def held_out_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         del state
         return env.sample_tasks(key, n)
 
 
 @eqx.filter_jit
 def _learn(
-    meta: Meta,
+    meta: MAML,
     estimation: Estimation,
     normalisation: Normalisation,
     limit_ends: bool,

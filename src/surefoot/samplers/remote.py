@@ -11,16 +11,16 @@ from jaxtyping import Array, PyTree, UInt32
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.policies.base import AbstractPolicy
-from surefoot.samplers.base import AbstractSampler, is_traced, unplayed
+from surefoot.samplers.base import AbstractSampler, empty_rollout, is_traced
+from surefoot.samplers.host_rollouts import episode_keys, key_data
+from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.messages import packed
-from surefoot.samplers.playing import episode_keys, raw
 from surefoot.samplers.record import aligned_zeros
-from surefoot.samplers.stage import Stage
 from surefoot.samplers.workers import Workers
 from surefoot.types import Key, Rollout, Task
 
 
-class AbstractAwaySampler(AbstractSampler):
+class AbstractRemoteSampler(AbstractSampler):
     """Whole episodes of one task a call, by workers: what is common to all kinds of them."""
 
     traceable = False
@@ -30,7 +30,7 @@ class AbstractAwaySampler(AbstractSampler):
     @cached_property
     def solo(self) -> tuple[Workers, ...]:
         """For other calls than a sampler's: as many workers, each with calls of its own. Their functions are
-        given a `Stage`."""
+        given a `HostRunner`."""
         return self.workers.split()
 
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
@@ -40,18 +40,18 @@ class AbstractAwaySampler(AbstractSampler):
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
         """Returns at once; tasks may outnumber workers."""
         about = f"Playing task {described(task)}"
-        return self.workers.submit(play_task, policy, task, raw(key), self.episodes, about=about)
+        return self.workers.submit(sample_task, policy, task, key_data(key), self.episodes, about=about)
 
     def collect(self, policy: AbstractPolicy, task: Task, where: None, key: Key) -> tuple[None, Rollout]:
         del where
         if is_traced(policy, task, key):
-            return None, unplayed(self.env, (self.episodes, self.env.horizon))
+            return None, empty_rollout(self.env, (self.episodes, self.env.horizon))
         return None, self.submit(policy, task, key).result()
 
     def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
         count = jax.tree.leaves(tasks)[0].shape[0]
         if is_traced(policies, tasks, key):
-            return unplayed(self.env, (count, self.episodes, self.env.horizon))
+            return empty_rollout(self.env, (count, self.episodes, self.env.horizon))
         policies, tasks = _on_the_host(policies), _on_the_host(tasks)
         futures = [
             self.submit(_row(policies, i), _row(tasks, i), jax.random.fold_in(key, i)) for i in range(count)
@@ -69,18 +69,20 @@ class AbstractAwaySampler(AbstractSampler):
 
 
 def setup(env: AbstractFamily) -> bytes:
-    """What makes a worker's `Stage`, packed: of one thread, since there is a worker for each core. Raises
+    """A pickled factory of a worker's `HostRunner`, with one thread: there is a worker for each core. Raises
     `UserError` if the environment cannot be sent."""
-    return packed(partial(Stage, env, threads=1, in_halves=False), f"The environment {type(env).__name__}")
+    return packed(
+        partial(HostRunner, env, threads=1, in_halves=False), f"The environment {type(env).__name__}"
+    )
 
 
-def play_task(
-    stage: Stage, policy: AbstractPolicy, task: Task, words: UInt32[np.ndarray, " words"], episodes: int
+def sample_task(
+    runner: HostRunner, policy: AbstractPolicy, task: Task, words: UInt32[np.ndarray, " words"], episodes: int
 ) -> Rollout:
     """In a worker: the episodes of one task, axes `[episode time ...]`. `words` are those of the key."""
     keys = np.asarray(_episode_keys(words, episodes))
     try:
-        return stage.play_task(policy, task, keys)
+        return runner.sample_task(policy, task, keys)
     except Exception as error:
         error.add_note(f"While playing task {described(task)} with the key {words.tolist()} in a worker.")
         raise
