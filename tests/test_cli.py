@@ -15,8 +15,9 @@ from surefoot.algorithms import SingleTask
 from surefoot.cli.options import swap_parts
 from surefoot.cli.training import SWAPPING
 from surefoot.experiment import PRESETS, load, parts, preset
+from surefoot.experiment.folder import RunFolder
+from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.metrics import read_metrics
-from surefoot.experiment.run import RunFolder, initial_state
 from surefoot.experiment.serialise import save_config
 
 SMALL = ["--tasks", "3", "--episodes", "4", "--iterations", "2", "--evaluation.tasks", "3"]

@@ -10,7 +10,8 @@ import pytest
 
 from surefoot import cli
 from surefoot.experiment import Config, preset
-from surefoot.experiment.run import RunFolder, initial_state
+from surefoot.experiment.folder import RunFolder
+from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.serialise import save_config
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP

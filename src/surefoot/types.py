@@ -106,6 +106,9 @@ class Batch(eqx.Module):
     episode from its beginning, or the policy remembers nothing."""
     memory: PyTree = None
     """As in `Rollout`."""
+    advantage_scale: Float[Array, "*axes time"] | None = None
+    """The standard deviation by which the task's advantages were divided, at each step; None where they were
+    not normalised."""
 
 
 class MetaBatch(eqx.Module):
@@ -118,3 +121,5 @@ class MetaBatch(eqx.Module):
     """One batch for each inner step, the k-th drawn by the policy after k steps."""
     query: Batch
     """Drawn by the adapted policy."""
+    prepared: dict[str, PyTree] = eqx.field(default_factory=dict)
+    """Constants of the terms of the meta-loss, by the term's name; every array has a leading task axis."""

@@ -9,8 +9,8 @@ import pytest
 
 from support.dense import identical
 from surefoot.experiment import Config, Evaluation, evaluate, load, preset, resume, train
-from surefoot.experiment.run import initial_state
-from surefoot.experiment.seeds import resume_seeds, train_seeds
+from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.training import resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.samplers import InProcess, Processes
 

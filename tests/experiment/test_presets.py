@@ -6,7 +6,7 @@ import pytest
 
 from surefoot.envs import Bandit, Gymnasium
 from surefoot.experiment import PRESETS, parts, preset
-from surefoot.experiment.run import initial_state
+from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.serialise import load_config, save_config
 from surefoot.experiment.training import iteration_of
 from surefoot.options import UserError

@@ -22,7 +22,9 @@ from surefoot.envs import (
 )
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.experiment import Config, Evaluation
-from surefoot.experiment.run import Run, RunFolder, initial_state
+from surefoot.experiment.folder import RunFolder
+from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
 from surefoot.report import encoding, rendering

@@ -13,7 +13,7 @@ from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
 from surefoot.cli.showing import command_check, command_list
 from surefoot.cli.training import command_resume, command_train
-from surefoot.experiment.training import NonFiniteError
+from surefoot.experiment import NonFiniteError
 from surefoot.options import UserError, suggestion
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

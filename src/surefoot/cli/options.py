@@ -12,7 +12,7 @@ import docstring_parser
 import tyro
 
 from surefoot.experiment import PRESETS, Config, parts, preset
-from surefoot.experiment.run import RunFolder
+from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 

@@ -30,4 +30,6 @@ from surefoot.policies.gaussian import (
     GaussianMLPPolicy as GaussianMLPPolicy,
 )
 from surefoot.policies.gru import GRU as GRU, GRUPolicy as GRUPolicy
+from surefoot.policies.mode import ModePolicy as ModePolicy
 from surefoot.policies.normalised import NormalisedPolicy as NormalisedPolicy
+from surefoot.policies.wrapper import AbstractPolicyWrapper as AbstractPolicyWrapper

@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt32
 
@@ -15,7 +14,6 @@ from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.envs.simulation import AbstractSimulator, Outcome
 from surefoot.experiment.evaluation import adapt
 from surefoot.experiment.run import Run
-from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule
 from surefoot.samplers.host_rollouts import key_data, rollout_episodes
 from surefoot.samplers.record import Record
@@ -56,14 +54,16 @@ def film(
     adapt_key, play_key = jax.random.split(key)
     keys = jax.random.split(play_key, (count, 1))
     learner = run.state.learner
-    phases = {"before" if steps else "": _broadcast(learner.policy, count)}
+    adapter, adaptation = adapt(
+        run.config, learner, tasks, adapt_key, steps=steps, episodes=episodes, inner=inner
+    )
+    phases = {"before" if steps else "": adaptation.learners[0]}
     if steps:
-        lived = adapt(run.config, learner, tasks, adapt_key, steps=steps, episodes=episodes, inner=inner)
-        phases[f"after {steps} step{'s' * (steps != 1)}"] = lived.policies
+        phases[f"after {steps} step{'s' * (steps != 1)}"] = adaptation.learners[-1]
     with closing(_Recorder(env.simulator(1))) as recorder:
         rows = []
-        for label, policies in phases.items():
-            acting = eqx.filter_vmap(lambda p: run.config.normalisation.policy(p, learner.scales))(policies)
+        for label, learners in phases.items():
+            acting = eqx.filter_vmap(adapter.acting)(learners)
             record = Record(env, count, min(limit, env.horizon))
             rollout_episodes(recorder, acting, tasks, key_data(keys), record, np.arange(count))
             rollout = record.rollout((count, 1))
@@ -82,10 +82,6 @@ def far_apart(tasks: Task, n: int) -> Int[np.ndarray, " chosen"]:
             break
         chosen.append(int(gaps.argmax()))
     return np.array(chosen)
-
-
-def _broadcast(policy: AbstractPolicy, count: int) -> AbstractPolicy:
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)) if eqx.is_array(x) else x, policy)
 
 
 def _films(

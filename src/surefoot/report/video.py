@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.experiment import Config
-from surefoot.experiment.evaluation import default_steps, evaluation_keys
+from surefoot.experiment.evaluation import default_evaluation, evaluation_keys
 from surefoot.experiment.files import make_folder, write_atomically
 from surefoot.experiment.run import Run
 from surefoot.options import UserError, check
@@ -63,9 +63,9 @@ class Video:
     @classmethod
     def of(cls, config: Config) -> "Video":
         """What fits a run's own evaluation."""
-        judged = config.evaluation
-        tasks = min(cls.tasks, judged.tasks)
-        return cls(tasks, default_steps(config), judged.episodes, judged.seed)
+        evaluation = default_evaluation(config)
+        tasks = min(cls.tasks, evaluation.tasks)
+        return cls(tasks, evaluation.steps, evaluation.episodes, evaluation.seed)
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def filmable(config: Config) -> AbstractMujocoFamily:
     """The environment, if it has a body that can be drawn. Raises `UserError` if it has none."""
     if isinstance(config.env, AbstractMujocoFamily):
         return config.env
-    picture = "adaptation.png" if default_steps(config) else "learning.png"
+    picture = "adaptation.png" if default_evaluation(config).steps else "learning.png"
     raise UserError(
         f"{type(config.env).__name__} has no body to film: videos are of MuJoCo's environments "
         "(surefoot.envs.mujoco), not of those in JAX or of Gymnasium's own. See the picture of the run "

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.policies.base import AbstractPolicy
@@ -53,11 +53,13 @@ class AbstractSampler(AbstractCollector):
         exception."""
 
     @abstractmethod
-    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
+    def sample(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""] | int = 0
+    ) -> Rollout:
         """Many tasks, each with its own policy: `policies` and `tasks` have a leading task axis, and so has
         the result.
 
-        Task i is what `submit` gives for its policy, its task and `fold_in(key, i)`.
+        Task i is what `submit` gives for its policy, its task and `fold_in(key, first + i)`.
         """
 
 

@@ -57,20 +57,22 @@ class BatchedSampler(AbstractSampler):
         """At once: the future is done when it is returned."""
         return at_once(lambda: self.collect(policy, task, None, key)[1])
 
-    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
+    def sample(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""] | int = 0
+    ) -> Rollout:
         count = jax.tree.leaves(tasks)[0].shape[0]
         if is_traced(policies, tasks, key):
             return empty_rollout(self.env, (count, self.episodes, self.env.horizon))
-        keys = key_data(_keys_of_tasks(key, count, self.episodes))
+        keys = key_data(_keys_of_tasks(key, first, count, self.episodes))
         return self._runner.sample(policies, tasks, keys)
 
     def close(self) -> None:
         self._runner.close()
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _keys_of_tasks(key: Key, tasks: int, episodes: int) -> Keys:
-    of_task = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(tasks))
+@partial(jax.jit, static_argnums=(2, 3))
+def _keys_of_tasks(key: Key, first: Int[Array, ""] | int, tasks: int, episodes: int) -> Keys:
+    of_task = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(tasks, dtype=jnp.int32))
     return jax.vmap(lambda k: episode_keys(k, episodes))(of_task)
 
 

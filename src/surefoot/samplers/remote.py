@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree, UInt32
+from jaxtyping import Array, Int, PyTree, UInt32
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.policies.base import AbstractPolicy
@@ -48,13 +48,16 @@ class AbstractRemoteSampler(AbstractSampler):
             return None, empty_rollout(self.env, (self.episodes, self.env.horizon))
         return None, self.submit(policy, task, key).result()
 
-    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
+    def sample(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""] | int = 0
+    ) -> Rollout:
         count = jax.tree.leaves(tasks)[0].shape[0]
         if is_traced(policies, tasks, key):
             return empty_rollout(self.env, (count, self.episodes, self.env.horizon))
         policies, tasks = _on_the_host(policies), _on_the_host(tasks)
         futures = [
-            self.submit(_row(policies, i), _row(tasks, i), jax.random.fold_in(key, i)) for i in range(count)
+            self.submit(_row(policies, i), _row(tasks, i), jax.random.fold_in(key, first + i))
+            for i in range(count)
         ]
         try:
             return _stacked(futures)

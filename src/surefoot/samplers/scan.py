@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from surefoot.envs.base import AbstractEnv
 from surefoot.envs.simulation import EpisodeKeys
@@ -40,9 +40,11 @@ class ScanSampler(AbstractSampler):
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
         return at_once(_sample_task, self, policy, task, key)
 
-    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
+    def sample(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""] | int = 0
+    ) -> Rollout:
         count = jax.tree.leaves(tasks)[0].shape[0]
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count, dtype=jnp.int32))
         return eqx.filter_vmap(lambda *one: _task(self, *one))(policies, tasks, keys)
 
 

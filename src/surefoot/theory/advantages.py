@@ -77,8 +77,13 @@ def normalise(
 
     Use it within one task: it removes the scale, also that between tasks.
     """
-    mean, deviation = valid_mean(advantages, valid), jnp.sqrt(_variance(advantages, valid))
-    return jnp.where(valid, (advantages - mean) / (deviation + epsilon), 0.0)
+    scale = standard_deviation(advantages, valid) + epsilon
+    return jnp.where(valid, (advantages - valid_mean(advantages, valid)) / scale, 0.0)
+
+
+def standard_deviation(values: Float[Array, "*axes"], valid: Bool[Array, "*axes"]) -> Float[Array, ""]:
+    """√(Σ (x − mean)² / n) over the n valid steps."""
+    return jnp.sqrt(_variance(values, valid))
 
 
 def explained_variance(
