@@ -13,7 +13,7 @@ from surefoot.algorithms import (
     SingleTask,
 )
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
-from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Gymnax, Navigation2D, Recall, TabularMDP
+from surefoot.envs import Bandit, Gymnasium, Gymnax, Navigation2D, Recall, TabularMDP
 from surefoot.experiment import parts
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.locomotion import LOCOMOTION
@@ -221,7 +221,7 @@ def _of_any(name: str) -> Config:
     env = parts.make("envs", environment)
     acts = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
     policy = acts(initialiser="orthogonal", output_scale=0.01)
-    sampler = InProcess() if isinstance(env, AbstractEnv) else Processes()
+    sampler = InProcess() if env.is_traceable else Processes()
     return replace(
         _ANY[algorithm], env=env, policy=policy, sampler=sampler, preset=f"{environment}/{algorithm}"
     )
