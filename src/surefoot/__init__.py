@@ -13,14 +13,7 @@ The packages, each with its contract: `types`, `theory`, `policies`, `baselines`
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from surefoot.options import UserError as UserError
-
-# On a CPU JAX would hand each compiled call to a thread of its own, and go on. Samplers wait for what a
-# policy decides, and to wake that thread and be woken by it takes longer than to evaluate a small one. It
-# must be said before JAX first computes. Accelerators are not concerned.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 if TYPE_CHECKING:
     from surefoot import envs as envs

@@ -34,6 +34,12 @@ class AbstractFamily(ABC):
     meanwhile."""
 
     @property
+    def is_traceable(self) -> bool:
+        """Whether its episodes can be part of a compiled program, by the methods of `AbstractEnv`. A family
+        that wraps another one passes this on."""
+        return False
+
+    @property
     @abstractmethod
     def observation_size(self) -> int:
         """Observations are floating-point vectors of this length."""
@@ -64,6 +70,10 @@ class AbstractEnv(AbstractFamily):
     Its methods are pure functions, written for one task, one episode and one step, and vmapped outside.
     `state` is any pytree of arrays. The task is an argument of everything: there is no other state.
     """
+
+    @property
+    def is_traceable(self) -> bool:
+        return True
 
     def simulator(self, threads: int) -> AbstractSimulator:
         """XLA has threads of its own."""

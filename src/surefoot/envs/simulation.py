@@ -50,6 +50,12 @@ class AbstractSimulator(ABC):
     Everything random follows from the keys: raw ones, `jax.random.key_data` of each row's episode.
     """
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether it has the methods of `AbstractResumableSimulator`. A simulator that wraps another one
+        passes this on."""
+        return False
+
     @abstractmethod
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
         """A new episode in every row, whatever was there, of the row's task: `tasks` has a leading axis of
@@ -74,7 +80,11 @@ class AbstractSimulator(ABC):
 
 
 class AbstractResumableSimulator(AbstractSimulator):
-    """A simulator whose episodes can be put away and gone on with: streams need one."""
+    """A simulator whose episodes can be saved and restored: streams need one."""
+
+    @property
+    def is_resumable(self) -> bool:
+        return True
 
     @abstractmethod
     def words(self) -> int:
@@ -128,9 +138,10 @@ class JaxSimulator(AbstractSimulator):
         keys = _wrapped(self._keys)
         step = self._step(keys, self._times, self._states, everyone, self._tasks)
         self._keep(step.state, rows)
-        self._times[rows] += 1
         results = step.observation, step.reward, step.terminated
-        return Outcome(*(np.asarray(x)[rows] for x in results))
+        outcome = Outcome(*(np.asarray(x)[rows] for x in results))
+        self._times[rows] += 1  # only now: until there are results, JAX may still read the times
+        return outcome
 
     def _keep(self, states: PyTree, rows: Int[np.ndarray, " n"]) -> None:
         """Moves these rows on and leaves the others where they are."""

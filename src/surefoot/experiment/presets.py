@@ -19,7 +19,6 @@ from surefoot.algorithms import (
 )
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
 from surefoot.envs import (
-    AbstractEnv,
     AbstractFamily,
     Bandit,
     Gymnasium,
@@ -253,7 +252,7 @@ def _of_any(name: str) -> Config:
     if not slash or algorithm not in _ANY:
         environment, algorithm = name, "ppo"
     env = parts.make("envs", environment)
-    sampler = InProcess() if isinstance(env, AbstractEnv) else Processes()
+    sampler = InProcess() if env.is_traceable else Processes()
     config = replace(_ANY[algorithm], env=env, sampler=sampler, preset=f"{environment}/{algorithm}")
     return replace(config, policy=_policy_for(env, config))
 
