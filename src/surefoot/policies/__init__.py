@@ -15,8 +15,11 @@ from surefoot.policies.base import (
     AbstractPolicy as AbstractPolicy,
     AbstractRecurrentPolicy as AbstractRecurrentPolicy,
     PolicyOptions as PolicyOptions,
+    Role as Role,
     act as act,
     initial_memory as initial_memory,
+    partition_by_role as partition_by_role,
+    with_role as with_role,
 )
 from surefoot.policies.categorical import (
     CategoricalMLP as CategoricalMLP,

@@ -1,20 +1,29 @@
-"""The contract of a policy, of one that remembers, of one that also judges, and of the options that build
-them."""
+"""Base classes: policies, recurrent ones, actor-critics, and the options that build a policy."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal, get_args
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Bool, Float, PyTree
 
+from surefoot.options import UserError
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.types import ActionSpace, Key
 
+Role = Literal["shared", "adapted", "context"]
+"""Which steps of meta-learning change a parameter. `shared`: outer steps only. `adapted`: outer and inner
+steps. `context`: inner steps only, from its initial value in every adaptation."""
+
 
 class AbstractPolicy(eqx.Module):
-    """π(a|s): a module whose floating-point arrays are what rules improve. Adapting it returns another
-    one."""
+    """π(a|s): a module whose floating-point arrays are its parameters. Rules do not change it; they return
+    another one.
+
+    A policy that wraps another one passes on `is_recurrent`, `predicts_values` and `roles`, and the methods
+    that belong to them.
+    """
 
     @abstractmethod
     def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
@@ -22,14 +31,18 @@ class AbstractPolicy(eqx.Module):
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether it has the methods of `AbstractRecurrentPolicy`. A policy that wraps another one passes on
-        this property and the next one, with the methods."""
+        """Whether it has the methods of `AbstractRecurrentPolicy`."""
         return False
 
     @property
     def predicts_values(self) -> bool:
         """Whether it has the methods of `AbstractActorCritic`."""
         return False
+
+    def roles(self) -> PyTree:
+        """The role of each parameter: the policy with a `Role` in place of every floating-point array, and
+        None in place of every other leaf. By default every parameter is `adapted`."""
+        return with_role(self, "adapted")
 
 
 class AbstractRecurrentPolicy(AbstractPolicy):
@@ -86,6 +99,30 @@ class PolicyOptions(ABC):
     @abstractmethod
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> AbstractPolicy:
         """A new policy. Raises `UserError` if it cannot serve the action space."""
+
+
+def with_role(tree: PyTree, role: Role) -> PyTree:
+    """`tree` with `role` in place of every floating-point array, and None in place of every other leaf."""
+    return jax.tree.map(lambda _: role, eqx.filter(tree, eqx.is_inexact_array))
+
+
+def partition_by_role(policy: Any, *roles: Role) -> tuple[Any, Any]:
+    """The parameters that have one of these roles, and everything else: `(selected, rest)`.
+
+    Both have the policy's structure, with None in place of the leaves of the other, so that
+    `eqx.combine(selected, rest)` is the policy. Leaves that are not floating-point arrays are in `rest`.
+    Raises `UserError` if `policy.roles()` does not give a `Role` to each parameter.
+    """
+    stated = policy.roles()
+    parameters = eqx.filter(policy, eqx.is_inexact_array)
+    complete = jax.tree.structure(stated) == jax.tree.structure(parameters)
+    if not complete or not set(jax.tree.leaves(stated)) <= set(get_args(Role)):
+        raise UserError(
+            f"The roles of {type(policy).__name__} are {stated}; `roles` must return the policy with one of "
+            f"{', '.join(get_args(Role))} in place of each floating-point array, and None elsewhere."
+        )
+    chosen = jax.tree.map(lambda role: role in roles, stated, is_leaf=lambda leaf: leaf is None)
+    return eqx.partition(policy, chosen)
 
 
 def initial_memory(policy: Any) -> PyTree:

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
-from surefoot.policies.base import AbstractPolicy, act, initial_memory
+from surefoot.policies.base import AbstractPolicy, act, initial_memory, with_role
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.theory.statistics import RunningStatistics, standardise
@@ -30,6 +30,10 @@ class NormalisedPolicy(AbstractPolicy):
     @property
     def predicts_values(self) -> bool:
         return self.policy.predicts_values
+
+    def roles(self) -> PyTree:
+        """Those of the policy; the statistics are `shared`, since no inner step changes them."""
+        return eqx.tree_at(lambda p: p.policy, with_role(self, "shared"), self.policy.roles())
 
     @property
     def auxiliary(self) -> AuxiliaryLoss | None:
