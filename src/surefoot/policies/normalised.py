@@ -1,4 +1,4 @@
-"""A policy that sees the world in the scale it has been found to have."""
+"""A wrapper that normalises a policy's observations."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from surefoot.theory.statistics import RunningStatistics, standardise
 
 
 class NormalisedPolicy(AbstractPolicy):
-    """A policy that standardises its observations by running statistics, in every other respect the policy
-    that it wraps. Rules improve `policy`; the statistics are not parameters."""
+    """A policy of observations that are standardised with running statistics. Everything else is that of the
+    policy it wraps. Algorithms give rules `policy` to improve, and update the statistics themselves."""
 
     policy: Any
     """An `AbstractPolicy`, of any kind."""
@@ -21,7 +21,7 @@ class NormalisedPolicy(AbstractPolicy):
     limit: float = eqx.field(static=True)
 
     def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
-        return self.policy(self._seen(observations))
+        return self.policy(self._standardised(observations))
 
     @property
     def is_recurrent(self) -> bool:
@@ -32,7 +32,7 @@ class NormalisedPolicy(AbstractPolicy):
         return self.policy.predicts_values
 
     def roles(self) -> PyTree:
-        """Those of the policy; the statistics are `shared`, since no inner step changes them."""
+        """The roles of the wrapped policy. The statistics are `shared`: no inner step changes them."""
         return eqx.tree_at(lambda p: p.policy, with_role(self, "shared"), self.policy.roles())
 
     @property
@@ -40,10 +40,10 @@ class NormalisedPolicy(AbstractPolicy):
         return self.policy.auxiliary
 
     def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
-        return self.policy.values(self._seen(observations))
+        return self.policy.values(self._standardised(observations))
 
     def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
-        return self.policy.outputs(self._seen(observations), actions)
+        return self.policy.outputs(self._standardised(observations), actions)
 
     def initial_memory(self) -> PyTree:
         return initial_memory(self.policy)
@@ -51,7 +51,7 @@ class NormalisedPolicy(AbstractPolicy):
     def act(
         self, observations: Float[Array, "*batch obs"], memory: PyTree
     ) -> tuple[AbstractDistribution, PyTree]:
-        return act(self.policy, self._seen(observations), memory)
+        return act(self.policy, self._standardised(observations), memory)
 
     def unroll(
         self,
@@ -59,8 +59,10 @@ class NormalisedPolicy(AbstractPolicy):
         starts: Bool[Array, "*axes time"],
         memory: PyTree,
     ) -> AbstractDistribution:
-        seen = self._seen(observations)
-        return self.policy.unroll(seen, starts, memory) if self.is_recurrent else self.policy(seen)
+        standardised = self._standardised(observations)
+        if not self.is_recurrent:
+            return self.policy(standardised)
+        return self.policy.unroll(standardised, starts, memory)
 
-    def _seen(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+    def _standardised(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
         return standardise(observations, self.statistics, self.limit)
