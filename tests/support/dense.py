@@ -66,10 +66,6 @@ def value_and_central_difference(
     return values[0], (above - below) / (2 * step)
 
 
-def central_difference(f: Callable[[Array], Array], at: Array, step: float = 1e-5) -> np.ndarray:
-    return value_and_central_difference(f, at, step)[1]
-
-
 def numbers(x: Any) -> np.ndarray:
     """An array as NumPy's, a random key as the words it is made of."""
     return np.asarray(jax.random.key_data(x) if is_key(x) else x)
