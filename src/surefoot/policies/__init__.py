@@ -1,4 +1,4 @@
-"""Policies: modules that map observations to distributions over actions, and the options that build them."""
+"""Policies, which map observations to distributions over actions, and the options that build them."""
 
 from surefoot.policies.actor_critic import (
     ActorCritic as ActorCritic,

@@ -13,8 +13,9 @@ from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.types import ActionSpace, Key
 
 Role = Literal["shared", "adapted", "context"]
-"""Which steps of meta-learning change a parameter. `shared`: outer steps only. `adapted`: outer and inner
-steps. `context`: inner steps only, from its initial value in every adaptation."""
+"""The role of a parameter in meta-learning. `shared` ones are changed by outer steps only, `adapted` ones by
+outer and inner steps. `context` ones are changed by inner steps only, and each adaptation starts from their
+initial values."""
 
 
 class AbstractPolicy(eqx.Module):
@@ -46,8 +47,8 @@ class AbstractPolicy(eqx.Module):
 
 
 class AbstractRecurrentPolicy(AbstractPolicy):
-    """π(a|s₀ … s_t): a policy with a memory. Called on observations `[*batch time obs]`, it takes each row
-    for an episode from its beginning."""
+    """π(a|s₀ … s_t): a policy with a memory. Called on observations `[*batch time obs]`, it treats each row
+    as one whole episode."""
 
     @property
     def is_recurrent(self) -> bool:
@@ -55,13 +56,13 @@ class AbstractRecurrentPolicy(AbstractPolicy):
 
     @abstractmethod
     def initial_memory(self) -> PyTree:
-        """What it remembers at the beginning of an episode: arrays without leading axes."""
+        """The memory at the beginning of an episode: arrays without leading axes."""
 
     @abstractmethod
     def act(
         self, observations: Float[Array, "*batch obs"], memory: PyTree
     ) -> tuple[AbstractDistribution, PyTree]:
-        """One step of each of a batch of episodes: the distributions, and the memory for the next step."""
+        """One step of each episode of a batch: the distributions, and the memory for the next step."""
 
     @abstractmethod
     def unroll(
@@ -70,12 +71,12 @@ class AbstractRecurrentPolicy(AbstractPolicy):
         starts: Bool[Array, "*axes time"],
         memory: PyTree,
     ) -> AbstractDistribution:
-        """Streams of several episodes each: from `memory`, and from the beginning at every step that
-        `starts` one. The distributions are those that `act` gave, step by step."""
+        """The distributions at every step of streams that may hold several episodes each, equal to those of
+        `act`. The memory is `memory` at first and the initial one wherever `starts` is true."""
 
 
 class AbstractActorCritic(AbstractPolicy):
-    """A policy that predicts the return beside the action, with parts of one network."""
+    """A policy that also predicts the return."""
 
     auxiliary: eqx.AbstractVar[AuxiliaryLoss | None]
     """The loss of its auxiliary output; None if it has none."""
@@ -86,11 +87,11 @@ class AbstractActorCritic(AbstractPolicy):
 
     @abstractmethod
     def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
-        """V at each observation."""
+        """V(s) at each observation."""
 
     @abstractmethod
     def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
-        """Everything at once; `actions` are those that the auxiliary output may depend on."""
+        """All outputs, computed together; the auxiliary one may depend on `actions`."""
 
 
 class PolicyOptions(ABC):
@@ -98,7 +99,7 @@ class PolicyOptions(ABC):
 
     @abstractmethod
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> AbstractPolicy:
-        """A new policy. Raises `UserError` if it cannot serve the action space."""
+        """A new policy. Raises `UserError` if it does not support the action space."""
 
 
 def with_role(tree: PyTree, role: Role) -> PyTree:
@@ -126,7 +127,7 @@ def partition_by_role(policy: Any, *roles: Role) -> tuple[Any, Any]:
 
 
 def initial_memory(policy: Any) -> PyTree:
-    """What any policy remembers at the beginning of an episode: None for one that has no memory."""
+    """The memory of any policy at the beginning of an episode; None for one that has no memory."""
     return policy.initial_memory() if policy.is_recurrent else None
 
 
