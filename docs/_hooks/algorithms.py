@@ -17,7 +17,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 
-from surefoot.experiment.parts import name_of, parts
+from surefoot.experiment.parts import parts
 from surefoot.experiment.presets import PRESETS
 from surefoot.rules import AbstractRule
 from surefoot.theory.advantages import explained_variance
@@ -31,7 +31,7 @@ OPTIONS = {"algorithms": "--algorithm", "rules": "--rule", "baselines": "--estim
 
 _METRICS = (explained_variance, mean_entropy)
 """Formulas that are reported in every run, and belong to no method."""
-_CITATION = re.compile(r"([A-Z][\w-]+)((?:, [A-Z][\w-]+)*(?: & [A-Z][\w-]+)| et al\.)?,? \(?((?:19|20)\d\d)\b")
+_CITATION = re.compile(r"([A-Z][\w-]+)((?:, [A-Z][\w-]+)* & [A-Z][\w-]+| et al\.)?,? \(?((?:19|20)\d\d)\b")
 _READING = re.compile(r"^- (.+?) \((\d{4})\)\. \*(.+?)\*(.*)$")
 _MATHEMATICS = re.compile("[α-ωΓΔΣΠ∇√‖·−]")
 
@@ -100,7 +100,9 @@ def _formulas(cls: type) -> Iterator[Any]:
             known.add(id(value))
             module = getattr(value, "__module__", None) or ""
             if module.startswith("surefoot.theory."):
-                if not inspect.isabstract(value) and value not in _METRICS and _MATHEMATICS.search(_summary(value)):
+                if not (inspect.isabstract(value) or value in _METRICS) and _MATHEMATICS.search(
+                    _summary(value)
+                ):
                     yield value
             elif module.startswith(package):
                 definitions.append(value)
@@ -114,7 +116,7 @@ def _named_in(definition: Any) -> Iterator[Any]:
         yield from (x for x in (value.values() if isinstance(value, dict) else [value]) if callable(x))
         # An objective that is derived from the one a rule is given: `objective.clipped(…)`.
         method = getattr(PolicyObjective, node.attr, None) if isinstance(node, ast.Attribute) else None
-        if inspect.isfunction(method) and str(inspect.signature(method).return_annotation).endswith("Objective"):
+        if "Objective" in str(getattr(method, "__annotations__", {}).get("return")):
             yield from _named_in(method)
 
 
@@ -135,7 +137,7 @@ def _papers(cls: type, formulas: tuple[Any, ...]) -> Iterator[str]:
         for author, others, year in cited:
             label = f"{author}{others or ''} ({year})"
             link = _reading(author, year, chapters)
-            yield f"[{label}]({link[1]} \"{link[0]}\")" if link else label
+            yield f'[{label}]({link[1]} "{link[0]}")' if link else label
         if cited:
             return
 
@@ -178,8 +180,8 @@ def _methods(listed: list[Entry]) -> Iterator[str]:
         formulas = dict.fromkeys(_function(x) for entry in used for x in entry.formulas)
         papers = dict.fromkeys(x for entry in used for x in entry.papers)
         tests = dict.fromkeys(f"`{x}`" for entry in used for x in entry.tests)
-        cells = [_some([f"`{x}`" for x in names]), *(", ".join(x) for x in (classes, formulas, papers, tests))]
-        yield f"| `{method}` | " + " | ".join(cells) + " |"
+        cells = [[f"`{method}`"], [_some([f"`{x}`" for x in names])], classes, formulas, papers, tests]
+        yield f"| {' | '.join(', '.join(cell) for cell in cells)} |"
 
 
 def _settings(algorithm: Any) -> Iterator[str]:
