@@ -4,6 +4,8 @@ Every algorithm, rule and baseline is listed with its presets, with the function
 calls, with the papers that its docstrings cite and with its tests.
 """
 
+from __future__ import annotations
+
 import ast
 import inspect
 import re
@@ -12,10 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
-
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import Files
+from typing import TYPE_CHECKING, Any
 
 from surefoot.experiment.parts import parts
 from surefoot.experiment.presets import PRESETS
@@ -23,6 +22,10 @@ from surefoot.rules import AbstractRule
 from surefoot.theory.advantages import explained_variance
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective
+
+if TYPE_CHECKING:  # the tests read the tables without MkDocs
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 DOCS = Path(__file__).parent.parent
 ROOT = DOCS.parent
