@@ -81,8 +81,8 @@ def test_what_the_index_links_to_exists(index: str) -> None:
     for name in set(re.findall(r"\]\[([\w.]+)\]", index)):
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
-    for page in set(re.findall(r"\]\(([\w/]+\.md)", index)):
-        assert (DOCS / page).is_file(), page
+    for page in set(re.findall(r"\]\(([\w/]+)\.md", index)):
+        assert (ROOT / f"{page}.py").is_file() or (DOCS / f"{page}.md").is_file(), page
     for test in set(re.findall(r"`(tests/[\w/]+\.py)`", index)):
         assert (ROOT / test).is_file(), test
     for preset in set(re.findall(r"(?:Presets: |, |\| )`([\w-]+/[\w-]+)`", index)):

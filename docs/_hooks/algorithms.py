@@ -182,9 +182,10 @@ def _methods(listed: list[Entry]) -> Iterator[str]:
         classes = [_class(entry.cls) for entry in used] + [f"`{x}`" for x in _settings(algorithm)]
         formulas = dict.fromkeys(_function(x) for entry in used for x in entry.formulas)
         papers = dict.fromkeys(x for entry in used for x in entry.papers)
-        tests = dict.fromkeys(f"`{x}`" for entry in used for x in entry.tests)
-        cells = [[f"`{method}`"], [_some([f"`{x}`" for x in names])], classes, formulas, papers, tests]
-        yield f"| {' | '.join(', '.join(cell) for cell in cells)} |"
+        tests = dict.fromkeys(_test(x) for entry in used for x in entry.tests)
+        presets = [f"`{names[0]}`"] + [f"and {len(names) - 1} more"] * (len(names) > 1)
+        cells = [[f"`{method}`"], presets, classes, formulas, papers, tests]
+        yield f"| {' | '.join('<br>'.join(cell) for cell in cells)} |"
 
 
 def _settings(algorithm: Any) -> Iterator[str]:
@@ -227,6 +228,11 @@ def _class(cls: type) -> str:
 
 def _function(x: Any) -> str:
     return f"[`{x.__name__}`][{x.__module__}.{x.__name__}]"
+
+
+def _test(path: str) -> str:
+    """A link to the page that the site has of a test's file."""
+    return f"[`{Path(path).name}`]({path.removesuffix('.py')}.md)"
 
 
 def _summary(x: Any) -> str:
