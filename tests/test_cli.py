@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import pytest
@@ -197,12 +198,39 @@ def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureF
     assert {f: f.read_bytes() for f in trained.rglob("*") if f.is_file()} == before
 
 
-def test_list_names_every_part_and_preset(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("width", [80, 60])
+def test_list_names_every_part_and_preset_within_the_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     code, out, _ = run(capsys, "list")
     assert code == 0
-    names = [*PRESETS, *[name for room in parts.rooms() for name in parts.parts(room)]]
-    assert len(names) > 15
-    assert all(name in out for name in names)
+    lines = [line for line in out.splitlines() if line]
+    assert all(len(line) <= width and line.isprintable() and line == line.rstrip() for line in lines)
+    assert all(f"\n{kind}: " in f"\n{out}" for kind in ("presets", *parts.KINDS))
+    listed = {line.split()[0] for line in lines}
+    assert {name for kind in parts.KINDS for name in parts.parts(kind)} < listed
+    assert {name.split("/")[0] for name in PRESETS} < listed
+    shown = " ".join(out.split())
+    assert "bandit maml-trpo, trpo K arms" in shown
+    assert shown.index("gymnasium An") < shown.index("envs for tests") < shown.index("constant-reward One")
+
+
+def test_list_shows_one_kind_only(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "list", "rules")
+    assert set(parts.parts("rules")) == {
+        line.split()[0] for line in out.splitlines()[1:] if line[2:3].strip()
+    }
+
+
+def test_a_part_may_set_its_own_name() -> None:
+    class ProMP:
+        part_name: ClassVar[str] = "promp"
+
+    class ProMPWithAdam(ProMP):
+        pass
+
+    assert [parts.part_name(cls) for cls in (ProMP, ProMPWithAdam)] == ["promp", "pro-mp-with-adam"]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], []])

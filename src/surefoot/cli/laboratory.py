@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from surefoot.cli.options import parse
-from surefoot.cli.showing import describe
+from surefoot.cli.showing import describe, print_rows
 from surefoot.experiment.files import make_folder, write_atomically
 from surefoot.options import UserError, suggestion
 
@@ -43,12 +43,8 @@ def command_lab(arguments: list[str]) -> int:
 
 
 def _list_experiments(experiments: Mapping[str, type]) -> int:
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    for name, experiment in experiments.items():
-        table.add_row(name, escape(describe(experiment)))
-    console = Console()
-    console.print(table)
-    console.print("\nsurefoot lab NAME runs one of them, surefoot lab all runs all.", highlight=False)
+    heading = "experiments: surefoot lab NAME runs one, surefoot lab all runs all"
+    print_rows(heading, {name: (describe(experiment),) for name, experiment in experiments.items()})
     return 0
 
 

@@ -16,8 +16,7 @@ from surefoot.experiment.run import RunFolder
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 
-# What holds other parts comes before them: it brings its own, which would replace those that were asked for.
-_SWAPS = {
+SWAPS = {
     "algorithm": "algorithms",
     "inner": "rules",
     "outer": "rules",
@@ -28,7 +27,8 @@ _SWAPS = {
     "estimation.baseline": "baselines",
     "sampler": "samplers",
 }
-
+"""The options that replace whole parts, and the kind of each. A part that holds others comes before them: it
+brings its own, which would replace those that were asked for."""
 
 _Options = TypeVar("_Options")
 _Run = Annotated[
@@ -136,14 +136,14 @@ def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]
 
 
 def swap_parts(
-    config: Any, arguments: list[str], rooms: dict[str, str] | None = None
+    config: Any, arguments: list[str], kinds: dict[str, str] | None = None
 ) -> tuple[Any, list[str]]:
     """Replaces whole parts: `--outer natural-gradient` puts that rule, with its defaults, in the place of the
     preset's."""
-    for option, room in (rooms or _SWAPS).items():
+    for option, kind in (kinds or SWAPS).items():
         name, arguments = take_option(f"--{option}", arguments)
         if name is not None:
-            config = _replace_part(config, option.split("."), parts.make(room, name), option)
+            config = _replace_part(config, option.split("."), parts.make(kind, name), option)
     return config, arguments
 
 

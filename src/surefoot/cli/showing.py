@@ -1,44 +1,82 @@
 """`surefoot list` and `surefoot check`."""
 
 import inspect
+import re
+import textwrap
+from collections.abc import Mapping
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from surefoot.algorithms import MAML
 from surefoot.checks import check_env
 from surefoot.checks.loading import load_object
-from surefoot.experiment import PRESETS, Config, parts
+from surefoot.cli.options import SWAPS
+from surefoot.envs import AbstractFamily, AbstractProbe
+from surefoot.experiment import PRESETS, parts
 from surefoot.options import UserError, suggestion
-from surefoot.rules import AbstractRule
 
 
 def command_list(arguments: list[str]) -> int:
     """Shows presets and parts; returns the exit code."""
-    choices = ("presets", *parts.rooms())
+    choices = ("presets", *parts.KINDS)
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"surefoot list [{' | '.join(choices)}]")
         return 0
-    for what in arguments or choices:
+    for what in arguments:
         if what not in choices:
             raise UserError(f"There is no list of {what!r}.{suggestion(what, choices)}")
-        found = PRESETS if what == "presets" else parts.parts(what)
-        table = Table(title=what, title_justify="left", show_header=False, box=None, padding=(0, 2))
-        for name, item in found.items():
-            table.add_row(name, escape(describe(item)))
-        Console().print(table)
+    for what in arguments or choices:
+        _print_presets() if what == "presets" else _print_parts(what)
     return 0
 
 
-def describe(item: Config | type) -> str:
-    """One line about a preset or a part."""
-    if isinstance(item, Config):
-        algorithm = item.algorithm
-        rules = [option for option in vars(algorithm).values() if isinstance(option, AbstractRule)]
-        words = [parts.name_of(item.env), parts.name_of(algorithm), *map(parts.name_of, rules)]
-        return " · ".join([*words, *([f"{algorithm.order} order"] if isinstance(algorithm, MAML) else [])])
-    return (inspect.getdoc(item) or "").split("\n\n")[0].replace("\n", " ")
+def _print_presets() -> None:
+    """Groups the presets by environment: its algorithms, then what it is."""
+    rows: dict[str, list[str]] = {}
+    for name in PRESETS:
+        environment, algorithm = name.split("/")
+        rows.setdefault(environment, []).append(algorithm)
+    print_rows(
+        "presets: surefoot train ENVIRONMENT/ALGORITHM, by default the first of these",
+        {
+            environment: (", ".join(algorithms), _environment(PRESETS[f"{environment}/{algorithms[0]}"].env))
+            for environment, algorithms in rows.items()
+        },
+    )
+
+
+def _environment(env: AbstractFamily) -> str:
+    """One line about an environment: its name in the package it is from, or what its class does."""
+    name = getattr(env, "name", None)
+    return f"{name} of {parts.name_of(env)}" if name else describe(type(env))
+
+
+def _print_parts(kind: str) -> None:
+    options = ", ".join(f"--{option}" for option, of in SWAPS.items() if of == kind)
+    known = parts.parts(kind)
+    probes = {name: (describe(cls),) for name, cls in known.items() if issubclass(cls, AbstractProbe)}
+    rest = {name: (describe(cls),) for name, cls in known.items() if name not in probes}
+    print_rows(f"{kind}: {options}", rest)
+    if probes:
+        print_rows("envs for tests, whose values are known", probes)
+
+
+def print_rows(heading: str, rows: Mapping[str, tuple[str, ...]]) -> None:
+    """Prints names and the lines that belong to each, wrapped where the terminal ends; 80 columns if the
+    output is no terminal."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    indent = max(map(len, rows)) + 4
+    console.print(textwrap.fill(heading, console.width), style="bold")
+    for name, lines in rows.items():
+        width = max(20, console.width - indent)
+        wrapped = [part for line in lines for part in textwrap.wrap(line, width, break_on_hyphens=False)]
+        console.print(f"  {name:{indent - 2}}" + f"\n{'':{indent}}".join(wrapped))
+    console.print()
+
+
+def describe(cls: type) -> str:
+    """The first sentence of a class's docstring."""
+    paragraph = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", paragraph)[0]
 
 
 def command_check(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The names of the parts an experiment is made of, derived from what each room exports."""
+"""The names of the parts an experiment is made of, derived from what each package exports."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from surefoot import algorithms, baselines, envs, policies, rules, samplers
 from surefoot.loading import load_class
 from surefoot.options import UserError, suggestion
 
-_ROOMS: dict[str, tuple[ModuleType, type]] = {
+KINDS: dict[str, tuple[ModuleType, type]] = {
     "envs": (envs, envs.AbstractFamily),
     "policies": (policies, policies.PolicyOptions),
     "auxiliaries": (policies, policies.AbstractAuxiliary),
@@ -19,6 +19,7 @@ _ROOMS: dict[str, tuple[ModuleType, type]] = {
     "algorithms": (algorithms, algorithms.AbstractAlgorithm),
     "samplers": (samplers, samplers.SamplerOptions),
 }
+"""Each kind of part: the package that exports the parts, and the class from which they derive."""
 
 
 def kebab(name: str) -> str:
@@ -26,53 +27,54 @@ def kebab(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z]|[0-9]+[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
 
 
-def rooms() -> tuple[str, ...]:
-    """The rooms that hold parts."""
-    return tuple(_ROOMS)
+def part_name(cls: type) -> str:
+    """The name of a part's class on the command line and in files: its own attribute `part_name`, which is
+    not inherited, or else its class name in lower case with hyphens."""
+    return vars(cls).get("part_name") or kebab(cls.__name__)
 
 
-def parts(room: str) -> Mapping[str, type]:
-    """The parts that a room exports, by name."""
-    module, base = _ROOMS[room]
+def parts(kind: str) -> Mapping[str, type]:
+    """The library's parts of one kind, by name."""
+    module, base = KINDS[kind]
     exported = vars(module).values()
-    classes = [
-        x for x in exported if inspect.isclass(x) and issubclass(x, base) and not inspect.isabstract(x)
-    ]
-    return {kebab(cls.__name__): cls for cls in classes}
+    return {
+        part_name(cls): cls
+        for cls in exported
+        if inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls)
+    }
 
 
-def room_of(base: type) -> str | None:
-    """The room whose parts derive from this class, itself one of the contracts; None if it is not."""
-    return next((room for room, (_, contract) in _ROOMS.items() if base is contract), None)
+def kind_of(cls: type) -> str | None:
+    """The kind of a part's class, or of a class from which parts derive; None if it is no part."""
+    return next((kind for kind, (_, base) in KINDS.items() if issubclass(cls, base)), None)
 
 
-def find(room: str, name: str) -> type:
-    """The part of that name, or the user's own given as `MODULE:CLASS`."""
-    known = parts(room)
+def find(kind: str, name: str) -> type:
+    """The class of that name, or the user's own given as `MODULE:CLASS`. Raises `UserError`."""
+    known = parts(kind)
     if name in known:
         return known[name]
     if ":" in name:
         return load_class(name)
     raise UserError(
-        f"There is no {name!r} among the {room}.{suggestion(name, known)} "
-        f"`surefoot list {room}` shows them; one of your own is named MODULE:CLASS."
+        f"There is no {name!r} among the {kind}.{suggestion(name, known)} "
+        f"`surefoot list {kind}` shows them; one of your own is named MODULE:CLASS."
     )
 
 
-def make(room: str, name: str) -> Any:
-    """That part, with its defaults. Of environments also those that follow Gymnasium's interface: `gym:ID`,
-    or a class of the user's."""
-    if room == "envs" and name.startswith("gym:"):
+def make(kind: str, name: str) -> Any:
+    """A part with its defaults, by the name of its class. Environments may also follow Gymnasium's interface:
+    `gym:ID`, or a class of the user's. Raises `UserError`."""
+    if kind == "envs" and name.startswith("gym:"):
         return envs.Gymnasium(name.removeprefix("gym:"))
-    part = find(room, name)
-    if room == "envs" and not issubclass(part, envs.AbstractFamily) and hasattr(part, "metadata"):
+    part = find(kind, name)
+    if kind == "envs" and not issubclass(part, envs.AbstractFamily) and hasattr(part, "metadata"):
         return envs.Gymnasium(name)
     return part()
 
 
 def name_of(part: Any) -> str:
-    """The inverse of `find`, for an instance."""
+    """The name by which `find` finds the class of a part."""
     cls = type(part)
-    known = kebab(cls.__name__)
-    listed = any(parts(room).get(known) is cls for room in _ROOMS)
-    return known if listed else f"{cls.__module__}:{cls.__qualname__}"
+    name, kind = part_name(cls), kind_of(cls)
+    return name if kind and parts(kind).get(name) is cls else f"{cls.__module__}:{cls.__qualname__}"

@@ -78,14 +78,14 @@ def _plain(value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value) if f.init]
         fields = {name: _plain(getattr(value, name), _join(where, name)) for name in names}
-        return {"type": parts.name_of(value), **fields} if _room(type(value)) else fields
+        return {"type": parts.name_of(value), **fields} if parts.kind_of(type(value)) else fields
     if isinstance(value, tuple):
         return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, np.generic):
         value = value.item()
     if type(value) in (int, float, str, bool, type(None)):
         return value
-    if _room(type(value)):
+    if parts.kind_of(type(value)):
         raise UserError(
             f"{where} is a {type(value).__name__}, which is no dataclass, and a run could not keep its "
             "options. Decorate the class with @dataclass(frozen=True)."
@@ -126,8 +126,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in pairs)
     if get_origin(hint) is Literal and value in get_args(hint):
         return value
-    if isinstance(hint, type) and (room := _room(hint)):
-        return _build_part(hint, room, value, where)
+    if isinstance(hint, type) and (kind := parts.kind_of(hint)):
+        return _build_part(hint, kind, value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, f"{where}.")
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -163,21 +163,14 @@ def _convert_to_any(hints: tuple[Any, ...], value: Any, where: str) -> Any:
     raise UserError(f"{where} is {value!r}; it must be {' or '.join(map(_describe, hints))}.")
 
 
-def _build_part(hint: type, room: str, document: Any, where: str) -> Any:
+def _build_part(hint: type, kind: str, document: Any, where: str) -> Any:
     if not isinstance(document, dict) or not isinstance(document.get("type"), str):
-        raise UserError(f"{where} needs a `type`: one of `surefoot list {room}`.")
+        raise UserError(f"{where} needs a `type`: one of `surefoot list {kind}`.")
     options = {key: value for key, value in document.items() if key != "type"}
-    part = parts.find(room, document["type"])
+    part = parts.find(kind, document["type"])
     if not issubclass(part, hint):
-        raise UserError(
-            f"{where} is of type {document['type']!r}; it must be {parts.kebab(hint.__name__)!r}."
-        )
+        raise UserError(f"{where} is of type {document['type']!r}; it must be {parts.part_name(hint)!r}.")
     return _build(part, options, f"{where}.")
-
-
-def _room(cls: type) -> str | None:
-    """That of a contract, or of one of its parts; None of what is no part."""
-    return next((room for base in cls.__mro__ if (room := parts.room_of(base))), None)
 
 
 def _describe(hint: Any) -> str:
