@@ -1,8 +1,9 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -12,13 +13,14 @@ import pytest
 
 from surefoot import cli
 from surefoot.algorithms import SingleTask
-from surefoot.cli.options import swap_parts
+from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.cli.training import SWAPPING
 from surefoot.experiment import PRESETS, load, parts, preset
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.serialise import save_config
+from surefoot.policies import CategoricalMLP
 
 SMALL = ["--tasks", "3", "--episodes", "4", "--iterations", "2", "--evaluation.tasks", "3"]
 LONG = "x" * 300
@@ -98,26 +100,30 @@ def test_evaluate_prints_a_table(trained: Path, capsys: pytest.CaptureFixture[st
     assert "95% interval" in out
 
 
-def test_resume_goes_further_and_a_saved_config_is_accepted(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, _ = run(capsys, "train", "--config", str(trained / "config.yaml"), "--out", str(tmp_path / "a"))
-    assert code == 0
-    assert load(tmp_path / "a").config == load(trained).config
+def test_resume_goes_further(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(trained, tmp_path / "a")
     code, _, _ = run(capsys, "resume", str(tmp_path / "a"), "--iterations", "3")
     assert code == 0
     assert load(tmp_path / "a").iteration == 3
     assert len(read_metrics(tmp_path / "a" / "metrics.jsonl")) == 3
 
 
-def test_whole_parts_can_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    swaps = ["--outer", "optax-step", "--outer.lr", "0.01", "--estimation.baseline", "zero"]
+def test_a_saved_config_is_accepted_and_whole_parts_can_be_swapped(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = load(trained).config
+    file = ["--config", str(trained / "config.yaml")]
+    assert base_config(file) == (saved, [])
+    swaps = ["--algorithm", "single-task", "--rule", "ppo-clip", "--rule.minibatches", "2"]
+    swaps += ["--estimation.baseline", "zero"]
     swaps += ["--policy", "surefoot.policies:CategoricalMLP", "--policy.hidden", "8"]
-    code, _, errors = run(capsys, "train", "bandit", *SMALL, *swaps, "--out", str(tmp_path / "a"))
+    code, _, errors = run(capsys, "train", *file, *swaps, "--out", str(tmp_path / "a"))
     assert code == 0, errors
     config = load(tmp_path / "a").config
-    assert parts.name_of(config.algorithm.outer) == "optax-step"  # pyright: ignore[reportAttributeAccessIssue]
+    assert parts.name_of(config.algorithm.rule) == "ppo-clip"  # pyright: ignore[reportAttributeAccessIssue]
     assert parts.name_of(config.estimation.baseline) == "zero"
+    assert config.policy == CategoricalMLP(hidden=(8,))
+    assert (config.seed, config.episodes, config.evaluation) == (3, 4, saved.evaluation)
 
 
 @pytest.mark.parametrize("typed", ["as read", "backwards"])
@@ -133,14 +139,6 @@ def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None
     assert [parts.name_of(part) for part in found] == wanted
 
 
-def test_an_algorithm_and_its_rule_are_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, small = str(tmp_path / "a"), [*SMALL[2:6], "--rule.minibatches", "2"]
-    swaps = ["--algorithm", "single-task", "--rule", "ppo-clip"]
-    code, _, errors = run(capsys, "train", "bandit", *swaps, *small, "--out", out)
-    assert code == 0, errors
-    assert parts.name_of(load(out).config.algorithm.rule) == "ppo-clip"  # pyright: ignore[reportAttributeAccessIssue]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -154,6 +152,10 @@ def test_an_algorithm_and_its_rule_are_trained(tmp_path: Path, capsys: pytest.Ca
         (["train", "bandit", "--seed", "-1"], "seed is -1"),
         (["train", "bandit", "--episodes", "1"], "needs 2 episodes or more"),
         (["train", "bandit", "--inner.lr", "nan"], "lr is nan"),
+        (
+            ["train", "bandit", "--outer", "optax-step", "--outer.lr", "-1"],
+            "lr is -1.0; it must be a positive",
+        ),
         (["train", "bandit", "--outer.max-lk", "1"], "--outer.max-kl"),
         (["train", "bandit", "--seed", "x"], "--seed"),
         (
@@ -301,22 +303,31 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "surefoot" in out
 
 
+@dataclass(frozen=True)
+class Wrapped:
+    number: int = 0
+    """A text that its source wraps
+    after a few words,
+    and that the help shows on lines as long as the terminal is wide, whatever
+    the source does."""
+
+
 def test_help_breaks_lines_where_the_terminal_ends(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    _, out, _ = run(capsys, "train", "cartpole/trpo", "--help")
-    lines = [line.strip(" │") for line in out.splitlines()]
-    after = lines.index("Steps of each stream, for each batch. (default: 256)")
-    *full, _ = lines[lines.index("--streams INT") + 1 : after - 1]
-    assert full
-    assert all(len(line) > 60 for line in full)
+    with pytest.raises(SystemExit):
+        parse(Wrapped, ["--help"], "program")
+    lines = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    first = next(i for i, line in enumerate(lines) if line.startswith("A text"))
+    assert len(lines[first]) > 60
+    assert lines[first + 1].endswith("whatever the source does. (default: 0)")
 
 
 def test_help_names_parts_that_there_are() -> None:
-    rooms = {"policy": "policies", "policy.auxiliary": "auxiliaries", "estimation.baseline": "baselines"}
-    rooms |= {"rule": "rules", "algorithm": "algorithms", "sampler": "samplers"}
-    named = dict(re.findall(rf"--({'|'.join(rooms)}) (\S+)", SWAPPING))
-    assert named.keys() == rooms.keys()
+    kinds = {"policy": "policies", "policy.auxiliary": "auxiliaries", "estimation.baseline": "baselines"}
+    kinds |= {"rule": "rules", "algorithm": "algorithms", "sampler": "samplers"}
+    named = dict(re.findall(rf"--({'|'.join(kinds)}) (\S+)", SWAPPING))
+    assert named.keys() == kinds.keys()
     for option, name in named.items():
-        parts.make(rooms[option], name)
+        parts.make(kinds[option], name)

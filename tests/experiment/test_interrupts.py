@@ -14,7 +14,7 @@ import pytest
 from surefoot.experiment import load, resume
 from surefoot.experiment.metrics import read_metrics
 
-TRAIN = ["train", "bandit", "--tasks", "2", "--episodes", "2", "--iterations", "1000000"]
+TRAIN = ["train", "bandit/trpo", "--episodes", "2", "--iterations", "1000000"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Carries out a command, and says what went wrong."""
+"""Carries out a command, and prints its errors."""
 
 import os
 from collections.abc import Callable
@@ -29,7 +29,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def execute(name: str, *arguments: str) -> int:
-    """Carries out one command and returns its exit code. What the user can mend is said in a line."""
+    """Carries out one command and returns its exit code. A `UserError` is printed without a traceback."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         if name not in COMMANDS:
@@ -48,10 +48,10 @@ def execute(name: str, *arguments: str) -> int:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that a second start compiles nothing anew.
+    """Keeps compiled programs on disk, so that a second start does not compile them again.
 
-    `JAX_COMPILATION_CACHE_DIR` says where; the default is the user's cache folder. A user without a home goes
-    without.
+    The folder is `JAX_COMPILATION_CACHE_DIR`, or by default one in the user's cache folder. A user without a
+    home folder has no cache.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         try:

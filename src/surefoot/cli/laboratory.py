@@ -1,6 +1,5 @@
 """`surefoot lab`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import tyro
@@ -16,20 +15,22 @@ from surefoot.options import UserError, suggestion
 
 def command_lab(arguments: list[str]) -> int:
     """Runs experiments of the laboratory; returns 1 if a claim does not hold."""
-    # With SciPy, which no other command should wait for.
+    # Imports SciPy, for which no other command should wait.
     from surefoot.lab import EXPERIMENTS
     from surefoot.lab.base import check_seed
 
     def command(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, out: Path = Path("lab")) -> int:
-        """Measure what the theory says, on problems small enough to know everything about them.
+        """Measure what the theory says, on problems small enough for exact answers.
 
         Args:
             experiment: One of those that `surefoot lab` lists, or `all`.
-            seed: Everything random is drawn from it.
+            seed: The random seed.
             out: The folder for the figures and tables.
         """
         if not experiment:
-            return _list_experiments(EXPERIMENTS)
+            listed = {name: (describe(cls),) for name, cls in EXPERIMENTS.items()}
+            print_rows("experiments: surefoot lab NAME runs one, surefoot lab all runs all", listed)
+            return 0
         if experiment not in ("all", *EXPERIMENTS):
             known = suggestion(experiment, ("all", *EXPERIMENTS))
             raise UserError(f"There is no experiment {experiment!r}.{known} `surefoot lab` lists them.")
@@ -42,14 +43,8 @@ def command_lab(arguments: list[str]) -> int:
     return parse(command, arguments, "surefoot lab")
 
 
-def _list_experiments(experiments: Mapping[str, type]) -> int:
-    heading = "experiments: surefoot lab NAME runs one, surefoot lab all runs all"
-    print_rows(heading, {name: (describe(experiment),) for name, experiment in experiments.items()})
-    return 0
-
-
 def _run_experiment(name: str, experiment: type, seed: int, out: Path) -> bool:
-    """Runs it, prints and keeps what it found, and returns whether all its claims hold."""
+    """Runs an experiment, prints and saves its results, and returns whether all its claims hold."""
     from surefoot.lab import run
 
     found = run(experiment(), seed)

@@ -1,9 +1,9 @@
-"""What several commands do with their arguments: presets, files, and whole parts to be replaced."""
+"""Arguments that several commands share: presets, files, and whole parts to replace."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import docstring_parser
 import tyro
 
+from surefoot.cli.foreign import refuse_foreign, refuse_foreign_env
 from surefoot.experiment import PRESETS, Config, parts, preset
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.serialise import load_config
@@ -37,15 +38,15 @@ _Run = Annotated[
 
 
 def parse(command: Callable[..., _Options], arguments: list[str], prog: str, **more: Any) -> _Options:
-    """`tyro.cli`: what `command` makes of the arguments. Exits after `--help`, and if it cannot take them."""
+    """Calls `command` with the arguments, parsed by tyro. Exits after `--help`, and with an error if they are
+    wrong."""
     with _flowing_docstrings():
         return tyro.cli(command, args=arguments, prog=prog, **more)
 
 
 @contextmanager
 def _flowing_docstrings() -> Iterator[None]:
-    """An option's docstring is wrapped and indented as the source is, and `--help` would be so too: here its
-    paragraphs become lines, which end where the terminal does."""
+    """Lets `--help` wrap an option's docstring at the terminal's width, not where the source is wrapped."""
     original = docstring_parser.parse_from_object
 
     def flowing(obj: Any) -> docstring_parser.Docstring:
@@ -63,23 +64,29 @@ def _flowing_docstrings() -> Iterator[None]:
 
 
 def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
-    """The preset (by default the first of all), or the file after `--config`; and the other arguments."""
+    """The preset (by default the first of all), or the file after `--config`; and the other arguments.
+
+    Raises `UserError` if there is none, or if the arguments use another library's names.
+    """
     named = arguments and _is_word(arguments[0])
     names, rest = (arguments[:1], arguments[1:]) if named else ([], arguments)
     file, rest = take_option("--config", rest)
     if names and file:
         raise UserError("Give a preset or --config FILE, not both.")
-    if file:
-        return load_config(Path(file)), rest
-    return preset(names[0] if names else next(iter(PRESETS))), rest
+    if names:
+        refuse_foreign_env(names[0])
+    config = load_config(Path(file)) if file else preset(names[0] if names else next(iter(PRESETS)))
+    refuse_foreign(rest, config)
+    return config, rest
 
 
 def run_options(
     name: str, arguments: list[str], default: Callable[[Config], _Options], example: str
 ) -> tuple[Path, Config, _Options]:
-    """The run that a command is about, its configuration, and the command's other options.
+    """The run that a command names, its configuration, and the command's other options.
 
-    `default` gives the options that fit a configuration; for `--help`, it is that of the preset `example`.
+    `default` gives the default options for a configuration: the run's, or for `--help` that of the preset
+    `example`.
     Raises `UserError` if there is no such run.
     """
     prog = f"surefoot {name}"
@@ -108,15 +115,11 @@ def _likely_run(arguments: list[str]) -> Path | None:
     """The first argument if it is no option, or else the first word that names a run."""
     if _is_word(arguments[0]):
         return Path(arguments[0])
-    return next((Path(word) for word in arguments if _is_word(word) and _is_run(Path(word))), None)
-
-
-def _is_run(path: Path) -> bool:
-    try:
-        RunFolder.open(path)
-    except UserError:
-        return False
-    return True
+    for word in filter(_is_word, arguments):
+        with suppress(UserError):
+            RunFolder.open(Path(word))
+            return Path(word)
+    return None
 
 
 def _is_word(argument: str) -> bool:

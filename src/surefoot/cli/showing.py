@@ -30,7 +30,7 @@ def command_list(arguments: list[str]) -> int:
 
 
 def _print_presets() -> None:
-    """Groups the presets by environment: its algorithms, then what it is."""
+    """Prints the presets, grouped by environment: its algorithms, then a line about it."""
     rows: dict[str, list[str]] = {}
     for name in PRESETS:
         environment, algorithm = name.split("/")
@@ -45,7 +45,7 @@ def _print_presets() -> None:
 
 
 def _environment(env: AbstractFamily) -> str:
-    """One line about an environment: its name in the package it is from, or what its class does."""
+    """One line about an environment: its name in the package it is from, or its class's description."""
     name = getattr(env, "name", None)
     return f"{name} of {parts.name_of(env)}" if name else describe(type(env))
 
@@ -80,10 +80,10 @@ def describe(cls: type) -> str:
 
 
 def command_check(arguments: list[str]) -> int:
-    """Says what is wrong with a part of the user's own; returns the exit code."""
+    """Finds mistakes in a part of the user's own; returns the exit code."""
     usage = "surefoot check env MODULE:CLASS"
     if {"-h", "--help"} & set(arguments):
-        print(f"{usage}\n\nWhat is wrong with an environment of yours, in a module or a file.py.")
+        print(f"{usage}\n\nFinds mistakes in an environment of yours, in a module or a file.py.")
         return 0
     if len(arguments) != 2 or arguments[0] != "env":
         raise UserError(f"Usage: {usage}")

@@ -39,8 +39,7 @@ def save(path: Path, state: PyTree, iteration: int) -> None:
 
 
 def load(path: Path, like: PyTree) -> tuple[PyTree, int]:
-    """The state in a checkpoint and its iteration. `like` has the structure, shapes and types that are
-    expected.
+    """The state in a checkpoint, and its iteration. `like` has the expected structure, shapes and types.
 
     Raises `UserError` if the file is missing, damaged, foreign, or of another configuration.
     """
@@ -64,14 +63,13 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
         raise UserError(f"The checkpoint {path} cannot be opened: {error.strerror}.") from error
     try:
         header = json.loads(line)
-        foreign, version = header["file"] != _MAGIC, header["format"]
-    except (ValueError, TypeError, KeyError):
-        foreign, version, header = True, None, {}
-    if foreign:
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or header.get("file") != _MAGIC or "format" not in header:
         raise UserError(f"{path} is not a surefoot checkpoint.")
-    if version != _FORMAT:
+    if header["format"] != _FORMAT:
         raise UserError(
-            f"{path} has checkpoint format {version} and this version of surefoot reads {_FORMAT}. "
+            f"{path} has checkpoint format {header['format']} and this version of surefoot reads {_FORMAT}. "
             "Use the version that wrote it."
         )
     if "iteration" not in header or hashlib.sha256(payload).hexdigest() != header.get("sha256"):

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Folders for results, and files that are written whole or not at all."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ from surefoot.options import UserError
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, unless it is there. Raises `UserError` if that fails, or nothing can
-    be written to it."""
+    """Makes a folder and those above it, unless it exists. Raises `UserError` if that fails or the folder is
+    not writable."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -20,8 +20,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Puts `content` at `path`, replacing what was there in one step: a crash leaves the old file or the new
-    one."""
+    """Writes a file, replacing an older one in a single step: a crash leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

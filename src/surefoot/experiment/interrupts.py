@@ -18,7 +18,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        """The first signal that came, if one did."""
+        """The first signal, or None if there was none."""
         self._active = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "Interrupts":
@@ -43,7 +43,7 @@ class Interrupts:
             os.close(self._read_end)
 
     def _ignore(self, number: int, frame: FrameType | None) -> None:
-        """The thread has seen it already."""
+        """Does nothing: the thread has read the signal."""
 
     def _watch(self) -> None:
         while data := os.read(self._read_end, 1):
@@ -56,5 +56,5 @@ class Interrupts:
 
 
 def exit_code(received: signal.Signals) -> int:
-    """What a shell calls the end by a signal: 130 for SIGINT, 143 for SIGTERM."""
+    """The exit code of a process that a signal ended, as shells give it: 130 for SIGINT, 143 for SIGTERM."""
     return 128 + received

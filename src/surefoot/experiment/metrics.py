@@ -1,4 +1,4 @@
-"""Metrics on disk, as they come: a line of JSON for each iteration, and the same for TensorBoard."""
+"""Metrics on disk, written after each iteration: a line of JSON, and the same for TensorBoard."""
 
 import json
 import math
@@ -16,30 +16,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, without a last one that was cut short. Numbers that are not finite are
     None. Raises `UserError` if another line cannot be read."""
     lines = path.read_bytes().splitlines() if path.exists() else []
-    rows = [_row(line) for line in lines]
-    if rows and rows[-1] is None:
-        rows.pop()
-    for number, row in enumerate(rows, 1):
-        if row is None:
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line.decode())
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and "iteration" in row:
+            rows.append(row)
+        elif number < len(lines):
             raise UserError(
                 f"{path} is damaged: its line {number} is no iteration's metrics. Mend the line or remove it."
             )
-    return [row for row in rows if row is not None]
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    """None of what is not an iteration's."""
-    try:
-        row = json.loads(line.decode())
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and "iteration" in row else None
+    return rows
 
 
 class MetricsWriter:
     """Appends to `metrics.jsonl` and `tensorboard/` of a run, after dropping what follows `iteration`.
 
-    What a killed run wrote after its last checkpoint is written anew by the run that resumes it.
+    A run that was killed may have written more after its last checkpoint; resuming it computes that again.
     """
 
     def __init__(self, folder: Path, iteration: int) -> None:
@@ -58,7 +53,7 @@ class MetricsWriter:
         self.close()
 
     def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """One iteration's metrics; they are on disk when this returns."""
+        """Writes one iteration's metrics; they are on disk when this returns."""
         self._file.write(_line({"iteration": iteration, **metrics}))
         self._file.flush()
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -68,14 +63,14 @@ class MetricsWriter:
         self._board.file_writer.add_summary(self._summary(value=values), iteration)
 
     def close(self) -> None:
-        """Flushes both."""
+        """Closes both files."""
         self._file.close()
         self._board.close()
 
 
 def _tensorboardx() -> Any:
-    """Without PyTorch, which it would import where that is installed (a second or two), for a type to compare
-    with."""
+    """The module tensorboardX, imported without PyTorch. It would import that where it is installed, for a
+    second or two, to compare a type."""
     spared = "torch" not in sys.modules
     if spared:
         sys.modules["torch"] = None  # type: ignore[assignment] (to import it fails, and is caught)
@@ -87,6 +82,6 @@ def _tensorboardx() -> Any:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    """JSON has no word for NaN or infinity: they become null."""
+    """A row as a line of JSON. NaN and infinity, which JSON does not have, become null."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
     return json.dumps(finite, allow_nan=False) + "\n"

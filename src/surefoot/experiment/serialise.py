@@ -1,9 +1,10 @@
-"""Configurations as YAML, and back, strictly: what is not understood is an error."""
+"""Configurations as YAML files. Reading is strict: an unknown option or a wrong type is an error."""
 
 import dataclasses
 import types
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import yaml
@@ -14,12 +15,20 @@ from surefoot.experiment.files import write_atomically
 from surefoot.options import UserError, suggestion
 
 FORMAT = 1
-"""Raised when a configuration that an earlier version wrote would no longer mean the same."""
+"""The number of the format; it rises when a configuration of an earlier version would mean something else."""
 
 _REMEDY = (
     "Options of your own parts must be numbers, texts, true or false, tuples or dataclasses of these, with "
     "their types in full (tuple[float, ...], not tuple), of a class that can be imported by its name."
 )
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -74,7 +83,7 @@ def _difference(one: Any, other: Any, where: str) -> str:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """As YAML has it. Raises `UserError` if it has no way to say it."""
+    """The value in the types of YAML. Raises `UserError` if there are none for it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value) if f.init]
         fields = {name: _plain(getattr(value, name), _join(where, name)) for name in names}
@@ -93,94 +102,62 @@ def _plain(value: Any, where: str) -> Any:
     raise UserError(f"{where} is {value!r}, which config.yaml cannot hold. {_REMEDY}")
 
 
-def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
+def _join(where: str, name: Any) -> str:
+    return f"{where}.{name}" if where else f"{name}"
 
 
 def _build(cls: type, document: Any, where: str) -> Any:
+    """A dataclass from the mapping of its options. Raises `UserError`, naming the place."""
     if not isinstance(document, dict):
         raise UserError(f"{where or 'the document'} is {document!r}; it must be a mapping of options.")
     hints = get_type_hints(cls)
-    fields = [field for field in dataclasses.fields(cls) if field.init]
-    names = [field.name for field in fields]
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for key in document:
-        if key not in names:
-            raise UserError(f"{where}{key} is not an option.{suggestion(str(key), names)}")
-    for field in fields:
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and field.name not in document:
-            raise UserError(f"{where}{field.name} is missing.")
-    return cls(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in document.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type that `hint` names, or a `UserError`."""
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    if get_origin(hint) in (Union, types.UnionType):
-        return _convert_to_any(get_args(hint), value, where)
-    if get_origin(hint) is tuple and isinstance(value, list):
-        kinds = _kinds(hint, len(value))
-        if len(kinds) == len(value):
-            pairs = enumerate(zip(kinds, value, strict=True))
-            return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in pairs)
-    if get_origin(hint) is Literal and value in get_args(hint):
-        return value
-    if isinstance(hint, type) and (kind := parts.kind_of(hint)):
-        return _build_part(hint, kind, value, where)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value, f"{where}.")
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str) and (number := _number(value)) is not None:
-        return number
-    if hint in (int, str, bool, type(None)) and type(value) is hint:
-        return value
-    wanted = " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else _describe(hint)
-    raise UserError(f"{where} is {value!r}; it must be {wanted}.")
-
-
-def _kinds(hint: Any, length: int) -> tuple[Any, ...]:
-    """Of the items of a tuple: as many as it has, or `length` if it may have any number."""
-    kinds = get_args(hint)
-    return kinds[:1] * length if kinds[1:] == (...,) else kinds
-
-
-def _number(text: str) -> float | None:
-    """PyYAML takes `1e-1`, which YAML calls a number, for a text."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _convert_to_any(hints: tuple[Any, ...], value: Any, where: str) -> Any:
-    for hint in hints:
-        try:
-            return _convert(hint, value, where)
-        except UserError:
-            continue
-    raise UserError(f"{where} is {value!r}; it must be {' or '.join(map(_describe, hints))}.")
+        if key not in fields:
+            raise UserError(f"{_join(where, key)} is not an option.{suggestion(str(key), fields)}")
+    for name, field in fields.items():
+        if name not in document and field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{_join(where, name)} is missing.")
+    return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in document.items()})
 
 
 def _build_part(hint: type, kind: str, document: Any, where: str) -> Any:
     if not isinstance(document, dict) or not isinstance(document.get("type"), str):
         raise UserError(f"{where} needs a `type`: one of `surefoot list {kind}`.")
-    options = {key: value for key, value in document.items() if key != "type"}
     part = parts.find(kind, document["type"])
     if not issubclass(part, hint):
         raise UserError(f"{where} is of type {document['type']!r}; it must be {parts.part_name(hint)!r}.")
-    return _build(part, options, f"{where}.")
+    return _build(part, {key: value for key, value in document.items() if key != "type"}, where)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type that `hint` names. Raises `UserError`, naming the place."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        for kind in arguments:
+            with suppress(UserError):
+                return _convert(kind, value, where)
+    elif origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        if len(kinds) == len(value):
+            pairs = enumerate(zip(kinds, value, strict=True))
+            return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in pairs)
+    elif isinstance(hint, type) and (part := parts.kind_of(hint)):
+        return _build_part(hint, part, value, where)
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, where)
+    elif hint is float and type(value) in (int, float, str):  # PyYAML reads the number `1e-1` as a text
+        with suppress(ValueError):
+            return float(value)
+    elif (origin is Literal and value in arguments) or (type(value) is hint and hint in _WORDS):
+        return value
+    raise UserError(f"{where} is {value!r}; it must be {_describe(hint)}.")
 
 
 def _describe(hint: Any) -> str:
-    words = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        type(None): "null",
-    }
-    if get_origin(hint) is tuple:
-        return "a list" if get_args(hint)[1:] == (...,) else f"a list of {len(get_args(hint))}"
-    return words.get(hint) or str(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        return "a list" if arguments[1:] == (...,) else f"a list of {len(arguments)}"
+    if arguments:
+        return " or ".join(map(repr if origin is Literal else _describe, arguments))
+    return _WORDS.get(hint) or str(hint)
