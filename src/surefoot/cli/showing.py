@@ -7,8 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from surefoot.algorithms import MAML
-from surefoot.checks import check_env
-from surefoot.checks.loading import load_object
+from surefoot.checks import check_env, load_object
 from surefoot.experiment import PRESETS, Config, parts
 from surefoot.options import UserError, suggestion
 from surefoot.rules import AbstractRule
