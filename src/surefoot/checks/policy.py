@@ -260,8 +260,8 @@ class PolicyChecks:
             )
 
     def check_build_follows_the_key(self) -> Problems:
-        one, other = (eqx.filter(policy, eqx.is_inexact_array) for policy in (self.policy, self.build()))
-        if not common.same(one, other):
+        policies = (self.policy, attempt("build", self.build))
+        if not common.same(*(eqx.filter(policy, eqx.is_inexact_array) for policy in policies)):
             yield error(
                 "`build` gives different parameters for the same key.",
                 "A run could not be repeated.",
