@@ -140,8 +140,9 @@ class PolicyChecks:
     @cached_property
     def misfits(self) -> tuple[Problem, ...]:
         """Samples and modes that are no actions of the space."""
-        continuous = isinstance(self.space, Continuous)
-        shape, dtype = ((self.space.size,), jnp.zeros(()).dtype) if continuous else ((), jnp.int32)
+        shape, dtype = (), jnp.int32
+        if isinstance(self.space, Continuous):
+            shape, dtype = (self.space.size,), jnp.zeros(()).dtype
         found = []
         for observations in (self.row, self.rows):
             distribution = self.distribution(self.policy, observations)

@@ -209,18 +209,20 @@ def load_object(name: str) -> Any:
     Raises `UserError` if there is no such thing, or it cannot be built.
     """
     found = load(name)
-    if not inspect.isclass(found):
-        return found
-    if inspect.isabstract(found):
-        missing = ", ".join(f"`{x}`" for x in sorted(found.__abstractmethods__))
+    return _build(found, name) if inspect.isclass(found) else found
+
+
+def _build(cls: type, name: str) -> Any:
+    if inspect.isabstract(cls):
+        missing = ", ".join(f"`{x}`" for x in sorted(cls.__abstractmethods__))
         raise UserError(f"{name} is abstract; it must still implement {missing}.")
-    if needed := _needed(found):
+    if needed := _needed(cls):
         raise UserError(
             f"{name} cannot be built without arguments: it needs {', '.join(f'`{x}`' for x in needed)}. "
             "Give each a default."
         )
     try:
-        return found()
+        return cls()
     except UserError:
         raise
     except Exception as failed:
