@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from surefoot.checks import check_sampler
-from surefoot.envs import AbstractFamily, Bandit, Gymnasium, HalfCheetahVelocity, Navigation2D
+from surefoot.envs import AbstractFamily, Bandit, Gymnasium, HalfCheetahVel, Navigation2D
 from surefoot.options import UserError
 from surefoot.policies import GRU, CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler, ProcessSampler, ScanSampler
@@ -85,7 +85,7 @@ def test_rollouts_are_those_of_the_other_samplers(sampler: ProcessSampler):
     [
         (Bandit(arms=3, horizon=4), GRU(units=3)),
         (Gymnasium("CartPole-v1", time_limit=20), None),
-        (HalfCheetahVelocity(horizon=4), None),
+        (HalfCheetahVel(horizon=4), None),
     ],
     ids=["recurrent", "gymnasium", "mujoco"],
 )
