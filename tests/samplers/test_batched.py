@@ -10,7 +10,7 @@ import pytest
 from support.dense import identical
 from support.probes import Clock
 from surefoot.checks import check_sampler
-from surefoot.envs import Bandit, HalfCheetah, HalfCheetahDirection, Navigation2D
+from surefoot.envs import Bandit, HalfCheetah, HalfCheetahDir, Navigation2D
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.options import UserError
 from surefoot.policies import GRU, AbstractPolicy, CategoricalMLP, GaussianMLP
@@ -18,7 +18,7 @@ from surefoot.samplers import BatchedSampler, BatchedStreams, ScanSampler
 from surefoot.types import Continuous, Rollout
 
 KEY = jax.random.key(3)
-CHEETAH = HalfCheetahDirection(horizon=12)
+CHEETAH = HalfCheetahDir(horizon=12)
 POLICY = GaussianMLP(hidden=(4,)).build(jax.random.key(0), 17, CHEETAH.action_space)
 
 
@@ -110,7 +110,7 @@ def test_a_half_that_has_ended_leaves_its_threads_to_the_other():
     halves: list[Watched] = []
 
     @dataclass(frozen=True)
-    class Family(HalfCheetahDirection):
+    class Family(HalfCheetahDir):
         def simulator(self, threads: int) -> AbstractSimulator:
             halves.append(Watched(super().simulator(threads)))
             return halves[-1]
@@ -127,7 +127,7 @@ def test_if_one_half_is_interrupted_the_other_stops(failing: int):
     halves: list[Watched] = []
 
     @dataclass(frozen=True)
-    class Family(HalfCheetahDirection):
+    class Family(HalfCheetahDir):
         def simulator(self, threads: int) -> AbstractSimulator:
             halves.append(Watched(super().simulator(threads), fails=len(halves) == failing))
             return halves[-1]

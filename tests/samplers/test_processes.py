@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from surefoot.checks import check_sampler
-from surefoot.envs import AbstractFamily, Bandit, HalfCheetahVelocity, Navigation2D
+from surefoot.envs import AbstractFamily, Bandit, HalfCheetahVel, Navigation2D
 from surefoot.options import UserError
 from surefoot.policies import GRU, CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler, ProcessSampler, ScanSampler
@@ -83,7 +83,7 @@ def test_rollouts_are_those_of_the_other_samplers(sampler: ProcessSampler):
 
 @pytest.mark.parametrize(
     ("env", "options"),
-    [(Bandit(arms=3, horizon=4), GRU(units=3)), (HalfCheetahVelocity(horizon=4), None)],
+    [(Bandit(arms=3, horizon=4), GRU(units=3)), (HalfCheetahVel(horizon=4), None)],
     ids=["recurrent", "mujoco"],
 )
 def test_any_family_is_served(env: AbstractFamily, options: Any):

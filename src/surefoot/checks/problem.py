@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jax import errors
 from jaxtyping import TypeCheckError
 
-from surefoot.loading import first_line, is_users, load, shortened
+from surefoot.loading import first_line, is_user_code, load, relative
 from surefoot.options import UserError
 
 _CHECKS = str(Path(__file__).parent)
@@ -195,11 +195,11 @@ def location(failed: BaseException, function: Callable[..., Any] | None = None) 
     if code is not None and code.co_filename.startswith(_CHECKS):
         code = None
     defined = code.co_filename if code is not None else None
-    for mine in (is_users, lambda file: file == defined):
+    for mine in (is_user_code, lambda file: file == defined):
         lines = [frame for frame in frames if mine(frame[0])]
         if lines:
-            return f" at {shortened(lines[-1][0])}:{lines[-1][1]}"
-    return f" (defined at {shortened(code.co_filename)}:{code.co_firstlineno})" if code is not None else ""
+            return f" at {relative(lines[-1][0])}:{lines[-1][1]}"
+    return f" (defined at {relative(code.co_filename)}:{code.co_firstlineno})" if code is not None else ""
 
 
 def load_object(name: str) -> Any:
