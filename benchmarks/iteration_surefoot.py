@@ -15,9 +15,8 @@ import jax
 from iteration_problem import PHYSICS, UNDER_WAY, WHOLE, Case
 
 from surefoot.experiment import Config
+from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.presets import preset
-from surefoot.experiment.run import initial_state
-from surefoot.experiment.training import compiled_iteration
 from surefoot.samplers import InProcess, Processes
 
 PARTS = {
@@ -66,9 +65,9 @@ class Side:
     def __init__(self, case: Case) -> None:
         multiprocessing.current_process().daemon = False  # a daemon may have no processes of its own
         config = configuration(case)
-        self._setting = config.setting()
-        self._state = jax.block_until_ready(initial_state(config))
-        self._iterate = compiled_iteration(config, self._setting, self._state)
+        self._learner = Learner(config)
+        self._state = jax.block_until_ready(compiled_initial_state(config))
+        self._iterate = self._learner.compile(self._state)
 
     def run(self) -> None:
         """From tasks to the improved policy."""
@@ -87,7 +86,7 @@ class Side:
 
     def close(self) -> None:
         """Ends processes and threads."""
-        self._setting.close()
+        self._learner.close()
 
 
 class Stopwatch:

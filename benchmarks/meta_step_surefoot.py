@@ -48,7 +48,7 @@ def _play(problem: Problem, policy: GaussianMLPPolicy, key: jax.Array) -> tuple[
         worth, before, after = jax.random.split(key, 3)
         values = jax.random.normal(worth, (problem.actions,))
         support = _rollouts(problem, policy, values, before)
-        moved = adapt(PolicyObjective(reinforce), GradientStep(problem.inner_lr), policy, (support,))
+        *_, moved = adapt(PolicyObjective(reinforce), GradientStep(problem.inner_lr), policy, (support,))
         return support, _rollouts(problem, moved, values, after)
 
     return jax.vmap(of_task)(jax.random.split(key, problem.tasks))

@@ -16,7 +16,8 @@ from surefoot import envs
 from surefoot.policies import GaussianMLP
 from surefoot.samplers import AbstractSampler, BatchedSampler, ProcessSampler
 from surefoot.samplers.action_sampler import ActionSampler
-from surefoot.samplers.host_rollouts import episode_keys, key_data, repeat_rows
+from surefoot.samplers.base import indexed_keys
+from surefoot.samplers.host_rollouts import key_data, repeat_rows
 from surefoot.types import ActionSpace, Continuous, Rollout
 
 KEY = 0
@@ -40,8 +41,8 @@ def record(problem: Problem, path: Path) -> None:
 
 def _beginnings(problem: Problem, side: "Batched") -> tuple[np.ndarray, np.ndarray]:
     """Positions and velocities at the start of the episodes that `side` samples."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(KEY), i))(jnp.arange(problem.tasks))
-    keys = jax.vmap(lambda key: episode_keys(key, problem.episodes))(keys).reshape(-1)
+    keys = indexed_keys(jax.random.key(KEY), problem.tasks)
+    keys = jax.vmap(lambda key: indexed_keys(key, problem.episodes))(keys).reshape(-1)
     simulator: Any = side.env.simulator(1)
     simulator.begin(key_data(keys), repeat_rows(side.tasks, problem.episodes))
     now = simulator.snapshot(np.arange(len(keys)))
@@ -68,7 +69,7 @@ class Deciding:
         self._keys = jax.random.split(jax.random.key(KEY), (self._count, len(observations) // self._count))
         self._seen, self._space = observations, space
 
-    def rollout_episodes(self, step: Callable[[np.ndarray], Any]) -> None:
+    def play(self, step: Callable[[np.ndarray], Any]) -> None:
         """So many steps."""
         action_sampler, space = ActionSampler(self._policies, key_data(self._keys)), self._space
         for time in range(self._steps):
@@ -93,7 +94,7 @@ class _Side:
         """Starts and compiles whatever there is; the bytes of a rollout."""
         return sum(x.nbytes for x in jax.tree.leaves(self.sample()))
 
-    def rollout_episodes(self) -> int:
+    def play(self) -> int:
         """Steps of the environments."""
         return int(np.asarray(self.sample().valid).sum())
 

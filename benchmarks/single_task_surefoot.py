@@ -12,13 +12,12 @@ from single_task_problem import Problem
 
 from surefoot.algorithms import LearnerState, SingleTask
 from surefoot.algorithms.base import policy_objective
-from surefoot.algorithms.on_policy import as_steps
+from surefoot.algorithms.on_policy import as_steps, sample_batch
 from surefoot.baselines import ValueNetwork
 from surefoot.experiment import Config
+from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.presets import preset
-from surefoot.experiment.run import initial_state
-from surefoot.experiment.seeds import compiled_seeds, initial_states, train_seeds
-from surefoot.experiment.training import compiled_iteration, train
+from surefoot.experiment.training import initial_states, lower_seeds, train, train_seeds
 from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.rules.base import Metrics
 
@@ -73,12 +72,12 @@ class Side:
 
     def __init__(self, problem: Problem, iterations: int) -> None:
         self._problem, self._config = problem, configuration(problem, iterations)
-        self._state = jax.block_until_ready(initial_state(self._config))
+        self._state = jax.block_until_ready(compiled_initial_state(self._config))
         self._metrics: Metrics = {}
 
     def compile(self) -> None:
         """An iteration in parts finds what there is to compile when it is first made."""
-        self._iterate = compiled_iteration(self._config, self._config.setting(), self._state)
+        self._iterate = Learner(self._config).compile(self._state)
         jax.block_until_ready(self._iterate(self._state))
 
     def train(self, iterations: int) -> None:
@@ -94,27 +93,24 @@ class Side:
         """Compiles each part of an iteration by itself, with the data that the parts before it give."""
         self._parts: dict[str, Callable[[], Any]] = {}
         config, learner = self._config, self._state.learner
-        setting, estimation = config.setting(), config.estimation
-        sampler, normalisation = setting.sampler, config.normalisation
-        ends = sampler.env.time_limit_ends_return
+        setting = config.setting()
+        sampler, estimator = setting.sampler, setting.estimator
         (baseline,) = learner.baselines
 
         def sample(learner: LearnerState, key: Any) -> Any:
-            acting = normalisation.policy(learner.policy, learner.scales)
-            task = jax.tree.map(lambda x: x[0], learner.task)
-            return sampler.collect(acting, task, learner.where, key)[1]
+            return sample_batch(setting, learner, key)[1]
 
         rollout = self._part("sampling", sample, learner, jax.random.key(0), compiled=sampler.traceable)
-        rollout = eqx.filter_jit(normalisation.rollout)(rollout, learner.scales)
-        batch = self._part("advantages", lambda r, b: estimation.batch(r, b, ends), rollout, baseline)
-        rows = jax.tree.map(lambda x: x[None], rollout)
-        self._part("value function", lambda r, b: estimation.refit(r, b, ends), rows, baseline)
+        prepared = eqx.filter_jit(estimator.prepare)(rollout, learner.scales)
+        batch = self._part("advantages", estimator.batch, prepared, baseline)
+        rows = jax.tree.map(lambda x: x[None], prepared)
+        self._part("value function", estimator.refit, rows, baseline)
         algorithm: Any = config.algorithm
         objective = policy_objective(algorithm.loss, algorithm.entropy_bonus)
         steps = as_steps(learner.policy, batch)
 
         def improve(learner: LearnerState, batch: Any) -> Any:
-            return algorithm.rule.step(objective, learner.policy, batch, learner.rule)
+            return algorithm.rule.step(objective, learner.policy, batch, learner.own.rule)
 
         self._part("policy", improve, learner, steps)
         return list(self._parts)
@@ -136,7 +132,7 @@ class Seeds:
     def __init__(self, problem: Problem, seeds: int) -> None:
         config = configuration(problem)
         self._states = initial_states(config, seeds)
-        self._iterate = compiled_seeds(config, config.setting(), self._states)
+        self._iterate = lower_seeds(Learner(config), self._states)()
 
     def train(self, iterations: int) -> None:
         for _ in range(iterations):

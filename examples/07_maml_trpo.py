@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import surefoot
 from surefoot.algorithms import MAML
-from surefoot.experiment.run import initial_state
-from surefoot.experiment.training import compiled_iteration
 from surefoot.policies import GaussianMLP
 from surefoot.rules import GradientStep, TrustRegion
 
@@ -21,13 +19,8 @@ def main(iterations: int = 20) -> None:
         algorithm=MAML(inner=GradientStep(lr=(0.5, 0.2)), outer=TrustRegion(max_kl=0.01), tasks=10),
         evaluation=surefoot.Evaluation(tasks=20, episodes=20, steps=3),
     )
-    state = initial_state(config)
-    iterate = compiled_iteration(config, config.setting(), state)
-    for i in range(1, iterations + 1):
-        state, seen = iterate(state)
-        print(f"iteration {i:2}   mean return {seen['return_before']:5.1f} → {seen['return_after']:5.1f}")
-
-    held_out = surefoot.evaluate(config, state.learner, iterations)
+    learner = surefoot.Learner(config).train(iterations, callback=print, progress=False)
+    held_out = learner.evaluate()
     for step, returns in enumerate(held_out.returns):
         print(f"20 goals it has never met, after {step} steps of adaptation: {returns.mean():5.1f}")
 

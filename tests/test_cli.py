@@ -16,8 +16,9 @@ from surefoot.algorithms import SingleTask
 from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.cli.training import SWAPPING
 from surefoot.experiment import PRESETS, load, parts, preset
+from surefoot.experiment.folder import RunFolder
+from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.metrics import read_metrics
-from surefoot.experiment.run import RunFolder, initial_state
 from surefoot.experiment.serialise import save_config
 from surefoot.policies import CategoricalMLP
 

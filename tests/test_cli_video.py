@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from surefoot import cli
+from surefoot.envs import HalfCheetahVel, Navigation2D
 from surefoot.experiment import Config, preset
-from surefoot.experiment.run import RunFolder, initial_state
+from surefoot.experiment.folder import RunFolder
+from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.serialise import save_config
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
@@ -27,11 +29,14 @@ def left_behind(path: Path, config: Config) -> Path:
     return path
 
 
+SMALL = replace(
+    preset("half-cheetah-vel/maml-trpo"), env=HalfCheetahVel(horizon=6), policy=GaussianMLP(hidden=(8,))
+)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = preset("half-cheetah-vel/maml-trpo")
-    config = replace(config, env=replace(config.env, horizon=6), policy=GaussianMLP(hidden=(8,)))  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return left_behind(tmp_path_factory.mktemp("cli") / "run", config)
+    return left_behind(tmp_path_factory.mktemp("cli") / "run", SMALL)
 
 
 def test_files_are_made_and_named(trained: Path) -> None:
@@ -81,9 +86,9 @@ def test_bad_input_is_one_clear_message(
 
 
 def test_what_has_no_body_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = left_behind(tmp_path / "run", preset("navigation-2d"))
+    run = left_behind(tmp_path / "run", replace(SMALL, env=Navigation2D()))
     message = refusal(capsys, str(run))
-    assert "Navigation2D has no body to film" in message
+    assert "Navigation2D cannot be filmed" in message
     assert "adaptation.png" in message
 
 

@@ -1,5 +1,8 @@
 """What the documentation says is there, is there; what its guide shows, runs."""
 
+import importlib
+import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -9,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from surefoot import cli
+from surefoot import algorithms, baselines, cli, rules
+from surefoot.experiment.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -17,7 +21,12 @@ CHAPTERS = sorted(path.stem for path in (ROOT / "src/surefoot/theory").glob("[!_
 GUIDE = (DOCS / "guides" / "write_your_own.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
 SMALL = ["--iterations", "2", "--episodes", "2", "--policy.hidden", "8"]
-SMALL += ["--evaluation.tasks", "2", "--evaluation.episodes", "2"]
+SMALL += ["--evaluation.tasks", "2", "--evaluation.episodes", "2", "--evaluation.steps", "1"]
+METHODS = {
+    algorithms: algorithms.AbstractAlgorithm,
+    rules: rules.AbstractRule,
+    baselines: baselines.AbstractBaseline,
+}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -33,6 +42,62 @@ def test_the_tests_that_are_named_exist() -> None:
     for page in DOCS.rglob("*.md"):
         for name in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text()):
             assert (ROOT / name).is_file(), f"{page} names {name}"
+
+
+@pytest.fixture(scope="module")
+def index() -> str:
+    """The page of the algorithms with its tables, as the site shows it."""
+    spec = importlib.util.spec_from_file_location("docs_algorithms", DOCS / "_hooks" / "algorithms.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    return hook.filled((DOCS / "algorithms.md").read_text())
+
+
+def test_every_algorithm_rule_and_baseline_is_in_the_index(index: str) -> None:
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", index, re.DOTALL | re.MULTILINE))
+    exported = [
+        cls
+        for package, base in METHODS.items()
+        for cls in vars(package).values()
+        if inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls)
+    ]
+    assert set(sections) == {cls.__name__ for cls in exported}
+    for cls in exported:
+        section = sections[cls.__name__]
+        assert f"[{cls.__module__}.{cls.__name__}]" in section
+        presets = re.search(r"- Presets: (none; chosen with `--[\w.]+ [\w-]+`|`[\w-]+/[\w-]+`)", section)
+        assert presets, f"{cls.__name__} has no preset and no reason"
+        assert re.search(r"- Tests: `tests/", section), f"no test names {cls.__name__}"
+
+
+def test_the_index_has_a_row_for_each_method(index: str) -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|", index, re.MULTILINE)
+    assert rows == list(dict.fromkeys(name.split("/")[1] for name in PRESETS))
+
+
+def test_what_the_index_links_to_exists(index: str) -> None:
+    for name in set(re.findall(r"\]\[([\w.]+)\]", index)):
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+    for page in set(re.findall(r"\]\(([\w/]+)\.md", index)):
+        assert (ROOT / f"{page}.py").is_file() or (DOCS / f"{page}.md").is_file(), page
+    for test in set(re.findall(r"`(tests/[\w/]+\.py)`", index)):
+        assert (ROOT / test).is_file(), test
+    for preset in set(re.findall(r"(?:Presets: |, |\| )`([\w-]+/[\w-]+)`", index)):
+        assert preset in PRESETS
+
+
+def test_the_glossary_is_in_order_and_has_every_metric() -> None:
+    glossary = (DOCS / "glossary.md").read_text()
+    *terms, symbols = re.findall(r"^## (.+)$", glossary, re.MULTILINE)
+    assert symbols == "Symbols"
+    assert terms == sorted(terms, key=lambda term: re.sub(r"[^a-z0-9]", "", term.lower()))
+    table = (DOCS / "guides" / "reading_a_run.md").read_text().split("## Metrics")[1].split("\n## ")[0]
+    for names in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE):
+        for name in re.findall(r"`\w+`", names):
+            assert name in glossary, f"the glossary lacks the metric {name}"
 
 
 @pytest.fixture
@@ -75,5 +140,6 @@ def test_the_guide_s_commands_work(here: Path, command: str) -> None:
     assert program == "surefoot"
     small: list[str] = []
     if arguments[0] == "train":
-        small = [*SMALL, "--out", "run"] + (["--tasks", "2"] if "/" not in arguments[1] else [])
+        meta = [] if "/" in arguments[1] else ["--tasks", "2", "--chunk", "2"]
+        small = [*SMALL, *meta, "--out", "run"]
     assert cli.run([*arguments, *small]) == 0

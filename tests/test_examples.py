@@ -20,6 +20,7 @@ def test_they_follow_the_order_of_study() -> None:
         "05_trpo",
         "06_ppo",
         "07_maml_trpo",
+        "08_learning_rates",
     ]
 
 

@@ -11,8 +11,7 @@ import pytest
 from jaxtyping import Array, Int
 
 from surefoot.experiment import PRESETS, Config, preset
-from surefoot.experiment.run import TrainingState, initial_state, state_from
-from surefoot.experiment.training import compiled_iteration, iteration_of
+from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state
 from surefoot.rules.base import Metrics
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "one_program.md"
@@ -30,11 +29,11 @@ SAMPLE = [*FAMILY, *(preset(environment).preset for environment in sorted(IN_JAX
 
 
 def training(config: Config) -> Callable[[Int[Array, ""] | int], tuple[TrainingState, Metrics]]:
-    iterate = iteration_of(config, config.setting())
+    learner = Learner(config)
 
     def whole(seed: Int[Array, ""] | int) -> tuple[TrainingState, Metrics]:
-        start = state_from(config, jax.random.key(seed))
-        return jax.lax.scan(lambda state, _: iterate(state), start, length=config.iterations)
+        start = learner.init(jax.random.key(seed))
+        return jax.lax.scan(lambda state, _: learner.step(state), start, length=config.iterations)
 
     return whole
 
@@ -55,8 +54,8 @@ def test_it_learns_what_the_command_learns(algorithm: str) -> None:
     config = replace(preset(f"cartpole/{algorithm}"), iterations=2, episodes=4)
     config = replace(config, streams=config.streams and 2, steps=config.steps and 64)
     trained, metrics = jax.jit(training(config))(config.seed)
-    state = initial_state(config)
-    iterate = compiled_iteration(config, config.setting(), state)
+    state = compiled_initial_state(config)
+    iterate = Learner(config).compile(state)
     for i in range(config.iterations):
         state, want = iterate(state)
         for name, value in want.items():

@@ -1,29 +1,34 @@
 """surefoot: policy optimisation and meta-reinforcement learning on JAX and Equinox.
 
-    run = surefoot.load("runs/…")      a trained run: its policy, its configuration
-    surefoot.train(config, "runs/x")   the same as `surefoot train`, from Python
+    learner = surefoot.Learner("cartpole/ppo", seed=0)
+    learner.train(100)
+    print(learner.evaluate())
 
-The rooms, each with its contract: `types`, `theory`, `policies`, `baselines`, `envs`, `rules`, `algorithms`,
-`samplers`, `experiment`, `report`, `checks`.
+    run = surefoot.load("runs/…")      a trained run: its policy, its configuration
+
+The packages, each with its contract: `types`, `theory`, `policies`, `baselines`, `envs`, `rules`,
+`algorithms`, `samplers`, `experiment`, `report`, `checks`.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from surefoot.options import UserError as UserError
 
-# On a CPU JAX would hand each compiled call to a thread of its own, and go on. Samplers wait for what a
-# policy decides, and to wake that thread and be woken by it takes longer than to evaluate a small one. It
-# must be said before JAX first computes. Accelerators are not concerned.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
-
 if TYPE_CHECKING:
+    from surefoot import envs as envs
+    from surefoot.algorithms import (
+        EMAML as EMAML,
+        MAML as MAML,
+        ProMP as ProMP,
+        SingleTask as SingleTask,
+    )
     from surefoot.experiment import (
         PRESETS as PRESETS,
         Config as Config,
         Evaluation as Evaluation,
+        Event as Event,
+        Learner as Learner,
         Run as Run,
         evaluate as evaluate,
         load as load,
@@ -31,16 +36,39 @@ if TYPE_CHECKING:
         resume as resume,
         train as train,
     )
+    from surefoot.rules import (
+        GradientStep as GradientStep,
+        NaturalGradient as NaturalGradient,
+        OptaxStep as OptaxStep,
+        PPOClip as PPOClip,
+        PPOPenalty as PPOPenalty,
+        TrustRegion as TrustRegion,
+        TrustRegionPenalty as TrustRegionPenalty,
+    )
 
-_FROM_EXPERIMENT = ("PRESETS", "Config", "Evaluation", "Run", "evaluate", "load", "preset", "resume", "train")
+_PACKAGES = ("algorithms", "baselines", "envs", "policies", "rules", "samplers")
+_EXPERIMENT = (
+    *("PRESETS", "Config", "Evaluation", "Event", "Learner", "Run"),
+    *("evaluate", "load", "preset", "resume", "train"),
+)
 
 
 def __getattr__(name: str) -> Any:
-    """What runs experiments is imported when it is first asked for: a room alone needs little."""
-    if name in _FROM_EXPERIMENT:
+    """Imports what is asked for: `surefoot.envs` and the other packages, what `surefoot.experiment` offers,
+    and every algorithm and rule by its own name."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"surefoot.{name}")
+    if name in _EXPERIMENT:
         return getattr(importlib.import_module("surefoot.experiment"), name)
+    if name[:1].isupper():
+        for package in ("algorithms", "rules"):
+            found = getattr(importlib.import_module(f"surefoot.{package}"), name, None)
+            if found is not None:
+                return found
     raise AttributeError(f"module 'surefoot' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FROM_EXPERIMENT])
+    algorithms, rules = (importlib.import_module(f"surefoot.{name}") for name in ("algorithms", "rules"))
+    parts = [name for module in (algorithms, rules) for name in vars(module) if name[:1].isupper()]
+    return sorted([*globals(), *_PACKAGES, *_EXPERIMENT, *parts])

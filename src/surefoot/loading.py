@@ -1,4 +1,4 @@
-"""Objects that a user names as MODULE:NAME."""
+"""Loading of objects that a user names as MODULE:NAME."""
 
 import importlib
 import importlib.util
@@ -18,9 +18,9 @@ _STDLIB = sysconfig.get_paths()["stdlib"]
 
 
 def load_class(name: str) -> type:
-    """The class that `name`, written MODULE:CLASS, stands for.
+    """The class of this name, written MODULE:CLASS.
 
-    MODULE is a module's dotted name, looked for in the current directory too, or the path of a .py file.
+    MODULE is a module's dotted name, searched for in the current directory too, or the path of a .py file.
     Raises `UserError` if there is none.
     """
     found = load(name)
@@ -30,7 +30,7 @@ def load_class(name: str) -> type:
 
 
 def load(name: str) -> Any:
-    """What `name`, written MODULE:NAME, stands for, found as `load_class` finds it."""
+    """The object of this name, written MODULE:NAME. Otherwise as `load_class`."""
     module_name, colon, attribute = name.rpartition(":")
     if not (colon and module_name and attribute):
         raise UserError(
@@ -50,26 +50,28 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as failed:
-        if isinstance(failed, ModuleNotFoundError) and _is_part(failed.name, name):
-            raise UserError(_not_found(name, str(failed.name))) from None
+        missing = failed.name if isinstance(failed, ModuleNotFoundError) else None
+        # It is the named module that is missing, or a package that should contain it.
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            part = "" if missing == name else f", for there is no {missing!r}"
+            raise UserError(
+                f"There is no module {name!r}{part}. It was looked for in {Path.cwd()} and among the "
+                "installed packages; a file can be named by its path, path/to/file.py:CLASS."
+            ) from None
         raise UserError(_failed(name, failed)) from failed
 
 
 def _from_file(path: Path) -> ModuleType:
-    """The module of a file, under the file's own name, so that other processes can import it too."""
+    """The module of a file, with the file's own name, so that other processes can import it too."""
     path = path.resolve()
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     _search(path.parent)
     known = sys.modules.get(path.stem)
-    if known is None:
-        return _execute(path)
-    if getattr(known, "__file__", None) != str(path):
-        raise UserError(f"{path} has the name of another module, {path.stem!r}; rename the file.")
-    return known
-
-
-def _execute(path: Path) -> ModuleType:
+    if known is not None:
+        if getattr(known, "__file__", None) != str(path):
+            raise UserError(f"{path} has the name of another module, {path.stem!r}; rename the file.")
+        return known
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -84,48 +86,32 @@ def _execute(path: Path) -> ModuleType:
 
 
 def _search(folder: Path) -> None:
-    """Imports look into `folder` first, also those that happen later, inside functions."""
+    """Make imports search `folder` first, also later ones inside functions."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
 
 
-def _is_part(missing: str | None, name: str) -> bool:
-    """Whether the missing module is the one asked for, or a package it should be in."""
-    return missing is not None and (name == missing or name.startswith(missing + "."))
-
-
-def _not_found(name: str, missing: str) -> str:
-    part = "" if missing == name else f", for there is no {missing!r}"
-    return (
-        f"There is no module {name!r}{part}. It was looked for in {Path.cwd()} and among the installed "
-        "packages; a file can be named by its path, path/to/file.py:CLASS."
-    )
-
-
 def _failed(name: str, failed: BaseException) -> str:
-    return f"Importing {name} failed: {type(failed).__name__}: {first_line(str(failed))}{_place(failed)}."
-
-
-def _place(failed: BaseException) -> str:
-    """` at FILE:LINE`: the deepest line of the user's own code."""
+    """The message of a failed import, with the deepest line of the user's own code."""
     frames = traceback.extract_tb(failed.__traceback__)
-    lines = [frame for frame in frames if is_users(frame.filename)]
-    return f" at {shortened(lines[-1].filename)}:{lines[-1].lineno}" if lines else ""
+    lines = [frame for frame in frames if is_user_code(frame.filename)]
+    place = f" at {relative(lines[-1].filename)}:{lines[-1].lineno}" if lines else ""
+    return f"Importing {name} failed: {type(failed).__name__}: {first_line(str(failed))}{place}."
 
 
 def first_line(text: str) -> str:
-    """Of what an exception says, without a full stop."""
+    """The first line of an exception's message, without a full stop."""
     return (text.splitlines() or [""])[0].rstrip(".")
 
 
-def is_users(file: str) -> bool:
-    """Whether a file of a traceback is neither the library's, nor Python's, nor a package's."""
+def is_user_code(file: str) -> bool:
+    """Whether a file of a traceback belongs neither to the library, nor to Python, nor to a package."""
     packaged = "site-packages" in file or "dist-packages" in file
     return not (file.startswith(("<", _LIBRARY, _STDLIB)) or packaged)
 
 
-def shortened(file: str) -> str:
-    """Its path from the current directory, if it is below that."""
+def relative(file: str) -> str:
+    """The file's path from the current directory, if it is in it."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -1,18 +1,19 @@
-"""Multilayer perceptrons: the network inside feed-forward policies and value functions."""
+"""Multilayer perceptrons (MLPs): the networks of feed-forward policies and value functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.options import check
+from surefoot.options import Bound, NonNegative, Options
 from surefoot.types import Key
 
+LayerSize = Bound(lambda units: units >= 1, "layer sizes of 1 or more")
+Activation = Literal["relu", "tanh", "elu", "silu"]
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "elu": jax.nn.elu, "silu": jax.nn.silu}
 INITIALISERS = {
     "glorot": jax.nn.initializers.glorot_uniform,
@@ -23,22 +24,21 @@ INITIALISERS = {
 
 
 @dataclass(frozen=True)
-class MLPOptions:
-    """The size and shape of a perceptron."""
+class MLPOptions(Options):
+    """Options of an MLP."""
 
-    hidden: tuple[int, ...] = (64, 64)
-    """Units of each hidden layer; none for a linear map."""
-    activation: Literal["relu", "tanh", "elu", "silu"] = "tanh"
+    hidden: Annotated[tuple[int, ...], LayerSize] = (64, 64)
+    """Number of units in each hidden layer; no layer gives a linear map."""
+    activation: Activation = "tanh"
+    """Activation function of the hidden layers."""
     initialiser: Literal["glorot", "lecun", "he", "orthogonal"] = "glorot"
-    """Of the weights; biases start at zero."""
-    output_scale: float = 1.0
-    """Multiplies the last layer's initial weights: small values start near a uniform, or centred, policy."""
-
-    def __post_init__(self) -> None:
-        check(all(units >= 1 for units in self.hidden), "hidden", self.hidden, "layer sizes of 1 or more")
-        check(0 <= self.output_scale < inf, "output_scale", self.output_scale, "0 or more, and finite")
+    """Initialiser of the weights; biases start at zero."""
+    output_scale: Annotated[float, NonNegative] = 1.0
+    """Factor of the last layer's initial weights. A policy with small ones starts near a uniform, or centred,
+    distribution."""
 
     def network(self, key: Key, inputs: int, outputs: int) -> "MLP":
+        """A new network from vectors of `inputs` numbers to vectors of `outputs` numbers."""
         sizes = (inputs, *self.hidden, outputs)
         initialise = INITIALISERS[self.initialiser]()
         keys = jax.random.split(key, len(sizes) - 1)
@@ -49,7 +49,7 @@ class MLPOptions:
 
 
 class MLP(eqx.Module):
-    """x ← activation(x W + b), layer by layer; the last one has no activation."""
+    """A multilayer perceptron: x ← activation(x W + b) in each layer; the last has no activation."""
 
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
@@ -59,7 +59,7 @@ class MLP(eqx.Module):
         self.weights, self.biases, self.activation = tuple(weights), tuple(biases), activation
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        # Products of whole batches: a vmap of matrix-vector products transposes them on the way.
+        # Products of whole batches: a vmap of matrix-vector products would transpose them.
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:
             x = ACTIVATIONS[self.activation](x @ weight + bias)

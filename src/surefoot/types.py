@@ -1,4 +1,4 @@
-"""What flows through the library: trajectories, and what learning makes of them.
+"""Data types: trajectories, and the batches that rules learn from.
 
 Axes are written `[task episode time ...]`. A formula is written for one trajectory (`[time]`) and vmapped
 outside, so every record here may carry any leading axes, named `*axes` in its types: none for a single
@@ -18,7 +18,7 @@ Key = PRNGKeyArray
 """A typed random key, as `jax.random.key` makes them."""
 
 Keys = KeyOf[Array, "..."]
-"""Several of them."""
+"""An array of random keys."""
 
 
 def is_key(x: Any) -> bool:
@@ -52,8 +52,9 @@ ActionSpace = Continuous | Discrete
 class Rollout(eqx.Module):
     """Trajectories as they were sampled, padded to a common length.
 
-    Step `t` holds the observation the policy saw, the action it drew and what came of it. Steps after an
-    episode's end are padding: `valid` is False there, and every other field is zero or meaningless.
+    Step `t` has the observation, the action that the policy drew, and the reward and observation after it.
+    Steps after an episode's end are padding: `valid` is False there, and every other field is zero or
+    meaningless.
     """
 
     observations: Float[Array, "*axes time obs"]
@@ -68,48 +69,52 @@ class Rollout(eqx.Module):
     """True at the step at which a time limit cut the episode short; never where `terminated` is."""
     valid: Bool[Array, "*axes time"]
     next_observations: Float[Array, "*axes time obs"]
-    """What each step led to, before any reset: needed to bootstrap where an episode was cut short."""
+    """The observation after each step, before any reset: needed to bootstrap where an episode was cut."""
     times: Int[Array, "*axes time"]
     """Steps since the episode began. Zero marks the first step of an episode: whole episodes begin with it,
     and streams have it wherever one episode follows another."""
     memory: PyTree = None
-    """Of a recurrent policy's streams: what it remembered before the first of these steps, without the time
-    axis. None where every trajectory is an episode from its beginning, or the policy remembers nothing."""
+    """Memory of a recurrent policy before the first of these steps, without the time axis. None where every
+    trajectory is an episode from its beginning, or the policy has no memory."""
 
 
 class Transitions(eqx.Module):
-    """What else is known of a batch's steps, for losses that are not of the policy alone."""
+    """Further data of a batch's steps, for losses that need more than actions and advantages."""
 
     rewards: Float[Array, "*axes time"]
     discounts: Float[Array, "*axes time"]
     """γ_t, zero where an episode ends for good and in padding."""
     values: Float[Array, "*axes time"]
-    """V(s_t), as the advantages were estimated with."""
+    """V(s_t), with which the advantages were estimated."""
     returns: Float[Array, "*axes time"]
-    """What a value function should predict: the advantage, before any normalisation, plus `values`."""
+    """Targets of a value function: the advantages, before any normalisation, plus `values`."""
     next_observations: Float[Array, "*axes time obs"]
 
 
 class Batch(eqx.Module):
-    """What a rule learns from: the steps of one task, with their advantages."""
+    """The steps of one task with their advantages, from which a rule learns."""
 
     observations: Float[Array, "*axes time obs"]
     actions: Float[Array, "*axes time act"] | Int[Array, "*axes time"]
     log_probs: Float[Array, "*axes time"]
-    """Under the policy that drew the actions, so that importance ratios are one at that policy."""
+    """Log-probabilities of `actions` under the policy that drew them: at that policy all ratios are one."""
     advantages: Float[Array, "*axes time"]
     valid: Bool[Array, "*axes time"]
     transitions: Transitions | None = None
-    """For a loss that needs them; otherwise None."""
+    """Rewards, values and targets, for a loss that needs them; otherwise None."""
     starts: Bool[Array, "*axes time"] | None = None
-    """For a recurrent policy's streams: where it forgets what came before. None where every trajectory is an
-    episode from its beginning, or the policy remembers nothing."""
+    """Steps at which a recurrent policy's memory is reset. None where every trajectory is one episode from
+    its beginning, or the policy has no memory."""
     memory: PyTree = None
     """As in `Rollout`."""
+    advantage_scale: Float[Array, "*axes time"] | None = None
+    """The standard deviation by which the task's advantages were divided, at each step; None where they were
+    not normalised."""
 
 
 class MetaBatch(eqx.Module):
-    """What a meta-rule learns from: for every task, the data it adapted on and the data it is judged by.
+    """The tasks of one iteration of meta-learning: for each, the episodes that the policy adapts on, and
+    those of the adapted policy.
 
     Every array has the leading axes `[task episode time]`.
     """
@@ -117,4 +122,6 @@ class MetaBatch(eqx.Module):
     support: tuple[Batch, ...]
     """One batch for each inner step, the k-th drawn by the policy after k steps."""
     query: Batch
-    """Drawn by the adapted policy."""
+    """Episodes drawn by the adapted policy."""
+    prepared: dict[str, PyTree] = eqx.field(default_factory=dict)
+    """Constants of the terms of the meta-loss, by the term's name; every array has a leading task axis."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from support.dense import identical
-from surefoot.algorithms import A3C, Estimation, Normalisation, Setting, policy_objective
+from surefoot.algorithms import A3C, Estimation, Estimator, Normalisation, Setting, policy_objective
 from surefoot.algorithms.base import LearnerState
 from surefoot.algorithms.fragments import Fragment, Ongoing, learn_fragment
 from surefoot.baselines import Zero
@@ -26,12 +26,14 @@ ENV = DelayedReward(3)
 ESTIMATION = Estimation(baseline=Zero(), discount=0.9, fit="previous-batch", normalise=False)
 POLICY = ActorCritic(hidden=(4,)).build(KEY, ENV.observation_size, ENV.action_space)
 OBJECTIVE = ActorCriticObjective(policy_objective("reinforce"), 0.5, None)
-FRAGMENT = Fragment(OBJECTIVE, ESTIMATION, False, jnp.zeros((1, 0)), rows=4, steps=5)
+ESTIMATOR = Estimator.of(ENV, ESTIMATION)
+SCALES = Normalisation().init(ENV.observation_size)
+FRAGMENT = Fragment(OBJECTIVE, ESTIMATOR, SCALES, jnp.zeros((1, 0)), rows=4, steps=5)
 A = A3C(OptaxStep("sgd", lr=0.1), fragment=5, environments=4, updates=6)
 
 
 def setting_of(sampler: Any, **changes: Any) -> Setting:
-    return replace(Setting(sampler, ESTIMATION), **changes)
+    return Setting.of(sampler, **{"estimation": ESTIMATION, **changes})
 
 
 def sampler_of(workers: int) -> ProcessSampler:
@@ -125,7 +127,7 @@ def test_one_worker_alone_is_never_stale():
     synchronous, _ = trained(replace(A, synchronous=True), setting_of(sampler), 1)
     sampler.close()
     assert metrics["staleness_max"] == 0
-    assert jnp.array_equal(synchronous.progress.steps, asynchronous.progress.steps)
+    assert jnp.array_equal(synchronous.own.progress.steps, asynchronous.own.progress.steps)
 
 
 def test_what_it_cannot_serve_is_said_before_anything_starts():

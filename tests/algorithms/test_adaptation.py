@@ -12,10 +12,11 @@ import pytest
 from surefoot.algorithms import (
     Adaptation,
     Estimation,
+    Estimator,
+    GradientAdapter,
+    LearnerState,
     Normalisation,
-    Setting,
     adapt_to_tasks,
-    policy_objective,
 )
 from surefoot.baselines import Zero
 from surefoot.envs import Navigation2D
@@ -50,7 +51,7 @@ class Scripted(AbstractSampler):
     def collect(self, policy: Any, task: Any, where: None, key: Any) -> tuple[None, Rollout]:
         return None, self._scan.submit(policy, task, key).result()
 
-    def sample(self, policies: Any, tasks: Any, key: Any) -> Rollout:
+    def sample(self, policies: Any, tasks: Any, key: Any, first: Any = 0) -> Rollout:
         raise AssertionError("there is a barrier")
 
     def submit(self, policy: Any, task: Any, key: Any) -> Future[Rollout]:
@@ -72,18 +73,10 @@ class Scripted(AbstractSampler):
 
 
 def adapted(sampler: AbstractSampler) -> Adaptation:
-    setting = Setting(sampler, Estimation(baseline=Zero(), fit="same-batch"))
-    return adapt_to_tasks(
-        setting,
-        policy_objective("reinforce"),
-        GradientStep(lr=0.5),
-        POLICY,
-        TASKS,
-        KEY,
-        steps=2,
-        baselines=(None, None, None),
-        scales=Normalisation().init(2),
-    )
+    estimator = Estimator.of(ENV, Estimation(baseline=Zero(), fit="same-batch"))
+    state = LearnerState(POLICY, Normalisation().init(2), (None,), None)
+    adapter = GradientAdapter.of(estimator, state, GradientStep(lr=0.5), "reinforce", 2)
+    return adapt_to_tasks(sampler, adapter, POLICY, TASKS, KEY, 2)
 
 
 @pytest.fixture(scope="module")

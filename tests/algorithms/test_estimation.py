@@ -15,12 +15,12 @@ import pytest
 from jaxtyping import Array, Float
 
 from support.dense import identical
-from support.probes import rollout_of
-from surefoot.algorithms import Estimation, episode_returns
+from support.probes import Target, rollout_of
+from surefoot.algorithms import Estimation, Estimator, episode_returns
 from surefoot.baselines import AbstractBaseline, LinearFeatures, Samples, Zero
 from surefoot.options import UserError
 from surefoot.theory.advantages import normalise
-from surefoot.types import Key, Rollout
+from surefoot.types import Batch, Key, Rollout
 
 REWARDS = [[1.0, 2.0, 4.0], [8.0, 2.0, 0.0]]
 ENDED = rollout_of(REWARDS, lengths=[3, 2], terminated=[False, True])
@@ -63,7 +63,45 @@ def advantages(
     if previous is None:
         _, horizon, size = rollout.observations.shape
         previous = estimate.baseline.init(jax.random.key(0), size, horizon)
-    return estimate.batch(rollout, previous, limit_ends).advantages
+    return batch_of(estimate, rollout, previous, limit_ends).advantages
+
+
+@dataclass(frozen=True)
+class Says(Target):
+    """An environment that says whether its time limit ends the return."""
+
+    ends: bool = True
+
+    @property
+    def time_limit_ends_return(self) -> bool:
+        return self.ends
+
+
+def estimator(estimate: Estimation, limit_ends: bool) -> tuple[Estimator, Any]:
+    made = Estimator.of(Says(ends=limit_ends), estimate)
+    return made, made.normalisation.init(1)
+
+
+def batch_of(estimate: Estimation, rollout: Rollout, previous: Any, limit_ends: bool) -> Batch:
+    made, scales = estimator(estimate, limit_ends)
+    return made.batch(made.prepare(rollout, scales), previous)
+
+
+def samples_of(estimate: Estimation, rollout: Rollout, previous: Any, limit_ends: bool) -> Samples:
+    made, scales = estimator(estimate, limit_ends)
+    return made.samples(made.prepare(rollout, scales), previous)
+
+
+def refit_of(estimate: Estimation, rollout: Rollout) -> Any:
+    made, scales = estimator(estimate, True)
+    return made.refit(made.prepare(rollout, scales), jnp.zeros(()))
+
+
+def test_the_scale_of_normalised_advantages_is_kept():
+    raw = np.asarray(advantages(estimation(), ENDED))[np.asarray(ENDED.valid)]
+    batch = batch_of(estimation(normalise=True), ENDED, None, True)
+    np.testing.assert_allclose(batch.advantage_scale, np.full((2, 3), raw.std()), rtol=1e-6)
+    assert batch_of(estimation(), ENDED, None, True).advantage_scale is None
 
 
 def test_without_a_baseline_advantages_are_rewards_to_go():
@@ -82,8 +120,8 @@ def test_padding_does_not_leak(fit: str, padding: float, gae_lambda: float):
         advantages(estimate, soiled, previous), advantages(estimate, ENDED, previous)
     )
     np.testing.assert_array_equal(
-        np.asarray(estimate.samples(soiled, previous, False).returns)[np.asarray(ENDED.valid)],
-        np.asarray(estimate.samples(ENDED, previous, False).returns)[np.asarray(ENDED.valid)],
+        np.asarray(samples_of(estimate, soiled, previous, False).returns)[np.asarray(ENDED.valid)],
+        np.asarray(samples_of(estimate, ENDED, previous, False).returns)[np.asarray(ENDED.valid)],
     )
 
 
@@ -159,11 +197,11 @@ def test_the_whole_return_goes_on_with_a_value_where_the_limit_is_no_end(ends: b
 
 
 def test_the_targets_of_the_baseline_bootstrap_with_what_it_learned_before():
-    targets = estimation(Mean(), time_limit="bootstraps").samples(ENDED, jnp.array(16.0), True).returns
+    targets = samples_of(estimation(Mean(), time_limit="bootstraps"), ENDED, jnp.array(16.0), True).returns
     last = 4 + 0.5 * 16
     expected = [[1 + 0.5 * (2 + 0.5 * last), 2 + 0.5 * last, last], [8 + 0.5 * 2, 2, 0]]
     np.testing.assert_array_equal(targets, expected)
-    ended = estimation(Mean(), time_limit="ends").samples(ENDED, jnp.array(16.0), True).returns
+    ended = samples_of(estimation(Mean(), time_limit="ends"), ENDED, jnp.array(16.0), True).returns
     np.testing.assert_array_equal(ended, [[3, 4, 4], [9, 2, 0]])
 
 
@@ -205,7 +243,7 @@ def test_cross_fitting_judges_no_episode_by_its_own_return():
     estimate = estimation(Mean(), fit="cross-fit", discount=1.0)
 
     def judged_by(rollout: Rollout) -> Array:
-        returns = estimate.samples(rollout, jnp.zeros(()), True).returns
+        returns = samples_of(estimate, rollout, jnp.zeros(()), True).returns
         return returns - advantages(estimate, rollout)
 
     values = judged_by(rollout)
@@ -246,7 +284,7 @@ def test_advantages_are_normalised_over_valid_steps_if_asked():
 
 
 def test_the_batch_keeps_what_was_sampled():
-    batch = estimation().batch(ENDED, None, True)
+    batch = batch_of(estimation(), ENDED, None, True)
     np.testing.assert_array_equal(batch.observations, ENDED.observations)
     np.testing.assert_array_equal(batch.actions, ENDED.actions)
     np.testing.assert_array_equal(batch.log_probs, ENDED.log_probs)
@@ -255,13 +293,13 @@ def test_the_batch_keeps_what_was_sampled():
 
 def test_nothing_that_stood_in_padding_reaches_the_batch():
     soiled = rollout_of(REWARDS, lengths=[3, 2], terminated=[False, True], padding=float("nan"))
-    assert identical(estimation().batch(soiled, None, True), estimation().batch(ENDED, None, True))
+    assert identical(batch_of(estimation(), soiled, None, True), batch_of(estimation(), ENDED, None, True))
 
 
 def test_refitting_takes_the_episodes_of_all_tasks():
     other = rollout_of([[6.0, 0.0, 0.0], [2.0, 0.0, 0.0]], lengths=[1, 1], terminated=[True, True])
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), ENDED, other)
-    fitted = estimation(Mean()).refit(both, jnp.zeros(()), True)
+    fitted = refit_of(estimation(Mean()), both)
     np.testing.assert_allclose(fitted, (22 + 6 + 2) / 7, rtol=1e-6)
 
 
@@ -271,7 +309,7 @@ def test_episode_returns_are_undiscounted_and_without_padding():
 
 
 def test_cross_fitting_needs_two_episodes():
-    with pytest.raises(UserError, match=r"use --estimation\.fit before"):
+    with pytest.raises(UserError, match=r"use --estimation\.fit same-batch"):
         Estimation(fit="cross-fit").validate(1)
     Estimation(fit="cross-fit").validate(2)
     Estimation(fit="same-batch").validate(1)

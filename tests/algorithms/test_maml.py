@@ -9,7 +9,15 @@ import pytest
 from support.dense import flatten, identical, ravel
 from support.probes import Clock, Target
 from support.settings import iterate, policy_for, setting_of, train
-from surefoot.algorithms import MAML, Adaptation, LearnerState, Setting, adapt_to_tasks, policy_objective
+from surefoot.algorithms import (
+    MAML,
+    Adaptation,
+    GradientAdapter,
+    LearnerState,
+    Setting,
+    adapt_to_tasks,
+    policy_objective,
+)
 from surefoot.baselines import LinearFeatures
 from surefoot.options import UserError
 from surefoot.rules import AbstractRule, GradientStep, NaturalGradient, OptaxStep, TrustRegion
@@ -24,33 +32,29 @@ INNER = GradientStep(lr=0.1)
 def live(
     setting: Setting, policy: Any, tasks: Any, key: Any, steps: int, inner: AbstractRule = INNER
 ) -> Adaptation:
-    env = setting.sampler.env
-    baseline = setting.estimation.baseline.init(key, env.observation_size, env.horizon)
-    return adapt_to_tasks(
-        setting,
-        policy_objective("reinforce"),
-        inner,
-        policy,
-        tasks,
-        key,
-        steps=steps,
-        baselines=(baseline,) * (steps + 1),
-        scales=setting.normalisation.init(env.observation_size),
-    )
+    baseline, scales = setting.estimator.init(key, setting.sampler.env)
+    state = LearnerState(policy, scales, (baseline,) * (steps + 1), None)
+    adapter = GradientAdapter.of(setting.estimator, state, inner, "reinforce", steps)
+    return adapt_to_tasks(setting.sampler, adapter, policy, tasks, key, steps)
 
 
-def test_the_learner_repeats_the_adaptation_that_was_lived():
+def policies_of(adaptation: Adaptation) -> Any:
+    """After the last step."""
+    return adaptation.learners[-1][0]
+
+
+def test_the_learner_repeats_the_adaptation_that_was_sampled():
     """Where the learner adapts again from the same parameters on the same data, it predicts the very
     distributions that the query actions were drawn from: every ratio is one."""
     setting = setting_of(Clock(), baseline=LinearFeatures(), fit="cross-fit")
     policy = policy_for(setting, hidden=(3,), output_scale=1.0)
-    lived = live(setting, policy, jnp.array([1.0, 1.5, 2.0]), KEY, 2)
-    batch = MetaBatch(lived.batches[:-1], lived.batches[-1])
+    adaptation = live(setting, policy, jnp.array([1.0, 1.5, 2.0]), KEY, 2)
+    batch = MetaBatch(adaptation.batches[:-1], adaptation.batches[-1])
     objective = adapted(
         policy_objective("surrogate"), INNER, inner_objective=policy_objective("reinforce"), chunk=2
     )
     prediction = eqx.filter_jit(objective.predict)(policy, batch)
-    predicted = prediction.log_prob(batch.query.actions)
+    predicted = prediction.query.log_prob(batch.query.actions)
     valid = np.asarray(batch.query.valid)
     np.testing.assert_allclose(
         np.asarray(predicted)[valid], np.asarray(batch.query.log_probs)[valid], atol=1e-5
@@ -65,21 +69,21 @@ def test_each_task_adapts_from_the_shared_policy_and_by_its_own_data_alone():
     setting = setting_of(Target(), normalise=False)
     policy = policy_for(setting)
     tasks = jnp.array([[1.0], [-1.0], [1.0]])
-    lived = live(setting, policy, tasks, KEY, 1)
+    adaptation = live(setting, policy, tasks, KEY, 1)
     for i in range(3):
-        batch = jax.tree.map(lambda x, i=i: x[i], lived.batches[0])
+        batch = jax.tree.map(lambda x, i=i: x[i], adaptation.batches[0])
         vector, build = flatten(policy)
 
         def loss(v: jax.Array, batch: Any = batch, build: Any = build) -> jax.Array:
             return jnp.mean(-build(v)(batch.observations).log_prob(batch.actions) * batch.advantages)
 
         expected = vector - 0.1 * jax.grad(loss)(vector)
-        mine = ravel(jax.tree.map(lambda x, i=i: x[i] if eqx.is_array(x) else x, lived.policies))
+        mine = ravel(jax.tree.map(lambda x, i=i: x[i] if eqx.is_array(x) else x, policies_of(adaptation)))
         np.testing.assert_allclose(mine, expected, atol=1e-5)
     # Another neighbour changes nothing for the first task.
     other = live(setting, policy, tasks.at[1:].set(9.0), KEY, 1)
     first, again = (
-        jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, a.policies) for a in (lived, other)
+        jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, policies_of(a)) for a in (adaptation, other)
     )
     np.testing.assert_allclose(ravel(first), ravel(again), atol=1e-6)
 
@@ -98,10 +102,10 @@ def test_nothing_adapted_is_left_over_for_the_next_time():
 def test_every_phase_and_every_task_has_its_own_noise():
     setting = setting_of(Target(), episodes=4)
     tasks = jnp.array([[1.0], [1.0]])
-    lived = live(setting, policy_for(setting), tasks, KEY, 2, GradientStep(lr=0.0))
-    assert len(lived.rollouts) == len(lived.batches) == 3
+    adaptation = live(setting, policy_for(setting), tasks, KEY, 2, GradientStep(lr=0.0))
+    assert len(adaptation.rollouts) == len(adaptation.batches) == 3
     # The policy never changes and the tasks are equal: were any noise drawn twice, so would an action be.
-    noise = np.concatenate([np.ravel(r.actions) for r in lived.rollouts])
+    noise = np.concatenate([np.ravel(r.actions) for r in adaptation.rollouts])
     assert len(np.unique(noise)) == 3 * 2 * 4
 
 
@@ -192,7 +196,7 @@ def test_a_baseline_for_each_phase_is_carried_on():
 
 def test_held_out_tasks_come_from_the_family():
     setting = setting_of(Target(spread=1.0))
-    empty = LearnerState(policy_for(setting), None, (), None, setting.normalisation.init(1))
+    empty = LearnerState(policy_for(setting), setting.estimator.normalisation.init(1), (), None)
     tasks = MAML().evaluation_tasks(setting.sampler.env, empty, KEY, 4)
     np.testing.assert_array_equal(tasks, setting.sampler.env.sample_tasks(KEY, 4))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from support.dense import identical
-from support.gathering import gather
+from support.on_policy import prepared_batch
 from support.probes import Clock, Target
 from support.settings import iterate, policy_for, setting_of, train
 from surefoot.algorithms import MAML, Normalisation, Setting, SingleTask, adapt_to_tasks, policy_objective
@@ -25,9 +25,13 @@ LEARNING = SingleTask(rule=TrustRegion(max_kl=0.05, cg_iterations=2, max_backtra
 KEY = jax.random.key(5)
 
 
+def normalised(setting: Setting, normalisation: Normalisation) -> Setting:
+    return replace(setting, estimator=replace(setting.estimator, normalisation=normalisation))
+
+
 def clock(normalisation: Normalisation = BOTH, *, streams: bool = False, **options: Any) -> Setting:
     """Observations 0, 1, 2, … and rewards 1, 2, 3, … times the task."""
-    setting = replace(setting_of(Clock(), discount=DISCOUNT, **options), normalisation=normalisation)
+    setting = normalised(setting_of(Clock(), discount=DISCOUNT, **options), normalisation)
     return replace(setting, sampler=StreamSampler(Clock(), 8, 6)) if streams else setting
 
 
@@ -38,12 +42,12 @@ def policy_of(setting: Setting) -> Any:
 @eqx.filter_jit
 def sampled(setting: Setting, state: Any, key: Any) -> Rollout:
     """What the next iteration will sample, in the environment's own scale."""
-    acting = setting.normalisation.policy(state.policy, state.scales)
-    task = jax.tree.map(lambda x: x[0], state.task)
-    return setting.sampler.collect(acting, task, state.where, key)[1]
+    acting = setting.estimator.normalisation.policy(state.policy, state.scales)
+    task = jax.tree.map(lambda x: x[0], state.own.task)
+    return setting.sampler.collect(acting, task, state.own.sampler, key)[1]
 
 
-prepared = eqx.filter_jit(gather)
+prepared = eqx.filter_jit(prepared_batch)
 
 
 def rewards_to_go(rollout: Rollout) -> list[float]:
@@ -89,7 +93,7 @@ def test_within_an_iteration_they_are_frozen(streams: bool):
     np.testing.assert_allclose(np.asarray(log_probs)[valid], np.asarray(batch.log_probs)[valid], atol=1e-5)
     # In the scale of the iteration after it, they would not be.
     following = prepared(setting, state, KEY).state.scales
-    seen = NormalisedPolicy(state.policy, following.observations, setting.normalisation.limit)
+    seen = NormalisedPolicy(state.policy, following.observations, setting.estimator.normalisation.limit)
     raw = sampled(setting, state, KEY)
     other = seen(raw.observations).log_prob(raw.actions)
     assert np.abs(np.asarray(other - batch.log_probs)[valid]).max() > 1e-3
@@ -139,7 +143,7 @@ def test_only_what_is_asked_for_is_normalised():
         state = STILL.init(setting, policy_of(setting), KEY)
         assert (state.scales.observations is not None) == normalisation.observations
         assert (state.scales.returns is not None) == normalisation.rewards
-    assert setting.normalisation.policy(state.policy, state.scales) is state.policy
+    assert setting.estimator.normalisation.policy(state.policy, state.scales) is state.policy
 
 
 def test_observations_are_clipped_to_the_limit():
@@ -167,7 +171,7 @@ def test_adapting_and_evaluating_leave_the_statistics_alone():
         scales=state.scales,
     )
     assert identical(state.scales, before)
-    acting = setting.normalisation.policy(state.policy, before)
+    acting = setting.estimator.normalisation.policy(state.policy, before)
     for rollout, batch in zip(lived.rollouts, lived.batches, strict=True):
         valid = np.asarray(rollout.valid)
         log_probs = acting(rollout.observations).log_prob(rollout.actions)
@@ -189,16 +193,17 @@ def test_a_meta_learner_merges_the_statistics_of_all_tasks_and_phases():
     again, _ = iterate(algorithm, setting, new, KEY)
     assert again.scales.observations.count > new.scales.observations.count
     # Ratios are one where learner and life see in the same scale: the mean of normalised advantages is 0.
-    normalised = replace(setting, estimation=replace(setting.estimation, normalise=True))
-    assert abs(iterate(algorithm, normalised, new, KEY)[1]["loss"]) < 1e-5
+    estimation = replace(setting.estimator.estimation, normalise=True)
+    scaled = replace(setting, estimator=replace(setting.estimator, estimation=estimation))
+    assert abs(iterate(algorithm, scaled, new, KEY)[1]["loss"]) < 1e-5
     assert metrics["return"] > 1.0
 
 
 def test_what_is_already_in_scale_is_learned_as_well_as_before():
     """Reward −(a − 1)² and a constant observation, of which nothing is left but its bias."""
-    setting = replace(setting_of(Target(), episodes=32), normalisation=BOTH)
+    setting = normalised(setting_of(Target(), episodes=32), BOTH)
     state, seen = train(SingleTask(rule=TrustRegion(max_kl=0.1)), setting, policy_for(setting), iterations=20)
-    acting = setting.normalisation.policy(state.policy, state.scales)
+    acting = setting.estimator.normalisation.policy(state.policy, state.scales)
     assert abs(float(acting(jnp.ones(1)).mean[0]) - 1) < 0.3
     assert seen[0]["return"] < -1.2
 

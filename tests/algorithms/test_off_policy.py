@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from support.dense import flatten, ravel
-from support.gathering import gather
+from support.on_policy import prepared_batch
 from support.probes import Clock
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import OffPolicyReinforce, Setting, SingleTask
@@ -60,7 +60,7 @@ def test_the_effective_sample_size_by_hand():
     algorithm = OffPolicyReinforce(OptaxStep(lr=0.05), gradient_steps=2)
     state = begun(algorithm, setting)
     new, metrics = iterate(algorithm, setting, state, KEY)
-    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    batch = eqx.filter_jit(prepared_batch)(setting, state, KEY).batch
     ratios = new.policy(batch.observations).log_prob(batch.actions) - batch.log_probs
     weights = np.exp(np.where(batch.valid, ratios, 0.0).sum(axis=1))
     expected = weights.sum() ** 2 / (weights**2).sum() / 6
@@ -78,7 +78,7 @@ def test_steps_on_a_batch_are_taken_one_after_another():
         new, metrics = iterate(algorithm, setting, state, KEY)
         moves.append(float(jnp.abs(ravel(new.policy) - ravel(state.policy)).max()))
         assert jnp.isfinite(metrics["loss"])
-        counts = [x for x in jax.tree.leaves(new.rule) if x.dtype == jnp.int32]
+        counts = [x for x in jax.tree.leaves(new.own.rule) if x.dtype == jnp.int32]
         assert [int(count) for count in counts] == [steps]
     assert moves[1] > 2 * moves[0]
 
@@ -101,7 +101,7 @@ def test_two_steps_by_hand(weighting: Any, clip: float | None, normalised: bool)
     setting = clock()
     algorithm = OffPolicyReinforce(GradientStep(lr=0.1), 2, weighting, clip, normalised)
     state = begun(algorithm, setting)
-    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    batch = eqx.filter_jit(prepared_batch)(setting, state, KEY).batch
     rewards, valid = batch.transitions.rewards, batch.valid
     vector, build = flatten(state.policy)
 

@@ -70,8 +70,8 @@ def observations(env: AbstractProbe) -> Any:
 
 def streaming(env: AbstractProbe, **options: Any) -> Setting:
     """64 streams of 5 steps, which end wherever they happen to be."""
-    estimation = Estimation(**{"baseline": Zero(), "fit": "after", "discount": DISCOUNT, **options})
-    return Setting(StreamSampler(env, streams=64, steps=5), estimation)
+    estimation = Estimation(**{"baseline": Zero(), "fit": "previous-batch", "discount": DISCOUNT, **options})
+    return Setting.of(StreamSampler(env, streams=64, steps=5), estimation)
 
 
 def known_values(env: AbstractProbe, random: bool) -> np.ndarray:

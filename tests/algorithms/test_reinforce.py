@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from support.dense import flatten, ravel
-from support.gathering import gather
+from support.on_policy import prepared_batch
 from support.probes import Clock
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import Reinforce, Setting
@@ -29,7 +29,7 @@ def clock(**options: Any) -> Setting:
 
 def by_hand(setting: Setting, state: Any, baseline: str) -> np.ndarray:
     """1/N Σᵢ sᵢ (Rᵢ − b), with scores by a Jacobian and b by its formula, parameter by parameter."""
-    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    batch = eqx.filter_jit(prepared_batch)(setting, state, KEY).batch
     vector, build = flatten(state.policy)
 
     def log_likelihoods(v: Any) -> Any:
@@ -75,9 +75,9 @@ def test_the_task_is_its_own_and_kept():
     algorithm = Reinforce(step=STEP)
     state = algorithm.init(setting, policy_for(setting), KEY)
     new, _ = iterate(algorithm, setting, state, KEY)
-    np.testing.assert_array_equal(new.task, state.task)
+    np.testing.assert_array_equal(new.own.task, state.own.task)
     np.testing.assert_array_equal(
-        algorithm.evaluation_tasks(setting.sampler.env, new, KEY, 3), np.repeat(state.task, 3)
+        algorithm.evaluation_tasks(setting.sampler.env, new, KEY, 3), np.repeat(state.own.task, 3)
     )
 
 

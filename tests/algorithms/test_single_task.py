@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from support.dense import flatten, identical, numbers, ravel
-from support.gathering import gather
+from support.on_policy import prepared_batch
 from support.probes import Clock
 from support.rules import RULES
 from support.settings import iterate, policy_for, setting_of, train
@@ -54,7 +55,7 @@ def test_the_loss_is_the_one_asked_for_less_the_entropys_bonus(loss: Any, bonus:
     setting = setting_of(Clock(), normalise=False)
     algorithm = SingleTask(GradientStep(lr=0.1), loss, entropy_bonus=bonus)
     state = algorithm.init(setting, policy_for(setting, hidden=(2,), output_scale=1.0), KEY)
-    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    batch = eqx.filter_jit(prepared_batch)(setting, state, KEY).batch
     vector, build = flatten(state.policy)
 
     def by_hand(v: Any) -> Any:
@@ -76,7 +77,7 @@ def test_an_actor_critics_loss_is_the_sum_of_its_parts(coefficient: float, weigh
     policy = options.build(KEY, env.observation_size, env.action_space)
     algorithm = SingleTask(GradientStep(lr=0.01), entropy_bonus=0.5, value_coefficient=coefficient)
     state = algorithm.init(setting, policy, KEY)
-    batch = eqx.filter_jit(gather)(setting, state, KEY).batch
+    batch = eqx.filter_jit(prepared_batch)(setting, state, KEY).batch
     vector, build = flatten(policy)
 
     def by_hand(v: Any) -> Any:
@@ -124,10 +125,10 @@ def test_the_task_is_drawn_once_and_kept():
     algorithm = SingleTask()
     start = algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(1))
     state, _ = train(algorithm, CLOCK, policy_for(CLOCK), iterations=2)
-    assert identical(state.task, start.task)
-    assert not identical(start.task, algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(7)).task)
+    assert identical(state.own.task, start.own.task)
+    assert not identical(start.own.task, algorithm.init(CLOCK, policy_for(CLOCK), jax.random.key(7)).own.task)
     held_out = algorithm.evaluation_tasks(CLOCK.sampler.env, state, jax.random.key(9), 3)
-    np.testing.assert_array_equal(held_out, np.repeat(start.task, 3))
+    np.testing.assert_array_equal(held_out, np.repeat(start.own.task, 3))
 
 
 def test_the_baseline_learns_from_iteration_to_iteration():
@@ -136,13 +137,14 @@ def test_the_baseline_learns_from_iteration_to_iteration():
         Clock(), episodes=16, baseline=LinearFeatures(), fit="previous-batch", normalise=False
     )
     state, _ = train(SingleTask(rule=GradientStep(lr=0.0)), setting, policy_for(setting), iterations=3)
-    sampler, estimation = setting.sampler, setting.estimation
-    rollout = sampler.submit(state.policy, state.task[0], jax.random.key(11)).result()
-    unfitted = (estimation.baseline.init(jax.random.key(0), 1, 4),)
+    sampler, estimator = setting.sampler, setting.estimator
+    rollout = sampler.submit(state.policy, state.own.task[0], jax.random.key(11)).result()
+    ending = replace(estimator, limit_ends_return=True)
+    unfitted = (estimator.estimation.baseline.init(jax.random.key(0), 1, 4),)
 
     def error(baselines: Any) -> float:
         # Where the limit is taken for an end both are judged by the same returns.
-        batch = estimation.batch(rollout, baselines[0], True)
+        batch = ending.batch(ending.prepare(rollout, state.scales), baselines[0])
         return float(jnp.mean(batch.advantages[rollout.valid] ** 2))
 
     assert error(state.baselines) < 0.5 * error(unfitted)
@@ -151,11 +153,11 @@ def test_the_baseline_learns_from_iteration_to_iteration():
 def test_each_run_draws_its_own_minibatches():
     algorithm, policy = SingleTask(rule=PPOClip()), policy_for(CLOCK)
     states = [algorithm.init(CLOCK, policy, jax.random.key(seed)) for seed in (0, 0, 1)]
-    assert identical(states[0].rule.key, states[1].rule.key)
-    assert not identical(states[0].rule.key, states[2].rule.key)
+    assert identical(states[0].own.rule.key, states[1].own.rule.key)
+    assert not identical(states[0].own.rule.key, states[2].own.rule.key)
     meta = MAML(outer=TrustRegion(fisher_fraction=0.5))
     setting = setting_of(Clock())
-    outer = [meta.init(setting, policy, jax.random.key(seed)).rule for seed in (0, 1)]
+    outer = [meta.init(setting, policy, jax.random.key(seed)).own.rule for seed in (0, 1)]
     assert not identical(*outer)
 
 

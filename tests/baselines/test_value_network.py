@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -25,19 +26,28 @@ DATA = replace(
 
 
 @eqx.filter_jit
-def fit(baseline: ValueNetwork, samples: Samples, parameters: Any = None, times: int = 1) -> Any:
-    """`times` fits in a row, each going on from the last."""
-    if parameters is None:
-        parameters = baseline.init(KEY, samples.observations.shape[-1], 6)
+def _fit(baseline: ValueNetwork, samples: Samples, parameters: Any, times: Any) -> Any:
     now, static = eqx.partition(parameters, eqx.is_array)
 
-    def turn(now: Any, _: None) -> tuple[Any, None]:
-        fitted = baseline.fit(eqx.combine(now, static), samples)
-        return eqx.filter(fitted, eqx.is_array), None
+    def turn(_: Any, now: Any) -> Any:
+        return eqx.filter(baseline.fit(eqx.combine(now, static), samples), eqx.is_array)
 
-    return eqx.combine(jax.lax.scan(turn, now, length=times)[0], static)
+    return eqx.combine(jax.lax.fori_loop(0, times, turn, now), static)
 
 
+def fit(baseline: ValueNetwork, samples: Samples, parameters: Any = None, times: int = 1) -> Any:
+    """`times` fits in a row, each going on from the last: one program for any number of them."""
+    if parameters is None:
+        parameters = start(baseline, samples.observations.shape[-1])
+    return _fit(baseline, samples, parameters, jnp.array(times))
+
+
+@cache
+def start(baseline: ValueNetwork, observation_size: int = 2) -> Any:
+    return baseline.init(KEY, observation_size, 6)
+
+
+@eqx.filter_jit
 def values(baseline: ValueNetwork, parameters: Any, observations: Any = OBSERVATIONS) -> Any:
     return jax.vmap(lambda o: baseline.values(parameters, o, jnp.zeros(o.shape[0])))(observations)
 
@@ -45,7 +55,7 @@ def values(baseline: ValueNetwork, parameters: Any, observations: Any = OBSERVAT
 @pytest.mark.parametrize("minibatches", [1, 3])
 def test_it_learns(minibatches: int):
     baseline = ValueNetwork(hidden=(16,), lr=0.02, epochs=20, minibatches=minibatches)
-    untrained = values(baseline, baseline.init(KEY, 2, 6))
+    untrained = values(baseline, start(baseline))
     trained = values(baseline, fit(baseline, DATA, times=20))
     assert jnp.mean((untrained - TARGET) ** 2) > 2.0
     assert jnp.mean((trained - TARGET) ** 2) < 0.1
@@ -55,22 +65,22 @@ def test_a_fit_goes_on_from_the_one_before():
     baseline = ValueNetwork(hidden=(8,), lr=0.01, epochs=5)
     once = fit(baseline, DATA)
     twice = fit(baseline, DATA, once)
-    assert len({numbers(p.key).tobytes() for p in (baseline.init(KEY, 2, 6), once, twice)}) == 3
-    errors = [jnp.mean((values(baseline, p) - TARGET) ** 2) for p in (baseline.init(KEY, 2, 6), once, twice)]
+    assert len({numbers(p.key).tobytes() for p in (start(baseline), once, twice)}) == 3
+    errors = [jnp.mean((values(baseline, p) - TARGET) ** 2) for p in (start(baseline), once, twice)]
     assert errors[0] > errors[1] > errors[2]
     np.testing.assert_allclose(ravel(fit(baseline, DATA, times=2)), ravel(twice), rtol=1e-5, atol=1e-7)
 
 
 def test_one_full_step_of_adam_moves_every_parameter_by_the_rate():
     baseline = ValueNetwork(hidden=(3,), lr=0.01, epochs=1)
-    before = baseline.init(KEY, 2, 6).network
+    before = start(baseline).network
     after = fit(baseline, DATA).network
 
     def loss(network: Any) -> Any:
         return 0.5 * jnp.mean((network(OBSERVATIONS)[..., 0] - TARGET) ** 2)
 
     # The first step of Adam is the sign of the gradient.
-    expected = -0.01 * jnp.sign(ravel(jax.grad(loss)(before)))
+    expected = -0.01 * jnp.sign(ravel(jax.jit(jax.grad(loss))(before)))
     np.testing.assert_allclose(ravel(after) - ravel(before), expected, rtol=1e-2)
 
 
@@ -111,7 +121,7 @@ def test_nothing_is_bootstrapped_from_where_an_episode_ends_for_good():
 def test_the_targets_of_a_round_stand_still():
     """One round from V = 0 learns the rewards, the second what is two steps ahead."""
     patient = replace(TD, rounds=1, epochs=300)
-    zero = eqx.tree_at(lambda p: p.network.weights[0], patient.init(KEY, 3, 6), jnp.zeros((3, 1)))
+    zero = eqx.tree_at(lambda p: p.network.weights[0], start(patient, 3), jnp.zeros((3, 1)))
     np.testing.assert_allclose(values(patient, fit(patient, CHAIN, zero), STATES)[0], [1, 2, 3], atol=0.05)
     two = replace(patient, rounds=2)
     np.testing.assert_allclose(values(two, fit(two, CHAIN, zero), STATES)[0], [2.0, 3.5, 4.5], atol=0.05)
@@ -120,7 +130,7 @@ def test_the_targets_of_a_round_stand_still():
 @pytest.mark.parametrize("target", ["monte-carlo", "td"])
 def test_the_proximal_term_holds_the_parameters_back(target: Any):
     baseline = ValueNetwork(hidden=(4,), lr=1e-3, epochs=200, target=target)
-    before = ravel(baseline.init(KEY, 2, 6).network)
+    before = ravel(start(baseline).network)
     moves = [
         jnp.linalg.norm(ravel(fit(replace(baseline, proximal=price), DATA).network) - before)
         for price in (0.0, 10.0, 1e4)
@@ -155,7 +165,7 @@ def test_padding_may_be_anything(target: Any):
 
 def test_minibatches_are_drawn_anew_with_every_fit():
     baseline = ValueNetwork(hidden=(3,), lr=0.01, epochs=1, minibatches=6)
-    first = baseline.init(KEY, 2, 6)
+    first = start(baseline)
     later = replace(first, key=fit(baseline, DATA, first).key)
     same, other = fit(baseline, DATA, first), fit(baseline, DATA, later)
     assert identical(fit(baseline, DATA, first), same)
@@ -165,14 +175,14 @@ def test_minibatches_are_drawn_anew_with_every_fit():
 def test_more_minibatches_than_samples_are_refused_with_what_to_do():
     baseline = ValueNetwork(hidden=(3,), minibatches=25)
     with pytest.raises(UserError, match=r"24 samples.*25 minibatches.*--estimation.baseline.minibatches"):
-        baseline.fit(baseline.init(KEY, 2, 6), DATA)
+        baseline.fit(start(baseline), DATA)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"hidden": (0,)}, "hidden is .0,.; it must be layer sizes of 1 or more"),
-        ({"lr": -1.0}, "lr is -1.0; it must be a finite rate of 0 or more"),
+        ({"lr": -1.0}, "lr is -1.0; it must be 0 or more, and finite"),
         ({"rounds": 0}, "rounds is 0; it must be 1 or more"),
         ({"epochs": 0}, "epochs is 0; it must be 1 or more"),
         ({"minibatches": 0}, "minibatches is 0; it must be 1 or more"),

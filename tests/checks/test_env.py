@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import pytest
 
 from checks.zoo import ZOO, Sound, StepFlatState, StepIntegerReward
+from support.wrappers import WrappedEnv
 from surefoot import envs
 from surefoot.checks import check_env
-from surefoot.checks.env import _CHECKS
-from surefoot.checks.env_probe import EnvProbe
-from surefoot.checks.problem import collect
+from surefoot.checks.env import EnvChecks
+from surefoot.checks.problem import checks_of, collect
 from surefoot.types import Discrete
 
 EXPORTED = [
@@ -22,12 +22,11 @@ EXPORTED = [
     if inspect.isclass(x) and issubclass(x, envs.AbstractEnv) and not inspect.isabstract(x)
 ]
 
-NAMED = {c.__name__.strip("_").replace("_", " "): [c] for c in _CHECKS}
-
 
 @pytest.mark.parametrize("env", EXPORTED)
 def test_the_library_keeps_its_own_contract(env):
     assert check_env(env()) == []
+    assert check_env(WrappedEnv(env())) == []
 
 
 def test_a_subclass_of_nothing_is_sound():
@@ -36,7 +35,7 @@ def test_a_subclass_of_nothing_is_sound():
 
 @pytest.mark.parametrize("case", ZOO, ids=lambda case: case.env.__name__)
 def test_each_fault_is_found(case):
-    problems = collect(NAMED[case.check], EnvProbe(case.env()))
+    problems = collect(EnvChecks(case.env()), case.check)
     found = {(p.check, p.severity): p for p in problems if case.phrase in p.what}
     assert (case.check, case.severity) in found
     problem = found[case.check, case.severity]
@@ -44,7 +43,7 @@ def test_each_fault_is_found(case):
 
 
 def test_every_check_has_an_example():
-    assert set(NAMED) == {case.check for case in ZOO}
+    assert set(checks_of(EnvChecks)) == {case.check for case in ZOO}
 
 
 def test_all_faults_are_found_at_once():

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support.wrappers import WrappedPolicyOptions
 from surefoot import policies
 from surefoot.checks import check_policy
-from surefoot.checks.policy import _CHECKS, _options, _serves
-from surefoot.checks.policy_probe import PolicyProbe
-from surefoot.checks.problem import collect
+from surefoot.checks.policy import PolicyChecks
+from surefoot.checks.problem import checks_of, collect
 from surefoot.options import UserError
 from surefoot.theory.distributions import DiagonalGaussian
 from surefoot.theory.objectives import Prediction
@@ -24,8 +24,6 @@ EXPORTED = [
     if inspect.isclass(x) and issubclass(x, policies.PolicyOptions) and not inspect.isabstract(x)
 ]
 ZOO = []
-SPACES = (Continuous(2), Discrete(3))
-NAMED = {c.__name__.strip("_").replace("_", " "): [c] for c in (_options, _serves, *_CHECKS)}
 
 
 def broken(check, phrase):
@@ -39,6 +37,7 @@ def broken(check, phrase):
 class Linear(eqx.Module):
     weight: Any
     distribution: Any = eqx.field(static=True, default=DiagonalGaussian)
+    is_recurrent = predicts_values = False
 
     def __call__(self, observations):
         mean = observations @ self.weight
@@ -97,6 +96,42 @@ class BuildsAnArray(Sound):
         return jnp.zeros(shape)
 
 
+@broken("states its capabilities", "`is_recurrent` is missing")
+class SaysNothing(Sound):
+    def policy(self, key, shape):
+        return _Mean(0.1 * jax.random.normal(key, shape))
+
+
+@broken("states its capabilities", "`predicts_values` is 0; it must be True or False")
+class SaysItWithANumber(Sound):
+    def policy(self, key, shape):
+        return _Numbered(0.1 * jax.random.normal(key, shape))
+
+
+class _Numbered(Linear):
+    predicts_values = 0
+
+
+@broken("states its capabilities", "`unroll` is missing, or is not a method")
+class SaysItRemembers(Sound):
+    def policy(self, key, shape):
+        return _Forgetful(0.1 * jax.random.normal(key, shape))
+
+
+class _Forgetful(Linear):
+    is_recurrent = True
+
+
+@broken("states its capabilities", "`auxiliary` is missing")
+class SaysItPredictsValues(Sound):
+    def policy(self, key, shape):
+        return _Unvalued(0.1 * jax.random.normal(key, shape))
+
+
+class _Unvalued(Linear):
+    predicts_values = True
+
+
 @broken("build follows the key", "different parameters for the same key")
 class NumPyParameters(Sound):
     def policy(self, key, shape):
@@ -139,14 +174,15 @@ class _Mean(eqx.Module):
         return observations @ self.weight
 
 
-@broken(
-    "actions fit the space", "`mode` gives float32[] actions; for Continuous(size=2) they must be float32[2]"
-)
+@broken("actions fit the space", "`mode` gives float32[]; it must be float32[2]")
 class ModeIsANumber(Sound):
     distribution = around(mode=lambda self: self.mean[..., 0])
 
 
-@broken("actions fit the space", "for Discrete(n=3) they must be int32[]")
+@broken(
+    "actions fit the space",
+    "For float32[3] observations and Discrete(n=3), `sample` gives float32[3]; it must be int32[]",
+)
 class GaussianForDiscrete(Sound):
     def build(self, key, observation_size, action_space):
         return self.policy(key, (observation_size, 3))
@@ -172,7 +208,7 @@ class SquaredDistance(Sound):
     distribution = around(kl=lambda self, other: 3.0 * jnp.sum((self.mean - other.mean) ** 2, -1))
 
 
-@broken("rows of a batch agree", "The distribution at row (0, 0) of a batch")
+@broken("rows of a batch agree", "The distribution at row (0, 0) of a batch differs")
 class NormalisesOverTheBatch(Sound):
     def policy(self, key, shape):
         return _Normalised(0.1 * jax.random.normal(key, shape))
@@ -366,14 +402,17 @@ class PredictsForNothing(Judges):
             return Prediction(self(observations), self.values(observations), actions)
 
 
-@pytest.mark.parametrize("options", EXPORTED)
+SMALL = {
+    **{options.__name__: options() for options in EXPORTED},
+    "PredictReward": policies.ActorCritic(auxiliary=policies.PredictReward()),
+    "PredictNextObservation": policies.ActorCritic(auxiliary=policies.PredictNextObservation()),
+}
+
+
+@pytest.mark.parametrize("options", SMALL.values(), ids=SMALL)
 def test_the_library_keeps_its_own_contract(options):
-    assert check_policy(options()) == []
-
-
-@pytest.mark.parametrize("auxiliary", [policies.PredictReward(), policies.PredictNextObservation()])
-def test_auxiliary_outputs_keep_the_contract(auxiliary):
-    assert check_policy(policies.ActorCritic(hidden=(8,), auxiliary=auxiliary)) == []
+    assert check_policy(options) == []
+    assert check_policy(WrappedPolicyOptions(options)) == []
 
 
 @pytest.mark.parametrize("options", [Remembers(), Judges()])
@@ -387,14 +426,15 @@ def test_a_subclass_of_nothing_is_sound():
 
 @pytest.mark.parametrize(("options", "check", "phrase"), ZOO)
 def test_each_fault_is_found(options, check, phrase):
-    spaces = (Discrete(3),) if options is GaussianForDiscrete else SPACES
-    subject = {"options": options(), "serves": (options(), 3, SPACES)}
-    problems = collect(NAMED[check], subject.get(check) or PolicyProbe(options(), 3, spaces[0]))
+    space = Discrete(3) if options is GaussianForDiscrete else Continuous(2)
+    problems = (
+        check_policy(options()) if check == "serves" else collect(PolicyChecks(options(), 3, space), check)
+    )
     assert check in {p.check for p in problems if phrase in p.what}
 
 
 def test_every_check_has_an_example():
-    assert set(NAMED) == {case.values[1] for case in ZOO}
+    assert set(checks_of(PolicyChecks)) == {case.values[1] for case in ZOO}
 
 
 def test_all_faults_are_found_at_once():

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support.wrappers import WrappedRule
 from surefoot import rules
 from surefoot.checks import check_rule
-from surefoot.checks.problem import collect
-from surefoot.checks.rule import _CHECKS, _options
-from surefoot.checks.rule_probe import RuleProbe
+from surefoot.checks.problem import checks_of, collect
+from surefoot.checks.rule import RuleChecks
 from surefoot.theory.objectives import loss_and_gradient
 
 EXPORTED = [
@@ -20,7 +20,6 @@ EXPORTED = [
     if inspect.isclass(x) and issubclass(x, rules.AbstractRule) and not inspect.isabstract(x)
 ]
 ZOO = []
-NAMED = {c.__name__.strip("_").replace("_", " "): [c] for c in (_options, *_CHECKS)}
 
 
 def broken(check, phrase, severity="error"):
@@ -36,6 +35,7 @@ class Sound:
     """Gradient descent, a subclass of nothing."""
 
     lr: float = 0.1
+    requires_surrogate = takes_several_steps = measures_by_kl = False
 
     def init(self, policy):
         return {"steps": jnp.zeros((), jnp.int32)}
@@ -58,6 +58,44 @@ class NotFrozen:
     init, step = Sound.init, Sound.step
 
 
+@broken("states its capabilities", "`takes_several_steps` is missing")
+@dataclass(frozen=True)
+class SaysNothing:
+    init, step = Sound.init, Sound.step
+
+
+@broken("states its capabilities", "`requires_surrogate` is 0; it must be True or False")
+class SaysItWithANumber(Sound):
+    requires_surrogate = 0
+
+
+@broken("needs no more than the gradient", "depends on more of the loss than its gradient")
+class DividesByTheLoss(Sound):
+    def step(self, objective, policy, batch, state):
+        policy, state, metrics = Sound(0.0).step(objective, policy, batch, state)
+        return Sound(0.1 / (1.0 + metrics["loss"] ** 2)).step(objective, policy, batch, state)
+
+
+@broken("needs no more than the gradient", "depends on more of the loss than its gradient")
+class TakesTwoSteps(Sound):
+    def step(self, objective, policy, batch, state):
+        for _ in range(2):
+            policy, state, metrics = Sound.step(self, objective, policy, batch, state)
+        return policy, state, metrics
+
+
+@broken("needs no more than the gradient", "depends on more of the loss than its gradient")
+class SearchesALine(Sound):
+    """The longer of two steps, if it lowers the loss."""
+
+    def step(self, objective, policy, batch, state):
+        short, following, metrics = Sound.step(self, objective, policy, batch, state)
+        long = Sound(1.0).step(objective, policy, batch, state)[0]
+        lower = objective.loss(objective.predict(long, batch), batch) < metrics["loss"]
+        chosen = jax.tree.map(lambda a, b: jnp.where(lower, a, b) if eqx.is_array(a) else a, long, short)
+        return chosen, following, metrics
+
+
 @broken("state is arrays", "`state` is a Python int, not a JAX array")
 class PythonState(Sound):
     def init(self, policy):
@@ -68,7 +106,7 @@ class PythonState(Sound):
         return policy, state + 1, metrics
 
 
-@broken("step keeps the form", "`step` returns a PolicyObjective, not a triple")
+@broken("step keeps the form", "`step` returns a BentObjective, not a triple")
 class ReturnsTheObjective(Sound):
     def step(self, objective, policy, batch, state):
         return objective
@@ -206,6 +244,7 @@ class CountsInItself(Sound):
 @pytest.mark.parametrize("rule", EXPORTED)
 def test_the_library_keeps_its_own_contract(rule):
     assert check_rule(rule()) == []
+    assert check_rule(WrappedRule(rule())) == []
 
 
 def test_a_subclass_of_nothing_is_sound():
@@ -214,17 +253,17 @@ def test_a_subclass_of_nothing_is_sound():
 
 @pytest.mark.parametrize(("rule", "check", "phrase", "severity"), ZOO)
 def test_each_fault_is_found(rule, check, phrase, severity):
-    problems = collect(NAMED[check], rule() if check == "options" else RuleProbe(rule()))
+    problems = collect(RuleChecks(rule()), check)
     assert (check, severity) in {(p.check, p.severity) for p in problems if phrase in p.what}
 
 
 def test_the_way_around_a_missing_gradient_is_an_option_of_the_command_line():
-    (problem,) = collect(NAMED["can be differentiated"], RuleProbe(WhileLoop()))
+    (problem,) = collect(RuleChecks(WhileLoop()), "can be differentiated")
     assert problem.remedy.endswith("or the rule with --order first.")
 
 
 def test_every_check_has_an_example():
-    assert set(NAMED) == {case.values[1] for case in ZOO}
+    assert set(checks_of(RuleChecks)) == {case.values[1] for case in ZOO}
 
 
 def test_all_faults_are_found_at_once():

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import pytest
 
 from support.probes import Clock
+from support.wrappers import WrappedFamily, WrappedSampler
 from surefoot import samplers
 from surefoot.checks import check_sampler
-from surefoot.checks.problem import collect
-from surefoot.checks.sampler import _CHECKS, _attributes
-from surefoot.checks.sampler_probe import SamplerProbe
+from surefoot.checks.problem import checks_of, collect
+from surefoot.checks.sampler import SamplerChecks
 from surefoot.envs import Navigation2D
 from surefoot.policies import GRU
 
@@ -22,7 +22,6 @@ EXPORTED = [
     for x in vars(samplers).values()
     if inspect.isclass(x) and issubclass(x, samplers.AbstractSampler) and not inspect.isabstract(x)
 ]
-NAMED = {c.__name__.strip("_").replace("_", " "): [c] for c in (_attributes, *_CHECKS)}
 ZOO = []
 INNER = samplers.ScanSampler(Navigation2D(horizon=3), 2)
 SAMPLE = eqx.filter_jit(INNER.sample)
@@ -85,7 +84,7 @@ class FloatFlags(Sound):
     changed = changed(terminated=lambda x: x.astype(jnp.float32))
 
 
-@broken("sample has the axes", "`sample` gives a tuple, which has no observations")
+@broken("sample has the axes", "`sample` returns a Python tuple, which has no `observations`")
 class ReturnsATuple(Sound):
     def changed(self, rollout):
         return (rollout.observations, rollout.actions)
@@ -101,7 +100,7 @@ class BothAtOnce(Sound):
     changed = changed(terminated=lambda x: x.at[..., -1].set(True))
 
 
-@broken("episodes end once", "is not set at the last valid step of each episode")
+@broken("episodes end once", "is not set at each episode's last valid step")
 class NeverTruncated(Sound):
     changed = changed(truncated=lambda x: x & False)
 
@@ -234,6 +233,7 @@ class SwallowsExceptions(Sound):
 MAKERS = {
     "scan": lambda env: samplers.InProcess().of_episodes(env, 2),
     "batched": lambda env: samplers.BatchedSampler(env, 2, threads=1),
+    "batched, of a wrapped family": lambda env: samplers.BatchedSampler(WrappedFamily(env), 2, threads=1),
     "processes": lambda env: samplers.Processes(workers=1).of_episodes(env, 2),
     "ray": lambda env: samplers.Ray(workers=1).of_episodes(env, 2),
 }
@@ -245,6 +245,7 @@ def test_the_library_keeps_its_own_contract(make):
     sampler = make(Navigation2D(horizon=3))
     try:
         assert check_sampler(sampler) == []
+        assert check_sampler(WrappedSampler(sampler)) == []
     finally:
         sampler.close()
 
@@ -311,12 +312,12 @@ def test_a_subclass_of_nothing_is_sound():
 
 @pytest.mark.parametrize(("sampler", "check", "phrase"), ZOO)
 def test_each_fault_is_found(sampler, check, phrase):
-    subject = sampler() if check == "attributes" else SamplerProbe(sampler(), None, 0.1)
-    assert check in {p.check for p in collect(NAMED[check], subject) if phrase in p.what}
+    problems = collect(SamplerChecks(sampler(), None, 0.1), check)
+    assert check in {p.check for p in problems if phrase in p.what}
 
 
 def test_every_check_has_an_example():
-    assert set(NAMED) == {case.values[1] for case in ZOO}
+    assert set(checks_of(SamplerChecks)) == {case.values[1] for case in ZOO}
 
 
 def test_all_faults_are_found_at_once():

@@ -312,7 +312,7 @@ def _(axis_size, in_batched, x):
     return x, True
 
 
-@broken("maps over tasks", "A task played side by side with others goes otherwise than alone")
+@broken("maps over tasks", "An episode side by side with those of other tasks differs")
 class WrongRuleForVmap(Sound):
     def step(self, key, state, action, task):
         return Sound.step(self, key, state, _halved(jnp.clip(action, -1.0, 1.0)), task)

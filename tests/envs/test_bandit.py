@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,13 @@ DRAWS = 4000
 MEANS = jnp.array([0.1, 0.8, 0.5])
 
 
-def pulls(env: Bandit, arm: int) -> jax.Array:
-    action = jnp.array(arm, jnp.int32)
+@partial(jax.jit, static_argnums=0)
+def _pulls(env: Bandit, action: jax.Array) -> jax.Array:
     return jax.vmap(lambda key: env.step(key, None, action, MEANS).reward)(jax.random.split(KEY, DRAWS))
+
+
+def pulls(env: Bandit, arm: int) -> np.ndarray:
+    return np.asarray(_pulls(env, jnp.array(arm, jnp.int32)))
 
 
 def test_what_it_is():
@@ -51,7 +57,7 @@ def test_it_shows_a_constant_and_never_ends():
 
 
 def test_means_are_uniform_on_the_unit_interval():
-    means = Bandit(arms=4).sample_tasks(KEY, 1000)
+    means = np.asarray(Bandit(arms=4).sample_tasks(KEY, 1000))
     assert means.shape == (1000, 4)
     assert means.min() >= 0
     assert means.max() <= 1

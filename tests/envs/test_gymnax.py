@@ -1,6 +1,7 @@
 import dataclasses
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +41,11 @@ STATES = {
 BOUNDS = {"Pendulum-v1": (-2.0, 2.0), "MountainCarContinuous-v0": (-1.0, 1.0)}
 
 
+@partial(jax.jit, static_argnums=0)
+def step(env: Gymnax, key: jax.Array, state: Any, action: jax.Array) -> Step:
+    return env.step(key, state, action, TASK)
+
+
 def replaced(name: str, **values: float) -> Any:
     """A state of gymnax's with some of its numbers set."""
     state, _ = Gymnax(name).reset(KEY, TASK)
@@ -64,11 +70,11 @@ def own_episode(env: Gymnax, key: jax.Array, actions: jax.Array) -> tuple[np.nda
     space = own.action_space(parameters)
     if isinstance(env.action_space, Continuous):
         actions = jnp.clip(actions, space.low, space.high)
-    step = jax.jit(own.step_env)
+    own_step = jax.jit(own.step_env)
     _, state = own.reset_env(key, parameters)
     record = []
     for action, step_key in zip(actions, jax.random.split(key, env.horizon), strict=True):
-        observation, state, reward, terminated, _ = step(step_key, state, action, parameters)
+        observation, state, reward, terminated, _ = own_step(step_key, state, action, parameters)
         record.append((observation, reward, terminated))
     return tuple(np.stack([np.asarray(x) for x in xs]) for xs in zip(*record, strict=True))
 
@@ -102,14 +108,13 @@ def test_its_steps_are_those_of_gymnax_also_past_its_time_limit(name: str):
 @pytest.mark.parametrize("name", SPACES)
 def test_its_steps_are_those_of_gymnasium(name: str, x64: None):
     env, other = Gymnax(name), gymnasium.make(name).unwrapped
-    step = jax.jit(env.step)
     for episode in range(3):
         key = jax.random.fold_in(KEY, episode)
         other.reset(seed=episode)
         state, _ = env.reset(key, TASK)
         for action in random_actions(env.action_space, key, (50,)):
             other.state = np.array([float(getattr(state, x)) for x in STATES[name]])
-            done = step(KEY, state, action, TASK)
+            done = step(env, KEY, state, action)
             clipped = np.clip(action, *BOUNDS[name]) if name in BOUNDS else int(action)
             observation, reward, terminated, _, _ = other.step(clipped)
             np.testing.assert_allclose(done.observation, observation, rtol=1e-5, atol=1e-5)
@@ -137,7 +142,7 @@ def test_ends_and_walls_are_those_of_gymnasium(name: str, state: dict, action: A
     start = replaced(name, **state)
     other.state = np.array([float(getattr(start, x)) for x in STATES[name]])
     kind = jnp.int32 if isinstance(action, int) else float
-    done = Gymnax(name).step(KEY, start, jnp.asarray(action, kind), TASK)
+    done = step(Gymnax(name), KEY, start, jnp.asarray(action, kind))
     observation, reward, terminated, _, _ = other.step(
         np.array(action) if isinstance(action, list) else action
     )
@@ -151,7 +156,7 @@ def test_where_gymnax_differs_from_gymnasium():
     other = gymnasium.make(name).unwrapped
     other.reset(seed=0)
     other.state = np.array([-1.19, -0.05])
-    left = Gymnax(name).step(KEY, replaced(name, position=-1.19, velocity=-0.05), jnp.array([-1.0]), TASK)
+    left = step(Gymnax(name), KEY, replaced(name, position=-1.19, velocity=-0.05), jnp.array([-1.0]))
     np.testing.assert_allclose(left.observation[0], other.step(np.array([-1.0]))[0][0])
     assert other.state[1] == 0
     assert left.observation[1] < -0.04
@@ -180,7 +185,7 @@ def test_the_time_limit_is_counted_by_the_sampler_alone(limit: int | None):
 
 def test_actions_beyond_the_bounds_are_as_those_at_the_bounds():
     env, state = Gymnax("MountainCarContinuous-v0"), replaced("MountainCarContinuous-v0", position=-0.5)
-    far, near = (env.step(KEY, state, jnp.array([a]), TASK) for a in (9.0, 1.0))
+    far, near = (step(env, KEY, state, jnp.array([a])) for a in (9.0, 1.0))
     assert eqx.tree_equal(far, near)
     np.testing.assert_allclose(far.reward, -0.1, rtol=1e-6)
 
@@ -191,8 +196,8 @@ def test_actions_beyond_the_bounds_are_as_those_at_the_bounds():
 )
 def test_other_observations_become_vectors_of_floats(name: str, size: int):
     env = Gymnax(name)
-    state, observation = env.reset(KEY, TASK)
-    done = env.step(KEY, state, random_actions(env.action_space, KEY), TASK)
+    state, observation = jax.eval_shape(env.reset, KEY, TASK)
+    done = jax.eval_shape(env.step, KEY, state, random_actions(env.action_space, KEY), TASK)
     for x in (observation, done.observation):
         assert (x.shape, x.dtype) == ((env.observation_size,), jnp.float32)
         assert x.size == size
@@ -201,7 +206,7 @@ def test_other_observations_become_vectors_of_floats(name: str, size: int):
 @pytest.mark.parametrize("name", [*SPACES, "BernoulliBandit-misc"])
 def test_states_and_results_keep_their_dtypes_in_double_precision(name: str, x64: None):
     env = Gymnax(name, 3)
-    _, steps = random_episode(env, KEY)
+    _, steps = jax.eval_shape(lambda key: random_episode(env, key), KEY)
     assert steps.observation.dtype == steps.reward.dtype == jnp.float64
 
 
@@ -245,7 +250,7 @@ def test_actions_of_other_kinds_are_refused(monkeypatch: pytest.MonkeyPatch):
     odd = SimpleNamespace(action_space=lambda parameters: "a tuple of spaces")
     monkeypatch.setattr(gymnax, "make", lambda name: (odd, None))
     _make.cache_clear()
-    with pytest.raises(UserError, match="draw from a Discrete or a Box"):
+    with pytest.raises(UserError, match="sample from a Discrete or a Box"):
         _ = Gymnax().action_space
 
 

@@ -7,11 +7,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from surefoot.envs import Hopper, HopperParameters, Walker2d, Walker2dParameters
+from surefoot.envs import Hopper, HopperParams, Walker2d, Walker2dParams
 from surefoot.envs.mujoco.dynamics import multiplied
 
 KEY = jax.random.key(0)
-PAIRS = [(HopperParameters(), Hopper()), (Walker2dParameters(), Walker2d())]
+PAIRS = [(HopperParams(), Hopper()), (Walker2dParams(), Walker2d())]
 
 
 def ones(family: Any, rows: int) -> dict[str, jax.Array]:
@@ -49,7 +49,7 @@ def test_a_task_of_ones_is_the_plain_body(family: Any, plain: Any):
 
 
 def test_multipliers_are_powers_within_the_spread():
-    family, n = HopperParameters(), 3000
+    family, n = HopperParams(), 3000
     tasks = family.sample_tasks(KEY, n)
     shapes = {"body_mass": (5,), "body_inertia": (5, 3), "dof_damping": (6,), "geom_friction": (5, 3)}
     assert {name: x.shape for name, x in tasks.items()} == {name: (n, *s) for name, s in shapes.items()}
@@ -60,11 +60,11 @@ def test_multipliers_are_powers_within_the_spread():
         assert abs(powers.mean()) < 4 * np.sqrt(3 / powers.size)  # a uniform variable on ±3 has variance 3
         first, second = powers.reshape(n, -1).T[:2]
         assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(n)
-    assert max(x.max() for x in HopperParameters(spread=1.0).sample_tasks(KEY, n).values()) <= 1.5
+    assert max(x.max() for x in HopperParams(spread=1.0).sample_tasks(KEY, n).values()) <= 1.5
 
 
 def test_tasks_are_drawn_in_programs_too():
-    family = HopperParameters()
+    family = HopperParams()
     drawn = jax.jit(lambda key: family.sample_tasks(key, 3))(KEY)
     for ours, theirs in zip(
         jax.tree.leaves(drawn), jax.tree.leaves(family.sample_tasks(KEY, 3)), strict=True
@@ -74,7 +74,7 @@ def test_tasks_are_drawn_in_programs_too():
 
 @pytest.mark.parametrize("name", ["body_mass", "body_inertia", "dof_damping", "geom_friction"])
 def test_every_parameter_changes_the_motion_of_its_row_alone(name: str):
-    family = Walker2dParameters()
+    family = Walker2dParams()
     tasks = ones(family, 3)
     tasks[name] = tasks[name].at[1].multiply(3.0)
     changed = play(family, tasks, 3, steps=60)
@@ -85,7 +85,7 @@ def test_every_parameter_changes_the_motion_of_its_row_alone(name: str):
 
 
 def test_a_heavier_body_is_moved_less():
-    family = HopperParameters()
+    family = HopperParams()
     tasks = ones(family, 2)
     tasks["body_mass"] = tasks["body_mass"].at[1].multiply(5.0)
     tasks["body_inertia"] = tasks["body_inertia"].at[1].multiply(5.0)
@@ -98,7 +98,7 @@ def test_a_heavier_body_is_moved_less():
 
 
 def test_a_model_has_its_numbers_multiplied_and_the_base_has_not():
-    family = HopperParameters()
+    family = HopperParams()
     before = family.model.body_mass.copy()
     tasks = {name: np.asarray(x) for name, x in family.sample_tasks(KEY, 2).items()}
     for row, model in enumerate(family.models(tasks, 2)):
@@ -108,7 +108,7 @@ def test_a_model_has_its_numbers_multiplied_and_the_base_has_not():
 
 
 def test_what_follows_from_the_masses_is_derived_anew():
-    base = copy.deepcopy(HopperParameters().model)
+    base = copy.deepcopy(HopperParams().model)
     base.dof_armature[:] = 0  # inertia that is not the bodies', and is not multiplied
     base = multiplied(base, {})
     heavy = multiplied(base, {"body_mass": np.full(5, 4.0), "body_inertia": np.full((5, 3), 4.0)})
@@ -119,7 +119,7 @@ def test_what_follows_from_the_masses_is_derived_anew():
 
 
 def test_a_copy_with_nothing_multiplied_is_the_model_in_every_number():
-    base = HopperParameters().model
+    base = HopperParams().model
     saved = [np.empty(mujoco.mj_sizeModel(base), np.uint8) for _ in range(2)]
     for model, buffer in zip((base, multiplied(base, {})), saved, strict=True):
         mujoco.mj_saveModel(model, None, buffer)
@@ -127,7 +127,7 @@ def test_a_copy_with_nothing_multiplied_is_the_model_in_every_number():
 
 
 def test_rows_of_one_task_share_its_model():
-    family = HopperParameters()
+    family = HopperParams()
     tasks = {name: np.repeat(np.asarray(x), 3, axis=0) for name, x in family.sample_tasks(KEY, 2).items()}
     models = family.models(tasks, 6)
     assert models[0] is models[1] is models[2]

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from surefoot.envs import AntDirection, HopperParameters, Walker2d
+from surefoot.envs import AntDir, HopperParams, Walker2d
 from surefoot.envs.mujoco import physics
 from surefoot.envs.mujoco.simulator import number_of
 from surefoot.envs.simulation import Outcome
 
-FAMILIES = [Walker2d(), HopperParameters(), AntDirection()]
+FAMILIES = [Walker2d(), HopperParams(), AntDir()]
 """One that rolls out, one with a model for each row, one that reads MuJoCo's data."""
 ROWS = 5
 
@@ -118,7 +118,7 @@ def test_a_new_episode_follows_from_its_key_alone(family: Any):
 
 
 def test_actions_and_their_costs_are_clipped():
-    playing, clipped = Playing(AntDirection(), [0, 1]), Playing(AntDirection(), [0, 1])
+    playing, clipped = Playing(AntDir(), [0, 1]), Playing(AntDir(), [0, 1])
     playing.begin()
     clipped.begin()
     actions = 3 * playing.actions(0)

@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode
 
 from surefoot.envs import (
     Ant,
-    HalfCheetahDirection,
-    HopperParameters,
+    HalfCheetahDir,
+    HopperParams,
     InvertedDoublePendulum,
     InvertedPendulum,
     Walker2d,
@@ -67,7 +67,7 @@ def test_the_first_episodes_are_those_of_gymnasiums_own_vector(family: Any):
 
 
 def test_a_seed_gives_the_same_trajectories_and_another_gives_others():
-    with_one, with_two = (MujocoVectorEnv(HopperParameters(), 3, threads=n) for n in (1, 2))
+    with_one, with_two = (MujocoVectorEnv(HopperParams(), 3, threads=n) for n in (1, 2))
     first = played(with_one, 5, 60)
     for again in (played(with_one, 5, 60), played(with_two, 5, 60)):
         for a, b in zip(first, again, strict=True):
@@ -137,7 +137,7 @@ def test_what_it_returned_is_not_changed_afterwards():
 
 
 def test_tasks_are_drawn_with_the_seeds_and_kept_between():
-    env = MujocoVectorEnv(HalfCheetahDirection(horizon=2), 8)
+    env = MujocoVectorEnv(HalfCheetahDir(horizon=2), 8)
     env.reset(seed=0)
     drawn = env.tasks
     assert set(np.unique(drawn)) == {-1, 1}
@@ -152,7 +152,7 @@ def test_tasks_are_drawn_with_the_seeds_and_kept_between():
 @pytest.mark.parametrize("how", ["at first", "by options"])
 def test_tasks_that_are_given_stay(how: str):
     tasks = np.array([1.0, -1.0], np.float32)
-    env = MujocoVectorEnv(HalfCheetahDirection(), 2, tasks=tasks if how == "at first" else None)
+    env = MujocoVectorEnv(HalfCheetahDir(), 2, tasks=tasks if how == "at first" else None)
     env.reset(seed=[0, 0], options={} if how == "at first" else {"tasks": tasks})
     for seed in ([1, 1], [2, 2]):
         np.testing.assert_array_equal(env.tasks, tasks)
@@ -163,9 +163,9 @@ def test_tasks_that_are_given_stay(how: str):
 
 def test_tasks_of_another_form_are_refused():
     with pytest.raises(UserError, match="tasks of another form"):
-        MujocoVectorEnv(HalfCheetahDirection(), 2, tasks=np.ones(3, np.float32))
-    env = MujocoVectorEnv(HopperParameters(), 2)
-    tasks = HopperParameters().sample_tasks(jax.random.key(0), 2)
+        MujocoVectorEnv(HalfCheetahDir(), 2, tasks=np.ones(3, np.float32))
+    env = MujocoVectorEnv(HopperParams(), 2)
+    tasks = HopperParams().sample_tasks(jax.random.key(0), 2)
     env.reset(seed=0, options={"tasks": tasks})
     with pytest.raises(UserError, match="tasks of another form"):
         env.reset(options={"tasks": {"body_mass": tasks["body_mass"]}})

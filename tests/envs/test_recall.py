@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from surefoot.envs import Recall
-from surefoot.envs.recall import Remembered
+from surefoot.envs.recall import RecallState
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
 from surefoot.samplers import ScanSampler
@@ -18,17 +19,22 @@ TASK = jnp.zeros(0)
 EPISODES = 4000
 
 
+@partial(jax.jit, static_argnums=0)
+def steps(env: Recall, cue: jax.Array, answer: jax.Array) -> Any:
+    """The steps to the horizon."""
+
+    def advance(state: RecallState, _: None) -> tuple[RecallState, Any]:
+        step = env.step(KEY, state, answer, TASK)
+        return step.state, step
+
+    start = RecallState(cue, jnp.array(0, jnp.int32))
+    return jax.lax.scan(advance, start, length=env.horizon)[1]
+
+
 def episode(env: Recall, cue: int, answer: int) -> tuple[list, list, list]:
-    """What is seen, earned and ended, from a given cue to the horizon, with one answer throughout."""
-    state: Any = Remembered(jnp.array(cue, jnp.int32), jnp.array(0, jnp.int32))
-    seen, earned, ended = [], [], []
-    for _ in range(env.horizon):
-        step = env.step(KEY, state, jnp.array(answer, jnp.int32), TASK)
-        state = step.state
-        seen.append(step.observation.tolist())
-        earned.append(float(step.reward))
-        ended.append(bool(step.terminated))
-    return seen, earned, ended
+    """Observations, rewards and ends, from a given cue to the horizon, with the same answer at each step."""
+    found = steps(env, jnp.array(cue, jnp.int32), jnp.array(answer, jnp.int32))
+    return found.observation.tolist(), found.reward.tolist(), found.terminated.tolist()
 
 
 def test_what_it_is():
@@ -63,9 +69,8 @@ def test_what_follows_the_first_observation_does_not_tell_the_cue():
 
 
 def test_cues_are_shown_and_equally_likely():
-    states, observations = jax.vmap(lambda key: Recall(cues=4).reset(key, TASK))(
-        jax.random.split(KEY, EPISODES)
-    )
+    reset = jax.jit(jax.vmap(lambda key: Recall(cues=4).reset(key, TASK)))
+    states, observations = reset(jax.random.split(KEY, EPISODES))
     np.testing.assert_array_equal(observations, np.eye(5)[np.asarray(states.cue)])
     frequencies = np.bincount(states.cue, minlength=4) / EPISODES
     np.testing.assert_array_less(np.abs(frequencies - 0.25), 4 * np.sqrt(0.25 * 0.75 / EPISODES))
@@ -76,16 +81,18 @@ def _decided(policy: Any) -> Any:
     return jax.tree.map(lambda x: 50 * x if eqx.is_inexact_array(x) else x, policy)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("decide", [lambda policy: policy, _decided])
-def test_a_policy_without_memory_recalls_no_more_than_chance(seed: int, decide: Any):
+def test_a_policy_without_memory_recalls_no_more_than_chance():
     env = Recall(cues=2, delay=3)
-    built = CategoricalMLP(hidden=(8,)).build(jax.random.key(seed), env.observation_size, env.action_space)
-    rollout = ScanSampler(env, EPISODES).submit(decide(built), TASK, KEY).result()
-    np.testing.assert_array_equal(rollout.valid.sum(1), 5)
-    np.testing.assert_array_equal(rollout.terminated.sum(1), 1)
-    recalled = rollout.rewards.sum(1)
-    assert abs(recalled.mean() - env.memoryless_return) < 4 * np.sqrt(0.25 / EPISODES)
+    sampler = ScanSampler(env, EPISODES)
+    for seed in range(3):
+        key = jax.random.key(seed)
+        built = CategoricalMLP(hidden=(8,)).build(key, env.observation_size, env.action_space)
+        for policy in (built, _decided(built)):
+            rollout = jax.tree.map(np.asarray, sampler.submit(policy, TASK, KEY).result())
+            np.testing.assert_array_equal(rollout.valid.sum(1), 5)
+            np.testing.assert_array_equal(rollout.terminated.sum(1), 1)
+            recalled = rollout.rewards.sum(1)
+            assert abs(recalled.mean() - env.memoryless_return) < 4 * np.sqrt(0.25 / EPISODES)
 
 
 def test_a_policy_that_remembers_earns_the_best_return():

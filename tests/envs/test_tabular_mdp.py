@@ -19,12 +19,17 @@ KNOWN = MDP(
 )
 
 
-def steps(state: int, action: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+@jax.jit
+def _steps(state: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        step = ENV.step(key, jnp.array(state, jnp.int32), jnp.array(action, jnp.int32), KNOWN)
+        step = ENV.step(key, state, action, KNOWN)
         return step.state, step.reward, step.observation
 
     return jax.vmap(one)(jax.random.split(KEY, DRAWS))
+
+
+def steps(state: int, action: int) -> list[np.ndarray]:
+    return [np.asarray(x) for x in _steps(jnp.array(state, jnp.int32), jnp.array(action, jnp.int32))]
 
 
 def test_what_it_is():
@@ -70,7 +75,7 @@ def test_it_never_terminates():
 
 
 def test_tasks_have_flat_dirichlet_transitions_and_mean_rewards_about_1():
-    tasks = ENV.sample_tasks(KEY, 500)
+    tasks = jax.tree.map(np.asarray, jax.jit(lambda key: ENV.sample_tasks(key, 500))(KEY))
     assert tasks.transitions.shape == (500, 3, 2, 3)
     assert tasks.rewards.shape == (500, 3, 2)
     np.testing.assert_allclose(tasks.transitions.sum(-1), 1.0, rtol=1e-5)

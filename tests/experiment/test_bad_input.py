@@ -13,9 +13,8 @@ from surefoot.algorithms import MAML, Estimation, OffPolicyReinforce, Reinforce,
 from surefoot.baselines import ValueNetwork, Zero
 from surefoot.envs import ActionReward, Gymnax
 from surefoot.experiment import Config, train
-from surefoot.experiment.run import initial_state
-from surefoot.experiment.seeds import train_seeds
-from surefoot.experiment.training import traced_iteration
+from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.training import traced_iteration, train_seeds
 from surefoot.options import UserError
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
 from surefoot.rules import (

@@ -9,8 +9,8 @@ import pytest
 
 from support.dense import identical
 from surefoot.experiment import Config, Evaluation, evaluate, load, preset, resume, train
-from surefoot.experiment.run import initial_state
-from surefoot.experiment.seeds import resume_seeds, train_seeds
+from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.training import resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.samplers import InProcess, Processes
 
@@ -101,8 +101,8 @@ def test_a_policy_adapts_to_a_task_of_its_own():
 def test_what_does_not_fit_is_said_before_there_is_a_folder(tmp_path: Path):
     out, discrete = tmp_path / "run", preset("cartpole/ppo").policy
     for config, said in [
-        (streams(sampler=Processes()), "workers play whole episodes"),
-        (streams(env=preset("cartpole/a3c").env, policy=discrete), "cannot be put away between them"),
+        (streams(sampler=Processes()), "workers sample whole episodes"),
+        (streams(env=preset("cartpole/a3c").env, policy=discrete), "cannot be saved between batches"),
         (streams(policy=discrete), "categorical-mlp"),
     ]:
         with pytest.raises(UserError, match=said):

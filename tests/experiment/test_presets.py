@@ -6,7 +6,7 @@ import pytest
 
 from surefoot.envs import Bandit, Gymnasium
 from surefoot.experiment import PRESETS, parts, preset
-from surefoot.experiment.run import initial_state
+from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.serialise import load_config, save_config
 from surefoot.experiment.training import iteration_of
 from surefoot.options import UserError
@@ -56,26 +56,16 @@ def test_a_part_of_one_kind_alone_is_named_like_any_other(tmp_path: Path) -> Non
         load_config(path)
 
 
-_SHORTER = {
-    "half-cheetah-dir": "half-cheetah-direction",
-    "half-cheetah-vel": "half-cheetah-velocity",
-    "ant-dir": "ant-direction",
-    "ant-vel": "ant-velocity",
-    "walker2d": "walker-2d",
-    "walker-params": "walker-2d-parameters",
-    "hopper-params": "hopper-parameters",
-    "humanoid-dir": "humanoid-heading",
-}
-"""As the papers' codes name the families of locomotion."""
-
-
 def test_names_are_environment_and_algorithm() -> None:
+    """A preset's environment is named as the part is; Gymnax's and Gymnasium's have names of their own."""
     for name, config in PRESETS.items():
         environment, algorithm = name.split("/")
         assert algorithm
-        short = parts.name_of(config.env)
-        of_gymnax = short in ("gymnax", "gymnasium") and config.env.name.lower().startswith(environment)
-        assert of_gymnax or _SHORTER.get(environment, environment) == short
+        part = parts.kebab(type(config.env).__name__)
+        if part in ("gymnax", "gymnasium"):
+            assert config.env.name.lower().startswith(environment)
+        else:
+            assert part == environment == parts.name_of(config.env)
 
 
 @pytest.mark.parametrize("environment", list(FAMILIES))

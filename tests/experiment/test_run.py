@@ -6,8 +6,9 @@ import equinox as eqx
 import pytest
 
 from surefoot.experiment import load
+from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.metrics import MetricsWriter, read_metrics
-from surefoot.experiment.run import Run, RunFolder, must_be_new
+from surefoot.experiment.run import Run
 from surefoot.options import UserError
 
 

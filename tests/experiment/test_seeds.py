@@ -13,12 +13,14 @@ from support.probes import Target
 from surefoot.algorithms import A3C, Estimation, SingleTask
 from surefoot.baselines import LinearFeatures, Zero
 from surefoot.envs import Step
-from surefoot.experiment import Config, Evaluation, evaluate, load, resume, seeds as module, train
+from surefoot.experiment import Config, Evaluation, evaluate, load, loop as module, resume, train
+from surefoot.experiment.folder import seed_folders
 from surefoot.experiment.interrupts import Interrupts
+from surefoot.experiment.learner import TrainingState, compiled_initial_state as initial_state
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.progress import TrainingProgress
-from surefoot.experiment.run import Run, TrainingState, initial_state, seed_folders
-from surefoot.experiment.seeds import initial_states, resume_seeds, train_seeds
+from surefoot.experiment.run import Run
+from surefoot.experiment.training import initial_states, resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, GaussianMLP
 from surefoot.rules import OptaxStep
@@ -163,7 +165,7 @@ def test_interrupted_and_resumed_too(
 
 
 def test_a_seed_that_fails_does_not_stop_the_others(trained: list[Run], tmp_path: Path) -> None:
-    tasks = [float(run.state.learner.task[0, 0]) for run in trained]
+    tasks = [float(run.state.learner.own.task[0, 0]) for run in trained]
     worst = int(np.argmax(tasks))
     limit = sorted(tasks)[1]
     mined = small(seed=3, env=Mined(limit=limit))
@@ -220,5 +222,5 @@ def test_what_cannot_be_resumed(trained: list[Run], tmp_path: Path) -> None:
     assert [run.iteration for run in resume_seeds(trained[0].folder.path.parent).runs] == [4, 4, 4]
     for run in trained:
         run.folder.evaluation.write_text("{}")
-    with pytest.raises(UserError, match=r"is complete: 4 of 4 iterations\. To learn on: .* --iterations 8"):
+    with pytest.raises(UserError, match=r"is complete: 4 of 4 iterations\. To train it longer: .*s 8"):
         resume_seeds(trained[0].folder.path.parent)

@@ -17,11 +17,12 @@ from support.dense import assert_same, leaves
 from surefoot.algorithms import SingleTask
 from surefoot.baselines import ValueNetwork
 from surefoot.envs import Bandit, Step
-from surefoot.experiment import PRESETS, Config, Evaluation, load, preset, resume, train
+from surefoot.experiment import PRESETS, Config, Evaluation, NonFiniteError, load, preset, resume, train
 from surefoot.experiment.checkpoint import load as checkpoint_load, save
+from surefoot.experiment.folder import RunFolder, locked
+from surefoot.experiment.learner import compiled_initial_state as initial_state
 from surefoot.experiment.metrics import MetricsWriter, read_metrics
-from surefoot.experiment.run import Run, RunFolder, initial_state
-from surefoot.experiment.training import NonFiniteError, locked
+from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
 from surefoot.rules import OptaxStep
@@ -141,7 +142,7 @@ def test_a_complete_run_says_how_to_learn_on(trained: Run, tmp_path: Path) -> No
     copy = tmp_path / "complete"
     shutil.copytree(trained.folder.path, copy)
     (copy / "evaluation.json").write_text("{}")
-    with pytest.raises(UserError, match=r"is complete: 6 of 6 iterations\. To learn on: .* --iterations 12"):
+    with pytest.raises(UserError, match=r"is complete: 6 of 6 iterations\. To train it longer: .*s 12"):
         resume(copy)
     with pytest.raises(UserError, match="beyond 3"):
         resume(copy, iterations=3)

@@ -72,11 +72,11 @@ def test_discrete_actions_are_refused_with_what_to_use_instead():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"min_std": 0.0}, "min-std is 0.0; it must be above 0"),
-        ({"action_scale": 0.0}, "action-scale is 0.0; it must be above 0"),
+        ({"min_std": 0.0}, "min-std is 0.0; it must be a positive number"),
+        ({"action_scale": 0.0}, "action-scale is 0.0; it must be a positive number"),
         ({"initial_std": 1e-7}, "initial-std is 1e-07; it must be above min-std"),
         ({"initial_std": float("inf")}, "initial-std is inf; it must be above min-std, and finite"),
-        ({"action_scale": float("inf")}, "action-scale is inf; it must be above 0, and finite"),
+        ({"action_scale": float("inf")}, "action-scale is inf; it must be a positive number"),
         ({"output_scale": float("inf")}, "output-scale is inf; it must be 0 or more, and finite"),
         ({"hidden": (0,)}, "hidden is .0,.; it must be layer sizes of 1 or more"),
     ],

@@ -10,7 +10,7 @@ from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.experiment import Config, Evaluation, train
 from surefoot.experiment.run import Run
-from surefoot.experiment.seeds import train_seeds
+from surefoot.experiment.training import train_seeds
 from surefoot.policies import GaussianMLP
 from surefoot.report import finish, finish_seeds
 from surefoot.rules import GradientStep, OptaxStep
@@ -42,10 +42,12 @@ def picture(path: Path) -> bytes:
 
 
 def test_a_policy_that_does_not_adapt_is_only_judged(runs: list[Run]) -> None:
-    result = finish(runs[0])
+    result, mode = finish(runs[0])
     assert result.returns.shape == (1, 2), "no steps of adaptation, whatever the options say"
     folder = runs[0].folder
-    assert json.loads(folder.evaluation.read_text()) == result.summary()
+    written = json.loads(folder.evaluation.read_text())
+    assert written == {**result.summary(), "deterministic": mode.summary()["returns"]}
+    assert mode.options.deterministic
     assert runs[0].picture == folder.path / "learning.png"
     picture(runs[0].picture)
     assert not (folder.path / "adaptation.png").exists()
@@ -54,7 +56,7 @@ def test_a_policy_that_does_not_adapt_is_only_judged(runs: list[Run]) -> None:
 def test_a_policy_that_adapts_is_judged_after_every_step(tmp_path: Path) -> None:
     meta = MAML(inner=GradientStep(lr=0.1), outer=OptaxStep(lr=0.1), tasks=2)
     run = train(small(algorithm=meta), tmp_path / "run").run
-    assert finish(run).returns.shape == (4, 2)
+    assert [result.returns.shape for result in finish(run)] == [(4, 2), (4, 2)]
     assert run.picture == tmp_path / "run" / "adaptation.png"
     picture(run.picture)
 

@@ -1,7 +1,8 @@
-"""What holds for all rules alike, on a plain objective and on an adapted one."""
+"""Tests of every rule, on a plain objective and on an adapted one."""
 
 import inspect
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -10,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.dense import identical, ravel
+from support.dense import compared, identical, ravel
 from support.rules import RULES
-from support.samples import categorical_policy, random_batch, random_meta_batch
+from support.samples import as_streams, categorical_policy, random_batch, random_meta_batch
 from surefoot import rules
 from surefoot.options import UserError
 from surefoot.policies import GRU
@@ -26,6 +27,7 @@ OBJECTIVE = PolicyObjective(surrogate)
 ADAPTED = adapted(OBJECTIVE, GradientStep(lr=0.1), inner_objective=PolicyObjective(reinforce), chunk=2)
 
 
+@cache
 def problem(meta: bool) -> tuple[Any, Any, Any]:
     """An objective, a policy and a batch."""
     policy = categorical_policy(actions=2, hidden=(2,))
@@ -35,27 +37,36 @@ def problem(meta: bool) -> tuple[Any, Any, Any]:
     return OBJECTIVE, policy, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
+STEPS = 5
+
+
 @eqx.filter_jit
-def improve(rule: AbstractRule, objective: Any, policy: Any, batch: Any, steps: int) -> Any:
-    """The last policy, and the metrics of all steps."""
+def improve(rule: AbstractRule, objective: Any, policy: Any, batch: Any) -> Any:
+    """The policies after each of five steps, and the steps' metrics."""
     parameters, static = eqx.partition(policy, eqx.is_array)
 
     def turn(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
         policy, state, metrics = rule.step(objective, eqx.combine(carry[0], static), batch, carry[1])
-        return (eqx.filter(policy, eqx.is_array), state), metrics
+        parameters = eqx.filter(policy, eqx.is_array)
+        return (parameters, state), (parameters, metrics)
 
-    (last, _), metrics = jax.lax.scan(turn, (parameters, rule.init(policy)), length=steps)
-    return eqx.combine(last, static), metrics
+    _, (policies, metrics) = jax.lax.scan(turn, (parameters, rule.init(policy)), length=STEPS)
+    return eqx.combine(policies, static), metrics
 
 
+def after(policies: Any, step: int) -> Any:
+    return jax.tree.map(lambda x: x[step], policies)
+
+
+@cache
 def recurrent_problem() -> tuple[Any, Batch]:
     """A policy that remembers, and rows in which episodes begin and after which there may be padding."""
     policy = GRU(units=3, output_scale=1.0).build(jax.random.key(0), 2, Discrete(3))
-    batch = random_batch(policy, jax.random.key(1), episodes=6)
-    starts = jnp.zeros_like(batch.valid).at[::2, 1].set(True).at[1, 0].set(True).at[4, 3].set(True)
+    starts = np.zeros((6, 4), bool)
+    starts[::2, 1] = starts[1, 0] = starts[4, 3] = True
     memory = jax.random.normal(jax.random.key(2), (6, 3))
-    log_probs = policy.unroll(batch.observations, starts, memory).log_prob(batch.actions)
-    return policy, replace(batch, starts=starts, memory=memory, log_probs=log_probs)
+    batch = random_batch(policy, jax.random.key(1), episodes=6)
+    return policy, as_streams(policy, batch, jnp.asarray(starts), memory)
 
 
 def test_none_is_forgotten():
@@ -67,35 +78,37 @@ def test_none_is_forgotten():
 @pytest.mark.parametrize("meta", [False, True], ids=["plain", "adapted"])
 def test_steps_lower_the_loss(rule: AbstractRule, meta: bool):
     objective, policy, batch = problem(meta)
-    new, metrics = improve(rule, objective, policy, batch, 5)
-    before, after = (objective.loss(objective.predict(p, batch), batch) for p in (policy, new))
-    np.testing.assert_allclose(metrics["loss"][0], before, rtol=1e-4)
-    assert after < before - 0.002
-    assert all(jnp.isfinite(value).all() and value.shape == (5,) for value in metrics.values())
-    assert jnp.abs(ravel(new) - ravel(policy)).max() > 1e-3
+    policies, metrics = improve(rule, objective, policy, batch)
+    last = after(policies, -1)
+    old_loss, new_loss, _ = compared(objective, policy, last, batch)
+    np.testing.assert_allclose(metrics["loss"][0], old_loss, rtol=1e-4)
+    assert new_loss < old_loss - 0.002
+    assert all(np.isfinite(value).all() and value.shape == (STEPS,) for value in metrics.values())
+    assert np.abs(ravel(last) - ravel(policy)).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["trust region by penalty", "proximal by clip", "proximal by penalty"])
 @pytest.mark.parametrize("meta", [False, True], ids=["plain", "adapted"])
 def test_what_is_said_after_the_step_is_true_of_the_new_policy(name: str, meta: bool):
     objective, policy, batch = problem(meta)
-    new, metrics = improve(RULES[name], objective, policy, batch, 1)
-    old, now = (objective.predict(p, batch) for p in (policy, new))
-    np.testing.assert_allclose(metrics["loss_after"][0], objective.loss(now, batch), rtol=1e-4)
-    np.testing.assert_allclose(metrics["kl"][0], objective.divergence(old, now, batch), rtol=1e-3, atol=1e-7)
+    policies, metrics = improve(RULES[name], objective, policy, batch)
+    _, loss, divergence = compared(objective, policy, after(policies, 0), batch)
+    np.testing.assert_allclose(metrics["loss_after"][0], loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics["kl"][0], divergence, rtol=1e-3, atol=1e-7)
 
 
 @EVERY
 def test_a_policy_that_remembers_learns_from_its_rows_and_not_from_their_padding(rule: AbstractRule):
     policy, batch = recurrent_problem()
     valid = batch.valid
-    new, metrics = improve(rule, OBJECTIVE, policy, batch, 1)
+    policies, metrics = improve(rule, OBJECTIVE, policy, batch)
+    new = after(policies, 0)
     # Every ratio is one before the step.
-    np.testing.assert_allclose(metrics["loss"][0], -jnp.mean(batch.advantages, where=valid), rtol=1e-4)
-    old, now = (OBJECTIVE.predict(p, batch) for p in (policy, new))
-    assert OBJECTIVE.loss(now, batch) < metrics["loss"][0] - 0.002
+    np.testing.assert_allclose(metrics["loss"][0], -np.mean(batch.advantages, where=valid), rtol=1e-4)
+    _, loss, divergence = compared(OBJECTIVE, policy, new, batch)
+    assert loss < metrics["loss"][0] - 0.002
     bound = rule.max_kl if isinstance(rule, TrustRegion) else 0.2
-    assert 1e-5 < OBJECTIVE.divergence(old, now, batch) <= bound * (1 + 1e-3)
+    assert 1e-5 < divergence <= bound * (1 + 1e-3)
     soiled = replace(
         batch,
         observations=jnp.where(valid[..., None], batch.observations, 50.0),
@@ -104,14 +117,14 @@ def test_a_policy_that_remembers_learns_from_its_rows_and_not_from_their_padding
         advantages=jnp.where(valid, batch.advantages, -1e6),
         starts=jnp.where(valid, batch.starts, ~batch.starts),
     )
-    other, _ = improve(rule, OBJECTIVE, policy, soiled, 1)
-    np.testing.assert_allclose(ravel(other), ravel(new), atol=1e-6)
+    other, _ = improve(rule, OBJECTIVE, policy, soiled)
+    np.testing.assert_allclose(ravel(after(other, 0)), ravel(new), atol=1e-6)
 
 
 @EVERY
 def test_the_same_step_is_the_same_to_the_last_bit(rule: AbstractRule):
     objective, policy, batch = problem(False)
-    first, again = (improve(rule, objective, policy, batch, 1) for _ in range(2))
+    first, again = (improve(rule, objective, policy, batch) for _ in range(2))
     assert identical(first, again)
 
 

@@ -10,7 +10,7 @@ import pytest
 from support.dense import identical
 from support.probes import Clock
 from surefoot.checks import check_sampler
-from surefoot.envs import Bandit, HalfCheetah, HalfCheetahDirection, Navigation2D
+from surefoot.envs import Bandit, HalfCheetah, HalfCheetahDir, Navigation2D
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.options import UserError
 from surefoot.policies import GRU, AbstractPolicy, CategoricalMLP, GaussianMLP
@@ -18,7 +18,7 @@ from surefoot.samplers import BatchedSampler, BatchedStreams, ScanSampler
 from surefoot.types import Continuous, Rollout
 
 KEY = jax.random.key(3)
-CHEETAH = HalfCheetahDirection(horizon=12)
+CHEETAH = HalfCheetahDir(horizon=12)
 POLICY = GaussianMLP(hidden=(4,)).build(jax.random.key(0), 17, CHEETAH.action_space)
 
 
@@ -73,7 +73,7 @@ def test_physics_do_not_depend_on_threads_other_tasks_or_other_episodes(episodes
     close(few, jax.tree.map(lambda x: x[:2, :2], one), atol=1e-2)
 
 
-def test_many_tasks_of_one_episode_are_played_in_halves_too():
+def test_many_tasks_of_one_episode_are_sampled_in_halves_too():
     tasks = jnp.tile(jnp.array([1.0, -1.0]), 20)
     one, two = (BatchedSampler(CHEETAH, 1, n).sample(many(POLICY, 40), tasks, KEY) for n in (1, 2))
     assert identical(one, two)
@@ -110,7 +110,7 @@ def test_a_half_that_has_ended_leaves_its_threads_to_the_other():
     halves: list[Watched] = []
 
     @dataclass(frozen=True)
-    class Family(HalfCheetahDirection):
+    class Family(HalfCheetahDir):
         def simulator(self, threads: int) -> AbstractSimulator:
             halves.append(Watched(super().simulator(threads)))
             return halves[-1]
@@ -127,7 +127,7 @@ def test_if_one_half_is_interrupted_the_other_stops(failing: int):
     halves: list[Watched] = []
 
     @dataclass(frozen=True)
-    class Family(HalfCheetahDirection):
+    class Family(HalfCheetahDir):
         def simulator(self, threads: int) -> AbstractSimulator:
             halves.append(Watched(super().simulator(threads), fails=len(halves) == failing))
             return halves[-1]
@@ -203,7 +203,29 @@ def test_streams_forget_where_an_episode_ends():
     assert not identical(where.memory, rollout.memory)
 
 
-def test_streams_need_episodes_that_can_be_put_away():
+class Resumed(Watched):
+    """A wrapper of a simulator whose episodes can be saved, and no `AbstractResumableSimulator` itself."""
+
+    def __init__(self, simulator: Any) -> None:
+        Watched.__init__(self, simulator)
+        self.words, self.save, self.restore = simulator.words, simulator.save, simulator.restore
+
+    @property
+    def is_resumable(self) -> bool:
+        return self._simulator.is_resumable
+
+
+def test_streams_of_a_wrapped_simulator_are_those_of_the_simulator():
+    @dataclass(frozen=True)
+    class Family(HalfCheetah):
+        def simulator(self, threads: int) -> AbstractSimulator:
+            return Resumed(super().simulator(threads))
+
+    wrapped = BatchedStreams(replace(Family(), horizon=7), streams=3, steps=10, threads=2)
+    assert identical(stream(wrapped, 2), stream(STREAMS, 2))
+
+
+def test_streams_need_episodes_that_can_be_saved():
     sampler = BatchedStreams(Clock(horizon=4), streams=2, steps=3, threads=1)
-    with pytest.raises(UserError, match="cannot be put away between them; use whole episodes: --streams 0"):
+    with pytest.raises(UserError, match="cannot be saved between batches; use whole episodes: --streams 0"):
         sampler.start(POLICY, jnp.array(1.0), KEY)

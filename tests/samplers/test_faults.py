@@ -69,11 +69,8 @@ def test_a_lost_worker_is_replaced_and_nothing_differs(sampler: ProcessSampler, 
 
 def test_what_is_lost_in_every_attempt_is_an_error(sampler: ProcessSampler):
     told = str(error_of(sampler, Fault.ALWAYS_KILLED))
-    assert told.startswith(
-        "Playing task [3. 0.] was tried 2 times and is given up. The last time it was lost"
-    )
-    assert "killed by SIGKILL" in told
-    assert "use fewer workers" in told
+    assert told.startswith("Task [3. 0.] failed (2 attempts): the worker process was killed by SIGKILL. ")
+    assert "lower --sampler.workers" in told
 
 
 def test_an_exception_arrives_with_its_traceback_its_task_and_its_seed(sampler: ProcessSampler):
@@ -129,7 +126,7 @@ class WithLambda(AbstractPolicy):
 def test_what_cannot_be_sent_is_an_error(sampler: ProcessSampler):
     error = sampler.submit(WithLambda(lambda x: x), task(Fault.NONE), KEY).exception()
     assert isinstance(error, UserError)
-    assert "Playing task [0. 0.] cannot be sent to another process" in str(error)
+    assert "Task [0. 0.] cannot be sent to another process" in str(error)
     assert "lambda" in str(error)
 
 
@@ -163,15 +160,15 @@ import faulthandler, signal, sys, time
 from functools import partial
 from support.faults import pids, sleep
 from surefoot.samplers.messages import packed
-from surefoot.samplers.worker_main import settings
-from surefoot.samplers.worker_backends import ProcessBackend
+from surefoot.samplers.processes import ProcessBackend
+from surefoot.samplers.remote import WorkerSetup
 from surefoot.samplers.workers import Workers
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(50)  # seen if it hangs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
-    backend = partial(ProcessBackend, packed(int, ""), settings(), 600, 600)
-    workers = Workers(backend, workers=2, attempts=3)
+    backend = partial(ProcessBackend, WorkerSetup.of(packed(int, "")))
+    workers = Workers(backend, workers=2, attempts=3, time_limit=600, start_limit=600)
     print(*pids(workers, 2), flush=True)
     hanging = [workers.submit(sleep, 3600.0) for _ in range(4)]
     print("hanging", flush=True)

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from surefoot.checks import check_sampler
-from surefoot.envs import AbstractFamily, Bandit, Gymnasium, HalfCheetahVelocity, Navigation2D
+from surefoot.envs import AbstractFamily, Bandit, HalfCheetahVel, Navigation2D
 from surefoot.options import UserError
 from surefoot.policies import GRU, CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler, ProcessSampler, ScanSampler
@@ -59,12 +60,12 @@ def test_it_keeps_the_contract(sampler: ProcessSampler):
 
 
 def test_rollouts_do_not_depend_on_how_many_workers_there_are_or_on_the_order(sampler: ProcessSampler):
-    policies, tasks = many(ENV, 5)
+    policies, tasks = many(ENV, 3)
     expected = sampler.sample(policies, tasks, KEY)
-    for workers in (1, 5):
+    for workers in (1, 3):
         other = sampler_of(ENV, workers)
         futures = [
-            (i, other.submit(row(policies, i), tasks[i], jax.random.fold_in(KEY, i))) for i in (3, 0, 4, 1, 2)
+            (i, other.submit(row(policies, i), tasks[i], jax.random.fold_in(KEY, i))) for i in (2, 0, 1)
         ]
         for i, future in futures:
             assert_same(future.result(), row(expected, i))
@@ -82,41 +83,35 @@ def test_rollouts_are_those_of_the_other_samplers(sampler: ProcessSampler):
 
 @pytest.mark.parametrize(
     ("env", "options"),
-    [
-        (Bandit(arms=3, horizon=4), GRU(units=3)),
-        (Gymnasium("CartPole-v1", time_limit=20), None),
-        (HalfCheetahVelocity(horizon=4), None),
-    ],
-    ids=["recurrent", "gymnasium", "mujoco"],
+    [(Bandit(arms=3, horizon=4), GRU(units=3)), (HalfCheetahVel(horizon=4), None)],
+    ids=["recurrent", "mujoco"],
 )
 def test_any_family_is_served(env: AbstractFamily, options: Any):
+    """Gymnasium's too, as the tests of faults show."""
     policies, tasks = many(env, 2, options)
-    sampler = sampler_of(env)
-    rollouts = sampler.sample(policies, tasks, KEY)
-    sampler.close()
-    batched = BatchedSampler(env, EPISODES, 1)
-    for i in range(2):
-        here = batched.submit(row(policies, i), row(tasks, i), jax.random.fold_in(KEY, i)).result()
-        assert_same(row(rollouts, i), here)
-    batched.close()
+    with closing(sampler_of(env)) as sampler, closing(BatchedSampler(env, EPISODES, 1)) as batched:
+        rollouts = sampler.sample(policies, tasks, KEY)
+        for i in range(2):
+            here = batched.submit(row(policies, i), row(tasks, i), jax.random.fold_in(KEY, i)).result()
+            assert_same(row(rollouts, i), here)
 
 
-def test_tasks_are_played_while_the_caller_goes_on(sampler: ProcessSampler):
+def test_tasks_are_sampled_while_the_caller_goes_on(sampler: ProcessSampler):
     assert sampler.asynchronous
-    policies, tasks = many(ENV, 4)
+    policies, tasks = many(ENV, 3)
 
     async def all_of_them() -> list[Rollout]:
-        futures = [sampler.submit(row(policies, i), tasks[i], KEY) for i in range(4)]
+        futures = [sampler.submit(row(policies, i), tasks[i], KEY) for i in range(3)]
         assert not all(future.done() for future in futures)
         return await asyncio.gather(*map(asyncio.wrap_future, futures))
 
-    assert len(asyncio.run(all_of_them())) == 4
+    assert len(asyncio.run(all_of_them())) == 3
 
 
-def test_what_is_traced_is_not_played(sampler: ProcessSampler):
-    policies, tasks = many(ENV, 2)
+def test_what_is_traced_is_not_sampled(sampler: ProcessSampler):
+    policies, tasks = many(ENV, 3)
     form = jax.eval_shape(sampler.sample, policies, tasks, KEY)
-    assert form.rewards.shape == (2, EPISODES, 5)
+    assert form.rewards.shape == (3, EPISODES, 5)
     _, form = jax.eval_shape(
         lambda *xs: sampler.collect(xs[0], xs[1], None, xs[2]), row(policies, 0), tasks[0], KEY
     )

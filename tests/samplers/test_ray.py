@@ -18,8 +18,7 @@ from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
 from surefoot.samplers import BatchedSampler
-from surefoot.samplers.ray import RaySampler
-from surefoot.samplers.ray_backend import library
+from surefoot.samplers.ray import RaySampler, library
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed"),
@@ -69,7 +68,7 @@ def assert_calm(rollout: Any, task: jax.Array) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_tasks_are_played_elsewhere(sampler: RaySampler):
+def test_tasks_are_sampled_elsewhere(sampler: RaySampler):
     tasks = [task(Fault.NONE, i) for i in range(4)]
     futures = [sampler.submit(POLICY, x, KEY) for x in tasks]
     for future, x in zip(futures, tasks, strict=True):

@@ -11,10 +11,10 @@ from jaxtyping import Array
 
 from support.dense import identical
 from support.probes import Clock
-from surefoot.envs import Bandit, Navigation2D, Step
+from surefoot.envs import AbstractFamily, Bandit, HalfCheetah, Navigation2D, Step
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
-from surefoot.samplers import ScanSampler
+from surefoot.samplers import BatchedSampler, InProcess, ScanSampler, StreamSampler
 from surefoot.types import Key, Rollout
 
 KEY = jax.random.key(3)
@@ -22,6 +22,8 @@ CLOCK = Clock(horizon=4)
 TASK = jnp.array(2.0)
 POLICY = GaussianMLP(hidden=(3,)).build(jax.random.key(0), 1, CLOCK.action_space)
 EPISODES = 40
+FEW = ScanSampler(CLOCK, 3)
+sample_few = eqx.filter_jit(FEW.sample)
 
 
 @pytest.fixture(scope="module")
@@ -101,37 +103,34 @@ def test_actions_are_stored_as_drawn_though_the_environment_clips_them():
 
 
 def test_many_tasks_are_each_what_submitting_them_gives():
-    sampler = ScanSampler(CLOCK, 3)
     build = GaussianMLP(hidden=(3,)).build
     policies = [build(jax.random.key(i), 1, CLOCK.action_space) for i in range(3)]
     tasks = jnp.array([1.0, 2.0, 3.0])
-    together = eqx.filter_jit(sampler.sample)(stack(policies), tasks, KEY)
+    together = sample_few(stack(policies), tasks, KEY)
     for i, policy in enumerate(policies):
-        alone = sampler.submit(policy, tasks[i], jax.random.fold_in(KEY, i)).result()
+        alone = FEW.submit(policy, tasks[i], jax.random.fold_in(KEY, i)).result()
         mine = jax.tree.map(lambda x, i=i: x[i], together)
         for got, expected in zip(jax.tree.leaves(mine), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_what_is_drawn_does_not_depend_on_how_many_episodes_or_tasks_there_are():
-    two, five = (ScanSampler(CLOCK, n).submit(POLICY, TASK, KEY).result() for n in (2, 5))
-    np.testing.assert_allclose(five.actions[:2], two.actions, atol=1e-6)
-    np.testing.assert_array_equal(five.valid[:2], two.valid)
-    sampler = ScanSampler(CLOCK, 2)
+def test_what_is_drawn_does_not_depend_on_how_many_episodes_or_tasks_there_are(rollout: Rollout):
+    three = FEW.submit(POLICY, TASK, KEY).result()
+    np.testing.assert_allclose(rollout.actions[:3], three.actions, atol=1e-6)
+    np.testing.assert_array_equal(rollout.valid[:3], three.valid)
     tasks = jnp.array([1.0, 2.0, 3.0])
-    sample = eqx.filter_jit(sampler.sample)
-    few, many = (sample(stack([POLICY] * n), tasks[:n], KEY) for n in (2, 3))
+    few, many = (sample_few(stack([POLICY] * n), tasks[:n], KEY) for n in (2, 3))
     np.testing.assert_allclose(many.actions[:2], few.actions, atol=1e-6)
     np.testing.assert_array_equal(many.valid[:2], few.valid)
 
 
-def test_episodes_steps_and_tasks_all_draw_different_noise():
+def test_episodes_steps_and_tasks_all_draw_different_noise(rollout: Rollout):
     sampler = ScanSampler(Bandit(arms=2, rewards="gaussian", horizon=3), 4)
     policy = CategoricalMLP(hidden=()).build(jax.random.key(0), 1, sampler.env.action_space)
     same_tasks = jnp.zeros((2, 2))
-    rollout = eqx.filter_jit(sampler.sample)(stack([policy] * 2), same_tasks, KEY)
-    assert len(np.unique(rollout.rewards)) == rollout.rewards.size
-    assert len(np.unique(ScanSampler(CLOCK, 4).submit(POLICY, TASK, KEY).result().actions[:, 0])) == 8
+    rewards = eqx.filter_jit(sampler.sample)(stack([policy] * 2), same_tasks, KEY).rewards
+    assert len(np.unique(rewards)) == rewards.size
+    assert len(np.unique(rollout.actions[:, 0])) == rollout.actions[:, 0].size
 
 
 def test_the_same_key_gives_the_same_rollout_and_another_key_another(rollout: Rollout):
@@ -153,6 +152,34 @@ def test_an_exception_travels_in_the_future():
     assert future.done()
     with pytest.raises(RuntimeError, match="the wheel came off"):
         future.result()
+
+
+@dataclass(frozen=True)
+class Wrapper(AbstractFamily):
+    """A family that passes everything on, and is no `AbstractEnv` itself."""
+
+    wrapped: Any
+    horizon = property(lambda self: self.wrapped.horizon)
+    observation_size = property(lambda self: self.wrapped.observation_size)
+    action_space = property(lambda self: self.wrapped.action_space)
+    time_limit_ends_return = property(lambda self: self.wrapped.time_limit_ends_return)
+    is_traceable = property(lambda self: self.wrapped.is_traceable)
+    reset = property(lambda self: self.wrapped.reset)
+    step = property(lambda self: self.wrapped.step)
+
+    def sample_tasks(self, key: Key, n: int) -> Any:
+        return self.wrapped.sample_tasks(key, n)
+
+    def simulator(self, threads: int) -> Any:
+        return self.wrapped.simulator(threads)
+
+
+def test_a_wrapper_is_sampled_as_the_family_that_it_wraps():
+    sampler = InProcess().of_episodes(Wrapper(CLOCK), 3)
+    assert isinstance(sampler, ScanSampler)
+    assert identical(sampler.submit(POLICY, TASK, KEY).result(), FEW.submit(POLICY, TASK, KEY).result())
+    assert isinstance(InProcess().of_streams(Wrapper(CLOCK), 2, 3), StreamSampler)
+    assert isinstance(InProcess().of_episodes(Wrapper(HalfCheetah()), 3), BatchedSampler)
 
 
 def test_no_episodes_are_refused():

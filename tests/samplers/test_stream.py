@@ -13,6 +13,7 @@ from surefoot.envs import DelayedReward
 from surefoot.options import UserError
 from surefoot.policies import GRU, CategoricalMLP, GaussianMLP
 from surefoot.samplers import AbstractSampler, StreamSampler
+from surefoot.samplers.base import StreamState
 from surefoot.types import Rollout
 
 KEY = jax.random.key(3)
@@ -23,20 +24,29 @@ SAMPLER = StreamSampler(CLOCK, streams=20, steps=15)
 
 
 @eqx.filter_jit
-def play(sampler: StreamSampler, policy: Any, task: Any, key: Any, batches: int) -> tuple[list, list]:
-    """Where every batch began, and the batches."""
-    where, starts, rollouts = sampler.start(policy, task, key), [], []
+def start(sampler: StreamSampler, *arguments: Any) -> StreamState:
+    return sampler.start(*arguments)
+
+
+@eqx.filter_jit
+def collect(sampler: StreamSampler, *arguments: Any) -> tuple[StreamState, Rollout]:
+    return sampler.collect(*arguments)
+
+
+def sample(sampler: StreamSampler, policy: Any, task: Any, key: Any, batches: int) -> tuple[list, list]:
+    """The states before, between and after the batches, and the batches."""
+    states, rollouts = [start(sampler, policy, task, key)], []
     for k in range(batches):
-        starts.append(where)
-        where, rollout = sampler.collect(policy, task, where, jax.random.fold_in(key, k))
+        state, rollout = collect(sampler, policy, task, states[-1], jax.random.fold_in(key, k))
+        states.append(state)
         rollouts.append(rollout)
-    return [*starts, where], rollouts
+    return states, rollouts
 
 
 @pytest.fixture(scope="module")
 def played() -> tuple[list, list[Rollout]]:
     """Two batches of the clock, whose episodes end after 1 to 8 steps where the limit is 4."""
-    return play(SAMPLER, POLICY, TASK, KEY, 2)
+    return sample(SAMPLER, POLICY, TASK, KEY, 2)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +98,8 @@ def test_log_probabilities_are_those_of_the_actions(rollout: Rollout):
 def test_a_batch_goes_on_where_the_last_one_stopped(played: tuple[list, list[Rollout]]):
     (_, between, _), (first, second) = played
     ended = first.terminated[:, -1] | first.truncated[:, -1]
-    np.testing.assert_array_equal(second.observations[:, 0], between.observation)
-    np.testing.assert_array_equal(second.times[:, 0], between.time)
+    np.testing.assert_array_equal(second.observations[:, 0], between.observations)
+    np.testing.assert_array_equal(second.times[:, 0], between.times)
     expected = np.where(ended, 0.0, first.next_observations[:, -1, 0])
     np.testing.assert_array_equal(second.observations[:, 0, 0], expected)
     np.testing.assert_array_equal(second.times[:, 0], np.where(ended, 0, first.times[:, -1] + 1))
@@ -102,8 +112,8 @@ def test_two_batches_are_one_twice_as_long_where_nothing_is_random():
     policy = CategoricalMLP(hidden=()).build(jax.random.key(0), 3, env.action_space)
     certain = eqx.tree_at(lambda p: p.network.biases[0], policy, jnp.array([200.0, -200.0]))
     task = jnp.zeros(0)
-    _, parts = play(StreamSampler(env, streams=2, steps=4), certain, task, KEY, 2)
-    _, (whole,) = play(StreamSampler(env, streams=2, steps=8), certain, task, KEY, 1)
+    _, parts = sample(StreamSampler(env, streams=2, steps=4), certain, task, KEY, 2)
+    _, (whole,) = sample(StreamSampler(env, streams=2, steps=8), certain, task, KEY, 1)
     together = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *parts)
     assert identical(together, whole)
     np.testing.assert_array_equal(whole.rewards[0], [0, 0, 1, 0, 0, 1, 0, 0])
@@ -112,7 +122,7 @@ def test_two_batches_are_one_twice_as_long_where_nothing_is_random():
 @pytest.fixture(scope="module")
 def remembered() -> tuple[Any, list[Rollout]]:
     policy = GRU(units=4, output_scale=1.0).build(jax.random.key(0), 1, CLOCK.action_space)
-    return policy, play(replace(SAMPLER, streams=5), policy, TASK, KEY, 2)[1]
+    return policy, sample(replace(SAMPLER, streams=5), policy, TASK, KEY, 2)[1]
 
 
 def test_a_recurrent_policy_forgets_at_the_end_of_an_episode_and_nowhere_else(
@@ -142,9 +152,9 @@ def test_a_policy_without_memory_leaves_none(played: tuple[list, list[Rollout]])
 
 
 def test_a_stream_begins_alike_whatever_streams_there_are_beside_it():
-    few, many = (StreamSampler(CLOCK, streams=n, steps=1).start(POLICY, TASK, KEY) for n in (2, 7))
+    few, many = (start(StreamSampler(CLOCK, streams=n, steps=1), POLICY, TASK, KEY) for n in (2, 7))
     assert identical(few, jax.tree.map(lambda x: x[:2], many))
-    assert len(np.unique(many.state[1])) > 2
+    assert len(np.unique(many.env_state[1])) > 2
 
 
 def test_streams_and_steps_all_draw_different_noise(rollout: Rollout):
@@ -152,8 +162,8 @@ def test_streams_and_steps_all_draw_different_noise(rollout: Rollout):
 
 
 def test_the_same_key_gives_the_same_batches_and_another_key_others(played: tuple[list, list[Rollout]]):
-    assert identical(play(SAMPLER, POLICY, TASK, KEY, 2), played)
-    assert not identical(play(SAMPLER, POLICY, TASK, jax.random.key(4), 2), played)
+    assert identical(sample(SAMPLER, POLICY, TASK, KEY, 2), played)
+    assert not identical(sample(SAMPLER, POLICY, TASK, jax.random.key(4), 2), played)
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,7 @@ class Fixed(Clock):
 
 def test_an_episode_longer_than_a_batch_goes_on_over_several():
     sampler = StreamSampler(Fixed(horizon=5), streams=1, steps=2)
-    _, rollouts = play(sampler, POLICY, TASK, KEY, 4)
+    _, rollouts = sample(sampler, POLICY, TASK, KEY, 4)
     times = np.concatenate([rollout.times[0] for rollout in rollouts])
     np.testing.assert_array_equal(times, [0, 1, 2, 3, 4, 0, 1, 2])
     truncated = np.concatenate([rollout.truncated[0] for rollout in rollouts])

@@ -16,22 +16,21 @@ import pytest
 
 from surefoot.options import UserError
 from surefoot.samplers.messages import answer, packed, unpacked
-from surefoot.samplers.worker_backends import AbstractWorkerBackend, LostError
-from surefoot.samplers.workers import Workers
+from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
 
 
-class Station(AbstractWorkerBackend):
-    """Loses its first calls; a call of `blocked` ends with the backend."""
+class FakeBackend(AbstractWorkerBackend):
+    """A backend in this process. The first `lost` backends lose their calls; a call of `blocked` ends with
+    the backend."""
 
-    made: list["Station"]
-
-    def __init__(self, log: list["Station"], lost: int) -> None:
+    def __init__(self, log: list["FakeBackend"], lost: int, started: bool) -> None:
         log.append(self)
-        self.doomed, self.closed = len(log) <= lost, threading.Event()
+        self.doomed, self.closed, self.started = len(log) <= lost, threading.Event(), started
 
-    def call(self, message: bytes) -> bytes:
+    def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
+        assert (time_limit, start_limit) == (60.0, 30.0)
         if self.doomed:
-            raise LostError("was lost at sea")
+            raise LostError("was lost at sea", started=self.started)
         if pickle.loads(message)[0] is blocked:
             self.closed.wait()
             raise LostError("was closed")
@@ -41,9 +40,17 @@ class Station(AbstractWorkerBackend):
         self.closed.set()
 
 
-def workers_of(*, lost: int = 0, workers: int = 1, attempts: int = 3) -> tuple[Workers, list[Station]]:
-    backends: list[Station] = []
-    return Workers(lambda: Station(backends, lost), workers=workers, attempts=attempts), backends
+def workers_of(
+    *, lost: int = 0, workers: int = 1, attempts: int = 3, started: bool = True
+) -> tuple[Workers, list[FakeBackend]]:
+    backends: list[FakeBackend] = []
+    options: dict[str, Any] = {
+        "workers": workers,
+        "attempts": attempts,
+        "time_limit": 60.0,
+        "start_limit": 30.0,
+    }
+    return Workers(lambda: FakeBackend(backends, lost, started), **options), backends
 
 
 def join(made: str, *words: str) -> str:
@@ -65,7 +72,7 @@ def test_functions_are_given_what_was_made_and_their_arguments():
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
-def test_a_lost_call_is_made_again_on_a_new_station(lost: int):
+def test_a_lost_call_is_made_again_on_a_new_backend(lost: int):
     workers, backends = workers_of(lost=lost)
     assert workers.submit(join).result() == "made"
     assert workers.submit(join).result() == "made"
@@ -73,9 +80,16 @@ def test_a_lost_call_is_made_again_on_a_new_station(lost: int):
     workers.close()
 
 
-def test_after_so_many_attempts_it_is_given_up_and_the_next_call_begins_anew():
-    workers, backends = workers_of(lost=3)
-    with pytest.raises(UserError, match=r"^The song was tried 3 times .* The last time it was lost at sea"):
+@pytest.mark.parametrize(
+    ("started", "told"),
+    [
+        (True, r"^The song failed \(3 attempts\): the worker process was lost at sea. If a task takes long"),
+        (False, r"^The song failed: the worker process failed to start \(3 attempts\). It was lost at sea.$"),
+    ],
+)
+def test_after_the_last_attempt_it_is_an_error_and_the_next_call_begins_anew(started: bool, told: str):
+    workers, backends = workers_of(lost=3, started=started)
+    with pytest.raises(UserError, match=told):
         workers.submit(join, about="The song").result()
     assert len(backends) == 3
     assert workers.submit(join).result() == "made"
@@ -156,7 +170,7 @@ def test_random_keys_and_arrays_arrive():
 
 def test_what_cannot_be_sent_is_said():
     workers, _ = workers_of()
-    with pytest.raises(UserError, match=r"The song cannot be sent .* in place of a lambda"):
+    with pytest.raises(UserError, match=r"The song cannot be sent .* instead of a lambda"):
         workers.submit(join, lambda: None, about="The song").result()
     workers.close()
 

@@ -17,6 +17,13 @@ from surefoot.types import is_key
 gradient_of = eqx.filter_jit(loss_and_gradient)
 
 
+@eqx.filter_jit
+def compared(objective: AbstractObjective, old: PyTree, new: PyTree, batch: PyTree) -> tuple[Array, ...]:
+    """The losses of two policies, and the divergence of the second from the first."""
+    before, now = (objective.predict(policy, batch) for policy in (old, new))
+    return objective.loss(before, batch), objective.loss(now, batch), objective.divergence(before, now, batch)
+
+
 def flatten(policy: PyTree) -> tuple[Array, Callable[[Array], Any]]:
     """The parameters as one vector, and the way back from a vector to a policy."""
     parameters, static = eqx.partition(policy, eqx.is_inexact_array)
@@ -48,11 +55,15 @@ def fisher_matrix(objective: AbstractObjective, policy: PyTree, batch: PyTree) -
     return jax.vmap(column)(jnp.eye(len(vector), dtype=vector.dtype)).T
 
 
-def central_difference(f: Callable[[Array], Array], at: Array, step: float = 1e-5) -> Array:
-    """The gradient of a scalar function, one coordinate at a time; its error is of the order step²."""
-    moves = step * jnp.eye(len(at), dtype=at.dtype)
-    values = jax.jit(jax.vmap(f))
-    return (values(at + moves) - values(at - moves)) / (2 * step)
+def value_and_central_difference(
+    f: Callable[[Array], Array], at: Array, step: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray]:
+    """The value of a scalar function, and its gradient, one coordinate at a time; its error is of the order
+    step²."""
+    moves = step * np.eye(len(at))
+    values = np.asarray(jax.jit(jax.vmap(f))(np.concatenate([at[None], at + moves, at - moves])))
+    above, below = np.split(values[1:], 2)
+    return values[0], (above - below) / (2 * step)
 
 
 def numbers(x: Any) -> np.ndarray:

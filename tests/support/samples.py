@@ -1,5 +1,6 @@
 """Small random policies and batches, and what baselines learn from."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -41,6 +42,13 @@ def random_batch(policy: AbstractPolicy, key: Key, *, episodes: int = 3, time: i
     valid = ragged(episodes, time)
     advantages = jnp.where(valid, jax.random.normal(advantage_key, valid.shape), 1e3)
     return Batch(observations, actions, distribution.log_prob(actions), advantages, valid)
+
+
+@eqx.filter_jit
+def as_streams(policy: AbstractPolicy, batch: Batch, starts: Array, memory: Array) -> Batch:
+    """The batch as streams of a recurrent policy, in which episodes begin where `starts` is true."""
+    log_probs = policy.unroll(batch.observations, starts, memory).log_prob(batch.actions)
+    return replace(batch, starts=starts, memory=memory, log_probs=log_probs)
 
 
 @eqx.filter_jit

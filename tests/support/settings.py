@@ -16,7 +16,7 @@ from surefoot.samplers import ScanSampler
 def setting_of(env: AbstractEnv | None = None, *, episodes: int = 8, **options: Any) -> Setting:
     """The one-step probe unless told otherwise, which needs no baseline: its advantages are normalised."""
     estimation = Estimation(**{"baseline": Zero(), "fit": "same-batch", "discount": 1.0, **options})
-    return Setting(ScanSampler(env or Target(), episodes), estimation)
+    return Setting.of(ScanSampler(env or Target(), episodes), estimation)
 
 
 def policy_for(setting: Setting, **options: Any) -> Any:

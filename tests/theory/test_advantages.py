@@ -3,11 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.theory.advantages import explained_variance, gae, normalise, td_residuals
+from surefoot.theory import advantages as theory
 from surefoot.theory.returns import reward_to_go
 
 REWARDS = jnp.array([1.0, 2.0, 3.0])
 VALUES = jnp.array([4.0, 2.0, 1.0])
+explained_variance, gae, normalise, td_residuals = (
+    jax.jit(f) for f in (theory.explained_variance, theory.gae, theory.normalise, theory.td_residuals)
+)
 
 
 def test_td_residuals_by_hand():
@@ -39,7 +42,7 @@ def test_gae_with_no_decay_is_the_td_residual():
 def test_gae_with_full_decay_is_the_return_less_the_value():
     discounts = jnp.array([0.9, 0.3, 0.0])
     advantages = gae(REWARDS, discounts, VALUES, jnp.array([2.0, 1.0, 5.0]), jnp.ones(3))
-    np.testing.assert_allclose(advantages, reward_to_go(REWARDS, discounts) - VALUES, atol=1e-6)
+    np.testing.assert_allclose(advantages, jax.jit(reward_to_go)(REWARDS, discounts) - VALUES, atol=1e-6)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
@@ -82,8 +85,8 @@ def test_normalise_leaves_equal_advantages_finite():
 
 
 def test_normalise_removes_the_scale():
-    advantages = jax.random.normal(jax.random.key(0), (4, 5))
-    valid = jnp.ones((4, 5), bool)
+    advantages = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    valid = jnp.ones((3, 2), bool)
     np.testing.assert_allclose(normalise(1000 * advantages, valid), normalise(advantages, valid), atol=1e-4)
 
 
@@ -104,4 +107,4 @@ def test_explained_variance_by_hand(values: list[float], explained: float):
 
 
 def test_nothing_is_explained_where_returns_do_not_vary():
-    assert explained_variance(jnp.array([1.0, 2.0]), jnp.full(2, 7.0), jnp.ones(2, bool)) == 0
+    assert explained_variance(jnp.arange(4.0), jnp.full(4, 7.0), jnp.ones(4, bool)) == 0

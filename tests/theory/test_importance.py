@@ -3,17 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.theory.importance import (
-    clip_weights,
-    effective_sample_size,
-    likelihood_ratio,
-    per_decision_weights,
-    self_normalise,
-    trajectory_weight,
-    weighted_reward_to_go,
-)
+from surefoot.theory import importance as theory
+from surefoot.theory.importance import clip_weights, likelihood_ratio, self_normalise
 from surefoot.theory.returns import discounted_return, reward_to_go
 
+effective_sample_size = jax.jit(theory.effective_sample_size)
+per_decision_weights = jax.jit(theory.per_decision_weights)
+trajectory_weight = jax.jit(theory.trajectory_weight)
+weighted_reward_to_go = jax.jit(theory.weighted_reward_to_go)
 RATIOS = jnp.array([0.5, 4.0, 0.25, 3.0])
 LOG_RATIOS = jnp.log(RATIOS)
 REWARDS = jnp.array([1.0, 2.0, 3.0, 4.0])
@@ -59,7 +56,7 @@ def test_weighted_reward_to_go_by_hand():
 
 def test_weighted_reward_to_go_at_the_old_policy_is_the_reward_to_go():
     returns = weighted_reward_to_go(REWARDS, DISCOUNTS, jnp.ones(4))
-    np.testing.assert_array_equal(returns, reward_to_go(REWARDS, DISCOUNTS))
+    np.testing.assert_array_equal(returns, jax.jit(reward_to_go)(REWARDS, DISCOUNTS))
 
 
 def test_weighted_reward_to_go_of_a_single_step_has_no_weight():
@@ -68,54 +65,60 @@ def test_weighted_reward_to_go_of_a_single_step_has_no_weight():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("same", [True, False])
-def test_past_weights_on_the_action_and_future_weights_on_the_reward_are_the_gradient(same: bool):
-    """V̂ = Σ_t (Π_{k<t} γ_k) w_t r_t by its definition, differentiated in the logits by JAX."""
-    logits = jax.random.normal(jax.random.key(0), (5, 3))
-    old = logits if same else logits + jax.random.normal(jax.random.key(1), (5, 3))
-    actions = jnp.array([0, 2, 1, 1, 0])
-    rewards = jax.random.normal(jax.random.key(2), (5,))
-    discounts = jnp.array([0.9, 0.5, 0.0, 0.7, 0.8])
-    past = jnp.concatenate([jnp.ones(1), jnp.cumprod(discounts)[:-1]])
+def test_past_weights_on_the_action_and_future_weights_on_the_reward_are_the_gradient():
+    """V̂ = Σ_t (Π_{k<t} γ_k) w_t r_t by its definition, differentiated in the logits by JAX; at the policy
+    that drew the data, and at another."""
+    draw = np.random.default_rng(0)
+    logits, other, rewards = draw.normal(size=(5, 3)), draw.normal(size=(5, 3)), draw.normal(size=5)
+    actions = np.array([0, 2, 1, 1, 0])
+    discounts = np.array([0.9, 0.5, 0.0, 0.7, 0.8])
+    past = np.concatenate([np.ones(1), np.cumprod(discounts)[:-1]])
 
     def log_probs(logits: jax.Array) -> jax.Array:
         return jax.nn.log_softmax(logits)[jnp.arange(5), actions]
 
-    def estimate(logits: jax.Array) -> jax.Array:
-        ratios = jnp.exp(log_probs(logits) - log_probs(old))
-        return sum(past[t] * jnp.prod(ratios[: t + 1]) * rewards[t] for t in range(5))
+    @jax.jit
+    def gradients(logits: jax.Array, old: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def estimate(logits: jax.Array) -> jax.Array:
+            ratios = jnp.exp(log_probs(logits) - log_probs(old))
+            return sum(past[t] * jnp.prod(ratios[: t + 1]) * rewards[t] for t in range(5))
 
-    log_ratios = log_probs(logits) - log_probs(old)
-    credit = past * per_decision_weights(log_ratios)
-    credit *= weighted_reward_to_go(rewards, discounts, jnp.exp(log_ratios))
-    gradient = jax.vjp(log_probs, logits)[1](credit)[0]
-    np.testing.assert_allclose(gradient, jax.grad(estimate)(logits), rtol=1e-12, atol=1e-14)
+        log_ratios = log_probs(logits) - log_probs(old)
+        credit = past * per_decision_weights(log_ratios)
+        credit *= weighted_reward_to_go(jnp.asarray(rewards), jnp.asarray(discounts), jnp.exp(log_ratios))
+        return jax.vjp(log_probs, logits)[1](credit)[0], jax.grad(estimate)(logits)
+
+    for old in (logits, logits + other):
+        gradient, expected = gradients(jnp.asarray(logits), jnp.asarray(old))
+        np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.usefixtures("x64")
 def test_weighted_estimates_are_unbiased_by_enumeration():
     """Over all trajectories of three choices between two actions, whose rewards depend on the past."""
-    trajectories = jnp.stack(jnp.meshgrid(*[jnp.arange(2)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    p, q = jnp.array([0.3, 0.6, 0.9]), jnp.array([0.5, 0.2, 0.4])
+    trajectories = np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    p, q = np.array([0.3, 0.6, 0.9]), np.array([0.5, 0.2, 0.4])
+    log_p, log_q = (np.log(np.where(trajectories == 1, chance, 1 - chance)) for chance in (p, q))
+    rewards = np.array([1.0, -2.0, 4.0]) * np.cumsum(2.0 * trajectories - 0.5, axis=1)
+    discounts, log_ratios = np.full(3, 0.5), log_p - log_q
+    new, old = (np.exp(x.sum(axis=1)) for x in (log_p, log_q))
 
-    def log_prob(chance: jax.Array) -> jax.Array:
-        return jnp.log(jnp.where(trajectories == 1, chance, 1 - chance))
+    @jax.jit
+    def estimates(rewards: jax.Array, discounts: jax.Array, log_ratios: jax.Array) -> tuple[jax.Array, ...]:
+        discounted = jax.vmap(discounted_return, (0, None))
+        whole = jax.vmap(trajectory_weight)(log_ratios)
+        each = jax.vmap(per_decision_weights)(log_ratios)
+        forward = jax.vmap(weighted_reward_to_go, (0, None, 0))(rewards, discounts, jnp.exp(log_ratios))
+        returns = discounted(rewards, discounts)
+        by_trajectory, by_decision = whole * returns, discounted(each * rewards, discounts)
+        return returns, whole, each, by_trajectory, by_decision, each[:, 0] * forward[:, 0]
 
-    rewards = jnp.array([1.0, -2.0, 4.0]) * jnp.cumsum(2.0 * trajectories.astype(float) - 0.5, axis=1)
-    discounts = jnp.full(3, 0.5)
-    log_ratios = log_prob(p) - log_prob(q)
-    new, old = (jnp.exp(log_prob(x).sum(axis=1)) for x in (p, q))
-    value = jnp.sum(new * jax.vmap(discounted_return, (0, None))(rewards, discounts))
-    whole = jax.vmap(trajectory_weight)(log_ratios)
-    each = jax.vmap(per_decision_weights)(log_ratios)
-    by_trajectory = old @ (whole * jax.vmap(discounted_return, (0, None))(rewards, discounts))
-    by_decision = old @ jax.vmap(discounted_return, (0, None))(each * rewards, discounts)
-    forward = jax.vmap(weighted_reward_to_go, (0, None, 0))(rewards, discounts, jnp.exp(log_ratios))
-    by_recursion = old @ (each[:, 0] * forward[:, 0])
-    for estimate in (by_trajectory, by_decision, by_recursion):
-        np.testing.assert_allclose(estimate, value, rtol=1e-12)
+    given = map(jnp.asarray, (rewards, discounts, log_ratios))
+    returns, whole, each, *weighted = map(np.asarray, estimates(*given))
+    for estimate in weighted:
+        np.testing.assert_allclose(old @ estimate, new @ returns, rtol=1e-12)
     np.testing.assert_allclose(old @ whole, 1.0, rtol=1e-12)
-    np.testing.assert_allclose(old @ each, jnp.ones(3), rtol=1e-12)
+    np.testing.assert_allclose(old @ each, np.ones(3), rtol=1e-12)
 
 
 def test_clipping_limits_from_above_only():

@@ -29,9 +29,14 @@ from surefoot.types import Batch, Continuous, Discrete, Transitions
 POLICIES = pytest.mark.parametrize("build", [gaussian_policy, categorical_policy])
 
 
-def hessian(objective: PolicyObjective, policy: Any, batch: Any) -> jax.Array:
+def difference_of_hessians(one: PolicyObjective, other: PolicyObjective, policy: Any, batch: Any) -> Any:
     vector, build = flatten(policy)
-    return jax.jit(jax.hessian(lambda v: objective.loss(objective.predict(build(v), batch), batch)))(vector)
+
+    def difference(v: jax.Array) -> jax.Array:
+        prediction = one.predict(build(v), batch)
+        return one.loss(prediction, batch) - other.loss(prediction, batch)
+
+    return jax.jit(jax.hessian(difference))(vector)
 
 
 def test_the_losses_of_a_step_by_hand():
@@ -47,15 +52,13 @@ def test_gradients_of_both_losses_agree_where_the_data_was_drawn_and_curvatures_
     _, likelihood = gradient_of(PolicyObjective(reinforce), policy, batch)
     _, ratio = gradient_of(PolicyObjective(surrogate), policy, batch)
     np.testing.assert_allclose(ravel(likelihood), ravel(ratio), atol=1e-12)
-    assert jnp.linalg.norm(ravel(ratio)) > 0.01
+    assert np.linalg.norm(ravel(ratio)) > 0.01
     # ∇²ρ = ∇²log π + (∇log π)(∇log π)ᵀ where ρ = 1: the outer product is what they differ by.
     vector, rebuild = flatten(policy)
     score = jax.jit(jax.jacobian(lambda v: rebuild(v)(batch.observations).log_prob(batch.actions)))(vector)
     weights = np.where(batch.valid, batch.advantages, 0.0) / int(batch.valid.sum())
     expected = -np.einsum("et,eti,etj->ij", weights, score, score)
-    difference = hessian(PolicyObjective(surrogate), policy, batch) - hessian(
-        PolicyObjective(reinforce), policy, batch
-    )
+    difference = difference_of_hessians(PolicyObjective(surrogate), PolicyObjective(reinforce), policy, batch)
     np.testing.assert_allclose(difference, expected, atol=1e-10)
     assert np.linalg.norm(expected) > 0.01
 
@@ -65,16 +68,17 @@ def test_divergence_and_its_slope_are_zero_at_the_old_policy(build: Any, x64: No
     policy = build()
     objective = PolicyObjective(surrogate)
     batch = random_batch(policy, jax.random.key(1))
-    old = objective.predict(policy, batch)
     vector, rebuild = flatten(policy)
 
     def divergence(v: jax.Array) -> jax.Array:
+        old = objective.predict(policy, batch)
         return objective.divergence(old, objective.predict(rebuild(v), batch), batch)
 
-    value, slope = jax.jit(jax.value_and_grad(divergence))(vector)
+    value_and_slope = jax.jit(jax.value_and_grad(divergence))
+    value, slope = value_and_slope(vector)
     np.testing.assert_allclose(value, 0, atol=1e-15)
     np.testing.assert_allclose(slope, 0, atol=1e-14)
-    assert divergence(vector + 0.1) > 1e-4
+    assert value_and_slope(vector + 0.1)[0] > 1e-4
 
 
 def test_the_surrogate_loss_at_the_old_policy_is_minus_the_mean_valid_advantage():
@@ -104,18 +108,25 @@ def test_neither_loss_nor_gradient_sees_what_stands_in_padding(step_loss: Any):
     np.testing.assert_array_equal(ravel(gradient), ravel(other_gradient))
 
 
-@pytest.mark.parametrize("step_loss", [reinforce, surrogate, Clipped(0.2)])
-def test_what_a_ratio_would_be_in_padding_does_not_matter_even_where_it_overflows(step_loss: Any):
-    """Of an action of zeros, with a log-probability of zero, under a very narrow Gaussian of many
-    dimensions."""
-    policy = GaussianMLP(hidden=(2,), initial_std=1e-3).build(jax.random.key(0), 3, Continuous(17))
+@eqx.filter_jit
+def overflowing(policy: Any) -> tuple[Batch, jax.Array]:
+    """A batch that is half padding of zeros, and the likelihood ratios in it."""
     valid = jnp.arange(4) < 2
     observations = jnp.where(valid[:, None], 1.0, 0.0) * jnp.ones((4, 3))
-    drawn = policy(observations).sample(jax.random.key(1))
-    actions = jnp.where(valid[:, None], drawn, 0.0)
-    log_probs = jnp.where(valid, policy(observations).log_prob(actions), 0.0)
-    assert jnp.exp(policy(observations).log_prob(actions) - log_probs).max() == jnp.inf
-    batch = Batch(observations, actions, log_probs, jnp.where(valid, 1.0, 0.0), valid)
+    distribution = policy(observations)
+    actions = jnp.where(valid[:, None], distribution.sample(jax.random.key(1)), 0.0)
+    log_probs = jnp.where(valid, distribution.log_prob(actions), 0.0)
+    ratios = jnp.exp(distribution.log_prob(actions) - log_probs)
+    return Batch(observations, actions, log_probs, jnp.where(valid, 1.0, 0.0), valid), ratios
+
+
+@pytest.mark.parametrize("step_loss", [reinforce, surrogate, Clipped(0.2)])
+def test_what_a_ratio_would_be_in_padding_does_not_matter_even_where_it_overflows(step_loss: Any):
+    """Padding is an action of zeros with a log-probability of zero; the policy is a very narrow Gaussian of
+    many dimensions."""
+    policy = GaussianMLP(hidden=(2,), initial_std=1e-3).build(jax.random.key(0), 3, Continuous(17))
+    batch, ratios = overflowing(policy)
+    assert ratios.max() == jnp.inf
     assert np.isfinite(ravel(gradient_of(PolicyObjective(step_loss), policy, batch)[1])).all()
 
 
@@ -247,7 +258,7 @@ def test_the_penalty_has_no_slope_at_the_old_policy_and_one_elsewhere(x64: None)
     objective = PolicyObjective(surrogate)
     penalised = Penalised(objective, jnp.array(50.0))
     for old_policy, same in ((policy, True), (gaussian_policy(1), False)):
-        pair = batch, objective.predict(old_policy, batch)
+        pair = batch, eqx.filter_jit(old_policy)(batch.observations)
         loss, slope = gradient_of(penalised, policy, pair)
         expected_loss, expected = gradient_of(objective, policy, batch)
         assert np.allclose(loss, expected_loss) == same

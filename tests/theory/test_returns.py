@@ -1,8 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.theory.returns import discounted_return, reward_to_go
+from surefoot.theory import returns as theory
+
+discounted_return, reward_to_go = jax.jit(theory.discounted_return), jax.jit(theory.reward_to_go)
 
 
 def test_reward_to_go_by_hand():

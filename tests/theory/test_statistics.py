@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from support.dense import identical
-from surefoot.theory.statistics import RunningStatistics, standardise, statistics_of
+from surefoot.theory import statistics as theory
+from surefoot.theory.statistics import RunningStatistics
 
+statistics_of, merge = jax.jit(theory.statistics_of), jax.jit(RunningStatistics.merge)
+standardise = jax.jit(theory.standardise, static_argnums=2)
 # Three elements of very different scale and place.
 DATA = np.random.default_rng(0).normal(size=(60, 3)) * [1.0, 100.0, 0.01] + [5.0, -300.0, 0.0]
 VALID = np.random.default_rng(1).random(60) < 0.7
@@ -26,29 +29,29 @@ def assert_equal_to_numpy(statistics: RunningStatistics, values: np.ndarray, rto
     np.testing.assert_allclose(statistics.variance, values.var(0), rtol=rtol)
 
 
-@pytest.mark.parametrize("cuts", [[], [1], [30], [7, 8, 40], [0, 20, 20, 60]])
+@pytest.mark.parametrize("cuts", [[], [1], [20], [20, 21, 40], [0, 20, 20, 60]])
 def test_merged_statistics_are_those_of_everything_at_once_however_it_is_split(cuts: list[int], x64: None):
-    merged = reduce(RunningStatistics.merge, collect(cuts), RunningStatistics.empty(3))
+    merged = reduce(merge, collect(cuts), RunningStatistics.empty(3))
     assert_equal_to_numpy(merged, DATA[VALID], 1e-12)
 
 
 def test_the_order_of_merging_makes_no_difference(x64: None):
-    for parts in permutations(collect([7, 8, 40])):
-        assert_equal_to_numpy(reduce(RunningStatistics.merge, parts), DATA[VALID], 1e-12)
-    a, b, c, d = collect([7, 8, 40])
-    assert_equal_to_numpy(a.merge(b).merge(c.merge(d)), DATA[VALID], 1e-12)
+    for parts in permutations(collect([20, 21, 40])):
+        assert_equal_to_numpy(reduce(merge, parts), DATA[VALID], 1e-12)
+    a, b, c, d = collect([20, 21, 40])
+    assert_equal_to_numpy(merge(merge(a, b), merge(c, d)), DATA[VALID], 1e-12)
 
 
 def test_single_precision_stays_precise_far_from_zero():
     far = (DATA + np.array([1e4, 0.0, 0.0])).astype(np.float32)
     parts = [statistics_of(jnp.array(part), jnp.ones(20, bool)) for part in np.split(far, 3)]
-    assert_equal_to_numpy(reduce(RunningStatistics.merge, parts), far.astype(float), 1e-3)
+    assert_equal_to_numpy(reduce(merge, parts), far.astype(float), 1e-3)
 
 
 def test_the_statistics_of_any_leading_axes_are_those_of_their_elements():
     values, valid = jnp.array(DATA), jnp.array(VALID)
-    together = statistics_of(values.reshape(3, 4, 5, 3), valid.reshape(3, 4, 5))
-    assert identical(together, statistics_of(values, valid))
+    together = theory.statistics_of(values.reshape(3, 4, 5, 3), valid.reshape(3, 4, 5))
+    assert identical(together, theory.statistics_of(values, valid))
 
 
 def test_what_is_not_valid_may_be_anything():

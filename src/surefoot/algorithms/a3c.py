@@ -1,9 +1,9 @@
-"""A3C: workers that play and differentiate, and a learner that takes each gradient as it comes."""
+"""A3C: workers that sample and compute gradients, and a learner that applies each as it arrives."""
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -14,10 +14,10 @@ from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting, policy_objective
 from surefoot.algorithms.fragments import Fragment, Learned, fragment_gradient, learn_fragment
-from surefoot.algorithms.on_policy import AbstractOneTaskAlgorithm
+from surefoot.algorithms.on_policy import AbstractOneTaskAlgorithm, OneTaskState
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
-from surefoot.options import UserError, check
+from surefoot.options import NonNegative, Options, UserError, at_least
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import OptaxStep
 from surefoot.rules.base import Metrics
@@ -30,62 +30,49 @@ from surefoot.types import Key
 
 
 @dataclass(frozen=True)
-class A3C(AbstractOneTaskAlgorithm):
+class A3C(Options, AbstractOneTaskAlgorithm):
     """Asynchronous advantage actor-critic (Mnih et al., 2016, algorithm S3), with processes for threads.
 
-    Each worker goes on with its own environments for a fragment of a few steps, by the parameters it was
-    given, and sends back the gradient; the learner applies each gradient as it comes, to the parameters as
-    they are by then, and gives the worker those. It is not reproducible in its asynchronous form: which
-    gradient comes first is for the machine to say.
+    Each worker takes a few steps in its own environments with the parameters it was given, and sends back
+    the gradient. The learner applies each gradient as it arrives to its current parameters, and sends these
+    to the worker. In its asynchronous form it is not reproducible: the order of arrival is nondeterministic.
     """
 
     step: OptaxStep = OptaxStep("rmsprop", lr=7e-4, max_gradient_norm=0.5)
-    """The optimiser, which all workers share."""
-    fragment: int = 5
-    """Steps of each environment for each gradient, t_max in the paper."""
-    environments: int = 8
-    """Environments of each worker, side by side; the paper has one."""
-    updates: int = 100
-    """Gradients for each iteration of the run."""
+    """Optimiser step; its state is shared by all workers."""
+    fragment: Annotated[int, at_least(1)] = 5
+    """Number of steps of each environment for one gradient, t_max in the paper."""
+    environments: Annotated[int, at_least(1)] = 8
+    """Number of parallel environments of each worker; the paper has one."""
+    updates: Annotated[int, at_least(1)] = 100
+    """Number of updates in an iteration of the run."""
     synchronous: bool = False
-    """Wait for a gradient of every worker and apply their mean: the twin for comparison. Its result does not
-    depend on which worker is the fastest."""
-    entropy_bonus: float = 0.01
-    """The weight of the policy's mean entropy, in nats, beside the loss."""
-    value_coefficient: float = 0.5
-    """The weight of the value function's loss."""
-
-    def __post_init__(self) -> None:
-        check(self.fragment >= 1, "fragment", self.fragment, "1 or more")
-        check(self.environments >= 1, "environments", self.environments, "1 or more")
-        check(self.updates >= 1, "updates", self.updates, "1 or more")
-        check(self.entropy_bonus >= 0, "entropy_bonus", self.entropy_bonus, "0 or more")
-        check(self.value_coefficient >= 0, "value_coefficient", self.value_coefficient, "0 or more")
+    """Whether the learner waits for a gradient of every worker and applies their mean. Then results do not
+    depend on the order of arrival."""
+    entropy_bonus: Annotated[float, NonNegative] = 0.01
+    """Weight of the policy's mean entropy, in nats, which is subtracted from the loss."""
+    value_coefficient: Annotated[float, NonNegative] = 0.5
+    """Weight of the value function's loss."""
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         if not isinstance(setting.sampler, AbstractRemoteSampler):
             raise UserError("A3C learns in workers; set --sampler processes and --streams 0.")
         if not policy.predicts_values:
             raise UserError("A3C needs a policy that predicts values: --policy actor-critic.")
-        if setting.normalisation.observations or setting.normalisation.rewards:
+        normalisation = setting.estimator.normalisation
+        if normalisation.observations or normalisation.rewards:
             raise UserError(
                 "A3C's workers see fragments of their own and share no statistics; set "
                 "--normalisation.no-observations --normalisation.no-rewards."
             )
-        if setting.estimation.credit == "whole-return":
+        if setting.estimator.estimation.credit == "whole-return":
             raise UserError(
                 "The return of a whole episode is not known in a fragment; set --estimation.credit gae."
             )
         env = setting.sampler.env
-        unused = setting.estimation.baseline.init(key, env.observation_size, env.horizon)
-        return LearnerState(
-            policy=policy,
-            rule=self.step.init(policy),
-            baselines=(unused,),  # the policy judges; what evaluates it may yet ask
-            task=env.sample_tasks(key, 1),
-            scales=setting.normalisation.init(env.observation_size),
-            progress=Progress.start(0),
-        )
+        unused, scales = setting.estimator.init(key, env)
+        own = OneTaskState(self.step.init(policy), env.sample_tasks(key, 1), None, Progress.start(0))
+        return LearnerState(policy, scales, (unused,), own)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         sampler, fragment = setting.sampler, self._fragment(setting, state)
@@ -94,19 +81,18 @@ class A3C(AbstractOneTaskAlgorithm):
             return _abstract_iteration(self, sampler.env, fragment, state)
         if self.synchronous:
             return self._in_rounds(sampler, fragment, state, key)
-        return self._as_they_come(sampler, fragment, state, key)
+        return self._as_they_arrive(sampler, fragment, state, key)
 
     def _fragment(self, setting: Setting, state: LearnerState) -> Fragment:
         policy: Any = state.policy
         objective = ActorCriticObjective(
             policy_objective("reinforce", self.entropy_bonus), self.value_coefficient, policy.auxiliary
         )
-        limit_ends = setting.sampler.env.time_limit_ends_return
         return Fragment(
-            objective, setting.estimation, limit_ends, state.task, self.environments, self.fragment
+            objective, setting.estimator, state.scales, state.own.task, self.environments, self.fragment
         )
 
-    def _as_they_come(
+    def _as_they_arrive(
         self, sampler: AbstractRemoteSampler, fragment: Fragment, state: LearnerState, key: Key
     ) -> tuple[LearnerState, Metrics]:
         learner = _Learner(self.step, state)
@@ -153,7 +139,7 @@ class _Learner:
 
     def __init__(self, step: OptaxStep, state: LearnerState) -> None:
         self._step, self._state = step, state
-        self.policy, self._rule = state.policy, state.rule
+        self.policy, self._rule = state.policy, state.own.rule
         self.updates = 0
         """Gradients that have been applied."""
         self._fragments = 0
@@ -180,8 +166,7 @@ class _Learner:
 
     def state(self, fragment: Fragment) -> LearnerState:
         """That of the next iteration."""
-        old = self._state.progress
-        assert old is not None
+        old = self._state.own.progress
         returns, lengths = np.concatenate(self._returns), np.concatenate(self._lengths)
         progress = replace(
             old,
@@ -189,13 +174,13 @@ class _Learner:
             last_length=_mean_or(old.last_length, lengths),
             steps=old.steps_after(self._fragments * fragment.rows * fragment.steps),
         )
-        self._state = replace(self._state, policy=self.policy, rule=self._rule, progress=progress)
+        own = replace(self._state.own, rule=self._rule, progress=progress)
+        self._state = replace(self._state, policy=self.policy, own=own)
         return self._state
 
     def metrics(self) -> Metrics:
         """Of the updates so far. Staleness is how many other updates came between the parameters that a
         gradient was taken at and those that it was applied to."""
-        assert self._state.progress is not None
         seen = {
             "loss": np.mean(self._losses),
             "entropy": np.mean(self._entropies),
@@ -204,7 +189,7 @@ class _Learner:
             "staleness_max": np.max(self._staleness),
         }
         numbers = {name: jnp.asarray(value, float) for name, value in seen.items()}
-        return {**self._state.progress.describe(), **numbers}
+        return {**self._state.own.progress.describe(), **numbers}
 
 
 def _mean_or(before: Array, values: np.ndarray) -> Array:
@@ -226,13 +211,12 @@ def _abstract_iteration(
 ) -> tuple[LearnerState, Metrics]:
     """The form of an iteration, with the gradient of a fragment in which nothing happened: misfits are found
     here."""
-    assert state.progress is not None
     policy: Any = state.policy
     rollout = empty_rollout(env, (fragment.rows, fragment.steps))
     gradient, loss, entropy = fragment_gradient(
-        fragment.objective, fragment.estimation, fragment.limit_ends, policy, rollout
+        fragment.objective, fragment.estimator, fragment.scales, policy, rollout
     )
-    policy, rule, norm = _applied(algorithm.step, state.policy, state.rule, [gradient])
+    policy, rule, norm = _applied(algorithm.step, state.policy, state.own.rule, [gradient])
     metrics = {
         "loss": loss,
         "entropy": entropy,
@@ -240,5 +224,5 @@ def _abstract_iteration(
         "staleness": loss,
         "staleness_max": loss,
     }
-    following = replace(state, policy=policy, rule=rule)
-    return following, {**state.progress.describe(), **metrics}
+    following = replace(state, policy=policy, own=replace(state.own, rule=rule))
+    return following, {**state.own.progress.describe(), **metrics}

@@ -1,156 +1,227 @@
-"""Sampling and adapting, task by task: the inner loop as it is lived, for training and evaluation alike."""
+"""Adaptation to tasks: rollouts and inner steps in turn, for training and evaluation alike."""
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
-from surefoot.algorithms.base import Setting
-from surefoot.algorithms.estimation import Estimation
-from surefoot.algorithms.normalisation import Normalisation, Scales
+from surefoot.algorithms.base import (
+    AbstractAdapter,
+    LearnerState,
+    LossName,
+    check_loss,
+    jit_from_host,
+    policy_objective,
+)
+from surefoot.algorithms.estimator import Estimator
+from surefoot.algorithms.normalisation import Scales
 from surefoot.options import UserError
-from surefoot.policies import AbstractPolicy
+from surefoot.policies import AbstractPolicy, Role, partition_by_role
 from surefoot.rules.base import AbstractRule
-from surefoot.samplers import AbstractSampler
+from surefoot.samplers import AbstractCollector, AbstractSampler
 from surefoot.samplers.base import is_traced
 from surefoot.theory.meta import inner_step
 from surefoot.theory.objectives import AbstractObjective
 from surefoot.types import Batch, Key, Rollout, Task
 
 
-class Adaptation(eqx.Module):
-    """What happened: phase k is played by the policies after k inner steps. All axes begin with `task`."""
-
-    rollouts: tuple[Rollout, ...]
-    """As they were sampled."""
-    batches: tuple[Batch, ...]
-    """One for each rollout, in the scale that the policies see."""
-    policies: AbstractPolicy
-    """After the last step, without the normalisation of what they see."""
+def inner_part(policy: Any) -> tuple[PyTree, PyTree]:
+    """The part of a policy that inner steps change, and the rest; None for no rest."""
+    return _part(policy, "adapted", "context")
 
 
-class Inner(eqx.Module):
-    """How one task is adapted to: the functions here are written for one, and vmapped outside."""
+def outer_part(policy: Any) -> tuple[PyTree, PyTree]:
+    """The part of a policy that outer steps change, and the rest; None for no rest."""
+    return _part(policy, "shared", "adapted")
 
+
+def _part(policy: Any, *roles: Role) -> tuple[PyTree, PyTree]:
+    if set(jax.tree.leaves(policy.roles())) <= set(roles):
+        return policy, None
+    return partition_by_role(policy, *roles)
+
+
+class GradientAdapter(AbstractAdapter):
+    """Adapts a policy by steps of a rule, each on fresh episodes of the task."""
+
+    steps: int = eqx.field(static=True)
     objective: AbstractObjective
     scales: Scales
     baselines: tuple[PyTree, ...]
-    """For each phase, what the baseline learned before."""
+    """The baseline's parameters of the iteration before, for each phase; later phases have the last."""
     rule: AbstractRule = eqx.field(static=True)
-    estimation: Estimation = eqx.field(static=True)
-    normalisation: Normalisation = eqx.field(static=True)
-    limit_ends: bool = eqx.field(static=True)
+    estimator: Estimator = eqx.field(static=True)
+
+    @classmethod
+    def of(
+        cls, estimator: Estimator, state: LearnerState, rule: AbstractRule, loss: LossName, steps: int
+    ) -> "GradientAdapter":
+        """The adapter of a learner whose policy takes `steps` steps of `rule` on a loss."""
+        return cls(steps, policy_objective(loss), state.scales, state.baselines, rule, estimator)
 
     def begin(self, policy: AbstractPolicy) -> tuple[AbstractPolicy, PyTree]:
-        """The policy and the rule's state before any step."""
-        return policy, self.rule.init(policy)
+        """The policy, with its context set to zero, and the rule's first state. Raises `UserError` for an
+        actor-critic."""
+        if policy.predicts_values:
+            raise UserError(
+                "Adaptation takes its advantages from a baseline and would not train an actor-critic's "
+                "values; use another policy, such as --policy categorical-mlp or --policy gaussian-mlp."
+            )
+        context, rest = partition_by_role(policy, "context")
+        policy = eqx.combine(jax.tree.map(jnp.zeros_like, context), rest)
+        return policy, self.rule.init(inner_part(policy)[0])
 
-    def acting(self, policy: AbstractPolicy) -> AbstractPolicy:
-        """The policy as it meets the environment."""
-        return self.normalisation.policy(policy, self.scales)
+    def acting(self, learner: tuple[AbstractPolicy, PyTree]) -> AbstractPolicy:
+        return self.estimator.acting(learner[0], self.scales)
 
-    def batch(self, rollout: Rollout, phase: int) -> Batch:
-        """What `rollout`, of that phase, teaches."""
-        seen = self.normalisation.rollout(rollout, self.scales)
-        return replace(self.estimation.batch(seen, self.baselines[phase], self.limit_ends), transitions=None)
+    def batch(self, rollout: Rollout, phase: Int[Array, ""]) -> Batch:
+        prepared = self.estimator.prepare(rollout, self.scales)
+        place = jnp.minimum(phase, len(self.baselines) - 1)
+        baseline = jax.tree.map(lambda *each: jnp.stack(each)[place], *self.baselines)
+        return replace(self.estimator.batch(prepared, baseline), transitions=None)
 
     def improve(self, learner: tuple[AbstractPolicy, PyTree], batch: Batch) -> tuple[AbstractPolicy, PyTree]:
-        """One inner step."""
         policy, state = learner
-        return inner_step(self.objective, self.rule, policy, batch, state)
+        return inner_step(self.objective, self.rule, policy, batch, state, split=inner_part)
+
+
+def adapter_by(
+    estimator: Estimator,
+    state: LearnerState,
+    rule: AbstractRule,
+    loss: LossName,
+    steps: int,
+    replacement: AbstractRule | None,
+) -> GradientAdapter:
+    """The adapter of an algorithm that adapts by `rule` on `loss`. A `replacement` that needs a surrogate
+    gets it: where the data was drawn, the gradients of both losses agree."""
+    if replacement is not None and replacement.requires_surrogate:
+        loss = "surrogate"
+    used = replacement or rule
+    check_loss(used, loss, "--inner-loss")
+    return GradientAdapter.of(estimator, state, used, loss, steps)
+
+
+class Adaptation(eqx.Module):
+    """Adaptation of a policy to tasks. Phase k is drawn by the policies after k steps. All axes begin with
+    `task`."""
+
+    rollouts: tuple[Rollout, ...]
+    """The rollout of each phase, as it was sampled."""
+    batches: tuple[Batch, ...]
+    """The batch of each rollout, in the scale that the policies see."""
+    learners: tuple[Any, ...]
+    """The adapter's learners of each phase."""
 
 
 def adapt_to_tasks(
-    setting: Setting,
-    objective: AbstractObjective,
-    inner: AbstractRule,
+    sampler: AbstractCollector,
+    adapter: AbstractAdapter,
     policy: AbstractPolicy,
     tasks: Task,
     key: Key,
-    *,
     steps: int,
-    baselines: tuple[PyTree, ...],
-    scales: Scales,
+    first: int = 0,
 ) -> Adaptation:
-    """From `policy`, adapt to each task by `steps` inner steps with fresh rollouts before each and after the
-    last.
+    """Adapts `policy` to each task by `steps` steps, with fresh rollouts before each and after the last.
 
-    `baselines` holds, for each of the `steps` + 1 phases, what the baseline learned before. With an
-    asynchronous sampler no task waits for another. Raises `UserError` if the sampler does not play whole
-    episodes.
+    `tasks` have a leading task axis. They are numbered from `first` on, and what is drawn for a task follows
+    from the key, its number and the phase. With an asynchronous sampler no task waits for another. Raises
+    `UserError` if the sampler does not draw whole episodes.
     """
-    sampler = setting.sampler
     if not isinstance(sampler, AbstractSampler):
         raise UserError("Adaptation is learned from whole episodes; set --streams 0.")
-    if steps and policy.predicts_values:
-        raise UserError(
-            "Adaptation takes its advantages from a baseline and would not train an actor-critic's values; "
-            "use another policy, such as --policy categorical-mlp or --policy gaussian-mlp."
-        )
-    limit_ends = sampler.env.time_limit_ends_return
-    one = Inner(objective, scales, baselines, inner, setting.estimation, setting.normalisation, limit_ends)
-    live = _as_they_come if sampler.asynchronous and not is_traced(policy, tasks, key) else _in_step
-    return live(sampler, one, policy, tasks, key, steps)
+    asynchronous = sampler.asynchronous and not is_traced(policy, tasks, key)
+    adapt = _as_they_arrive if asynchronous else _in_step
+    return adapt(sampler, adapter, policy, tasks, key, steps, first)
 
 
 def _in_step(
-    sampler: AbstractSampler, one: Inner, policy: AbstractPolicy, tasks: Task, key: Key, steps: int
+    sampler: AbstractSampler,
+    adapter: AbstractAdapter,
+    policy: AbstractPolicy,
+    tasks: Task,
+    key: Key,
+    steps: int,
+    first: int,
 ) -> Adaptation:
     """All tasks at once, phase by phase."""
     count = jax.tree.leaves(tasks)[0].shape[0]
     rollouts: list[Rollout] = []
     batches: list[Batch] = []
-    learners = _begin_all(one, policy, count)
+    learners = [_begin_all(adapter, policy, count)]
     for phase in range(steps + 1):
-        rollouts.append(sampler.sample(_acting_all(one, learners), tasks, jax.random.fold_in(key, phase)))
-        batches.append(_batch_all(one, rollouts[-1], phase))
+        acting = _acting_all(adapter, learners[-1])
+        rollouts.append(sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, phase), first))
+        batches.append(_batch_all(adapter, rollouts[-1], jnp.asarray(phase)))
         if phase < steps:
-            learners = _improve_all(one, learners, batches[-1])
-    return Adaptation(tuple(rollouts), tuple(batches), learners[0])
+            learners.append(_improve_all(adapter, learners[-1], batches[-1]))
+    return Adaptation(tuple(rollouts), tuple(batches), tuple(learners))
 
 
-@eqx.filter_jit
-def _begin_all(one: Inner, policy: AbstractPolicy, count: int) -> tuple[AbstractPolicy, PyTree]:
+def sample_tasks(
+    sampler: AbstractSampler, policies: AbstractPolicy, tasks: Task, key: Key, first: int
+) -> Rollout:
+    """A rollout of every task, the first of which has the number `first`; compiled where that is possible."""
+    if not sampler.traceable:
+        return sampler.sample(policies, tasks, key, first)
+    return _compiled_sample(sampler, policies, tasks, key, jnp.asarray(first, jnp.int32))
+
+
+@jit_from_host
+def _compiled_sample(
+    sampler: AbstractSampler, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""]
+) -> Rollout:
+    return sampler.sample(policies, tasks, key, first)
+
+
+@jit_from_host
+def _begin_all(adapter: AbstractAdapter, policy: AbstractPolicy, count: int) -> Any:
     policies = jax.tree.map(
         lambda x: jnp.broadcast_to(x, (count, *x.shape)) if eqx.is_array(x) else x, policy
     )
-    return eqx.filter_vmap(one.begin)(policies)
+    return eqx.filter_vmap(adapter.begin)(policies)
 
 
-@eqx.filter_jit
-def _acting_all(one: Inner, learners: tuple[AbstractPolicy, PyTree]) -> AbstractPolicy:
-    return eqx.filter_vmap(one.acting)(learners[0])
+@jit_from_host
+def _acting_all(adapter: AbstractAdapter, learners: Any) -> AbstractPolicy:
+    return eqx.filter_vmap(adapter.acting)(learners)
 
 
-@eqx.filter_jit
-def _batch_all(one: Inner, rollouts: Rollout, phase: int) -> Batch:
-    return jax.vmap(lambda rollout: one.batch(rollout, phase))(rollouts)
+@jit_from_host
+def _batch_all(adapter: AbstractAdapter, rollouts: Rollout, phase: Int[Array, ""]) -> Batch:
+    return jax.vmap(lambda rollout: adapter.batch(rollout, phase))(rollouts)
 
 
-@eqx.filter_jit
-def _improve_all(
-    one: Inner, learners: tuple[AbstractPolicy, PyTree], batches: Batch
-) -> tuple[AbstractPolicy, PyTree]:
-    return eqx.filter_vmap(one.improve)(learners, batches)
+@jit_from_host
+def _improve_all(adapter: AbstractAdapter, learners: Any, batches: Batch) -> Any:
+    return eqx.filter_vmap(adapter.improve)(learners, batches)
 
 
-def _as_they_come(
-    sampler: AbstractSampler, one: Inner, policy: AbstractPolicy, tasks: Task, key: Key, steps: int
+def _as_they_arrive(
+    sampler: AbstractSampler,
+    adapter: AbstractAdapter,
+    policy: AbstractPolicy,
+    tasks: Task,
+    key: Key,
+    steps: int,
+    first: int,
 ) -> Adaptation:
-    """Each task as soon as its own rollouts are in, while the others are still being played."""
+    """Each task as soon as its own rollouts are in, while the others are still being sampled."""
     count = jax.tree.leaves(tasks)[0].shape[0]
-    learners = [one.begin(policy)] * count
-    rollouts, batches = ([[None] * count for _ in range(steps + 1)] for _ in range(2))
+    rollouts, batches, learners = ([[None] * count for _ in range(steps + 1)] for _ in range(3))
+    learners[0] = [adapter.begin(policy)] * count
     pending: dict[Future[Rollout], tuple[int, int]] = {}
 
     def submit(i: int, phase: int) -> None:
         task = jax.tree.map(lambda x: x[i], tasks)
-        task_key = jax.random.fold_in(jax.random.fold_in(key, phase), i)
-        pending[sampler.submit(one.acting(learners[i][0]), task, task_key)] = i, phase
+        task_key = jax.random.fold_in(jax.random.fold_in(key, phase), first + i)
+        pending[sampler.submit(adapter.acting(learners[phase][i]), task, task_key)] = i, phase
 
     try:
         for i in range(count):
@@ -159,27 +230,24 @@ def _as_they_come(
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 i, phase = pending.pop(future)
                 rollouts[phase][i] = future.result()
-                batches[phase][i] = _batch_one(one, rollouts[phase][i], phase)
+                batches[phase][i] = _batch_one(adapter, rollouts[phase][i], jnp.asarray(phase))
                 if phase < steps:
-                    learners[i] = _improve_one(one, learners[i], batches[phase][i])
+                    learners[phase + 1][i] = _improve_one(adapter, learners[phase][i], batches[phase][i])
                     submit(i, phase + 1)
     finally:
         for future in pending:
             future.cancel()
-    policies = _stack([policy for policy, _ in learners])
-    return Adaptation(tuple(map(_stack, rollouts)), tuple(map(_stack, batches)), policies)
+    return Adaptation(*(tuple(map(_stack, phases)) for phases in (rollouts, batches, learners)))
 
 
 @eqx.filter_jit
-def _batch_one(one: Inner, rollout: Rollout, phase: int) -> Batch:
-    return one.batch(rollout, phase)
+def _batch_one(adapter: AbstractAdapter, rollout: Rollout, phase: Int[Array, ""]) -> Batch:
+    return adapter.batch(rollout, phase)
 
 
 @eqx.filter_jit
-def _improve_one(
-    one: Inner, learner: tuple[AbstractPolicy, PyTree], batch: Batch
-) -> tuple[AbstractPolicy, PyTree]:
-    return one.improve(learner, batch)
+def _improve_one(adapter: AbstractAdapter, learner: Any, batch: Batch) -> Any:
+    return adapter.improve(learner, batch)
 
 
 def _stack(trees: Sequence[PyTree]) -> PyTree:

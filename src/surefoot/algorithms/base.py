@@ -1,26 +1,30 @@
-"""The contract of an algorithm, and what it is given to work with."""
+"""The contract of an algorithm, of the adapter that it gives, and what it is given to work with."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast
 
 import equinox as eqx
 import jax
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from surefoot.algorithms.estimation import Estimation
+from surefoot.algorithms.estimator import Estimator
 from surefoot.algorithms.normalisation import Normalisation, Scales
-from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractCollector
+from surefoot.samplers.base import is_traced
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
-from surefoot.types import Key, Task, is_key
+from surefoot.types import Batch, Key, Rollout, Task, is_key
 
 LossName = Literal["reinforce", "surrogate"]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _LOSSES = {"reinforce": reinforce, "surrogate": surrogate}
 
 
@@ -47,16 +51,35 @@ def check_loss(rule: AbstractRule, loss: LossName, option: str) -> None:
         )
 
 
+def jit_from_host(function: _Function) -> _Function:
+    """A function that is compiled where the host calls it. Where it is traced already it is called as it is:
+    then options in its arguments may be traced values, which a compiled function would have to hash."""
+    compiled = eqx.filter_jit(function)
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        return (function if is_traced(*arguments) else compiled)(*arguments)
+
+    return cast(_Function, call)
+
+
 @dataclass(frozen=True)
 class Setting:
-    """Where data comes from and how it is judged."""
+    """The sampler that data comes from, and the estimator that makes batches of it."""
 
     sampler: AbstractCollector
-    estimation: Estimation
-    normalisation: Normalisation = Normalisation()
+    estimator: Estimator
+
+    @classmethod
+    def of(
+        cls, sampler: AbstractCollector, estimation: Estimation, normalisation: Normalisation | None = None
+    ) -> "Setting":
+        """A setting whose estimator has these options, and what the sampler's environment says of its time
+        limit."""
+        return cls(sampler, Estimator.of(sampler.env, estimation, normalisation))
 
     def close(self) -> None:
-        """Gives back what the sampler holds."""
+        """Closes the sampler."""
         self.sampler.close()
 
 
@@ -64,21 +87,54 @@ class LearnerState(eqx.Module):
     """Everything an algorithm carries from one iteration to the next; what a checkpoint holds."""
 
     policy: AbstractPolicy
-    rule: PyTree
-    baselines: tuple[PyTree, ...]
-    """What the baseline learned on the iteration before, for each phase of it."""
-    task: Task
-    """The task of a single-task algorithm; None where tasks are drawn at each iteration."""
     scales: Scales
-    """Of observations and rewards, as far as they are normalised."""
-    where: PyTree = None
-    """Where the next batch of a single task begins; None where every batch begins anew."""
-    progress: Progress | None = None
-    """The episodes of a single task so far."""
+    """Running statistics of observations and rewards, as far as they are normalised."""
+    baselines: tuple[PyTree, ...]
+    """The baseline's parameters after the iteration before, for each phase of it."""
+    own: Any
+    """The algorithm's own state, such as that of its rule."""
+
+
+class AbstractAdapter(eqx.Module):
+    """How a policy adapts to one task. The methods are written for one task, and vmapped outside.
+
+    A learner is whatever `begin` returns: a pytree that holds the policy and what else adaptation needs.
+    """
+
+    steps: eqx.AbstractVar[int]
+    """Number of steps of adaptation that the algorithm trains for."""
+
+    @abstractmethod
+    def begin(self, policy: AbstractPolicy) -> Any:
+        """The learner before any data of the task."""
+
+    @abstractmethod
+    def acting(self, learner: Any) -> AbstractPolicy:
+        """The learner's policy as it meets the environment."""
+
+    @abstractmethod
+    def batch(self, rollout: Rollout, phase: Int[Array, ""]) -> Batch:
+        """What a rollout `[episode time ...]` teaches, which was drawn after `phase` steps of adaptation, a
+        number that may be traced."""
+
+    @abstractmethod
+    def improve(self, learner: Any, batch: Batch) -> Any:
+        """The learner after one step of adaptation."""
 
 
 class AbstractAlgorithm(ABC):
     """A composition of rules: what happens in one iteration. An immutable dataclass of its options."""
+
+    @property
+    @abstractmethod
+    def adapts(self) -> bool:
+        """Whether it trains a policy that adapts to tasks, so that evaluation adapts it too."""
+
+    @property
+    @abstractmethod
+    def adaptation_rule(self) -> AbstractRule | None:
+        """The rule by which its policies adapt unless the user names another; None if they adapt without
+        one."""
 
     @abstractmethod
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
@@ -86,15 +142,26 @@ class AbstractAlgorithm(ABC):
 
     @abstractmethod
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        """One iteration. `metrics` holds `return` (mean undiscounted return of the episodes that judge the
-        policy) and `loss` among others, all scalars."""
+        """One iteration. `metrics` holds `return` (mean undiscounted return of the episodes by which the
+        policy is rated) and `loss` among others, all scalars."""
+
+    @abstractmethod
+    def adapter(
+        self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
+    ) -> AbstractAdapter:
+        """How a policy adapts to a task, with what the learner knows by now. A `rule` replaces
+        `adaptation_rule`."""
+
+    @abstractmethod
+    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+        """n tasks to evaluate on, with a leading axis of n."""
+
+    @abstractmethod
+    def learned(self, state: LearnerState) -> PyTree:
+        """The part of the state that must stay finite."""
 
     def in_one_program(self, setting: Setting, state: LearnerState) -> bool:
         """Whether an iteration is to be compiled as a whole. If not, `iterate` is called from the host and
         compiles its parts."""
         del state
         return setting.sampler.traceable
-
-    @abstractmethod
-    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        """n tasks to evaluate on, with a leading axis of n."""

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
-from surefoot.algorithms.estimation import Estimation
+from surefoot.algorithms.estimator import Estimator
+from surefoot.algorithms.normalisation import Scales
 from surefoot.algorithms.on_policy import critic_of
 from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
@@ -27,8 +28,8 @@ class Fragment:
     """What is asked of a worker, but for the policy and the key."""
 
     objective: AbstractObjective
-    estimation: Estimation
-    limit_ends: bool
+    estimator: Estimator
+    scales: Scales
     task: Task
     """With a leading axis of one."""
     rows: int
@@ -61,7 +62,7 @@ def learn_fragment(
         ongoing = _ONGOING[runner] = Ongoing(runner, fragment)
     rollout, returns, lengths = ongoing.rollout(policy, words, fragment.steps)
     gradient, loss, entropy = fragment_gradient(
-        fragment.objective, fragment.estimation, fragment.limit_ends, policy, rollout
+        fragment.objective, fragment.estimator, fragment.scales, policy, rollout
     )
     return Learned(gradient, loss, entropy, np.array(returns), np.array(lengths, int))
 
@@ -69,14 +70,14 @@ def learn_fragment(
 @eqx.filter_jit
 def fragment_gradient(
     objective: AbstractObjective,
-    estimation: Estimation,
-    limit_ends: bool,
+    estimator: Estimator,
+    scales: Scales,
     policy: AbstractActorCritic,
     rollout: Rollout,
 ) -> tuple[PyTree, Array, Array]:
     """Of the loss of a rollout `[row time ...]`, the loss, and the policy's mean entropy. Advantages are over
     the policy's own values, which also stand for what follows the last step."""
-    batch = estimation.batch(rollout, None, limit_ends, critic_of(policy))
+    batch = estimator.batch(estimator.prepare(rollout, scales), None, critic_of(policy))
     loss, gradient = loss_and_gradient(objective, policy, batch)
     return gradient, loss, mean_entropy(policy(batch.observations), batch.valid)
 

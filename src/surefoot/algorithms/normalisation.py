@@ -1,13 +1,13 @@
-"""Running normalisation: observations and rewards in the scale that has been seen so far."""
+"""Running normalisation of observations and rewards."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from surefoot.options import check
+from surefoot.options import Bound, Options
 from surefoot.policies import NormalisedPolicy
 from surefoot.theory.returns import reward_to_go
 from surefoot.theory.statistics import RunningStatistics, standardise, statistics_of
@@ -15,31 +15,28 @@ from surefoot.types import Rollout
 
 
 class Scales(eqx.Module):
-    """What has been seen. Of what is not normalised, None."""
+    """Running statistics of the data so far; None for what is not normalised."""
 
     observations: RunningStatistics | None
     returns: RunningStatistics | None
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """What is brought to a common scale before anything learns from it.
+class Normalisation(Options):
+    """Running normalisation of observations and rewards before anything learns from them.
 
-    The statistics are those of all iterations before; those of an iteration are merged at its end, exactly
-    (mean and variance over all that was ever seen), saved with the policy, and frozen at evaluation. Returns
-    in the metrics are never scaled.
+    The statistics are those of all iterations before. Those of an iteration are merged at its end, exactly
+    (mean and variance over all data so far), saved with the policy, and frozen at evaluation. Returns in the
+    metrics are never scaled.
     """
 
     observations: bool = False
-    """Give each element of the observation mean 0 and variance 1."""
+    """Whether each element of the observation is given mean 0 and variance 1."""
     rewards: bool = False
-    """Divide rewards by the standard deviation of the discounted rewards-to-go. Their mean stays: to move it
-    would change what is optimal where episodes end early."""
-    limit: float = 10.0
-    """Normalised observations are clipped to ± this."""
-
-    def __post_init__(self) -> None:
-        check(self.limit > 0, "limit", self.limit, "above 0")
+    """Whether rewards are divided by the standard deviation of the discounted rewards-to-go. Their mean
+    stays: to move it would change what is optimal where episodes end early."""
+    limit: Annotated[float, Bound(lambda x: x > 0, "above 0")] = 10.0
+    """Bound to which normalised observations are clipped, on either side of 0."""
 
     def init(self, observation_size: int) -> Scales:
         """Before anything has been seen."""

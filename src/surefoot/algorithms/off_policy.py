@@ -1,13 +1,14 @@
 """REINFORCE that learns from a batch more than once, by importance weights."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 from jaxtyping import PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting
-from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, begin
-from surefoot.options import UserError, check
+from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, initial_state
+from surefoot.options import Options, Positive, UserError, at_least
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule, OptaxStep
 from surefoot.rules.base import Metrics
@@ -18,25 +19,23 @@ from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True)
-class OffPolicyReinforce(AbstractBatchAlgorithm):
-    """Several gradient steps on each batch of whole episodes; from the second on, the data are another
-    policy's and are weighted for it."""
+class OffPolicyReinforce(Options, AbstractBatchAlgorithm):
+    """REINFORCE with several gradient steps on each batch of whole episodes; from the second step on,
+    importance weights correct for the policy that drew the data."""
 
     rule: AbstractRule = OptaxStep()
-    """The step, which must need no more than a gradient: a line search has no use for a pseudo-loss."""
-    gradient_steps: int = 5
-    """Steps on one batch."""
+    """Rule of each step, which may use nothing of the loss but its gradient."""
+    gradient_steps: Annotated[int, at_least(1)] = 5
+    """Number of steps on one batch."""
     weighting: Weighting = "per-decision"
-    """`trajectory`: the product over the episode. `per-decision`: past weights on the action, future weights
-    on the reward. `marginal`: the step's own ratio alone, a first-order approximation."""
-    clip: float | None = None
-    """Weights above this are lowered to it; none for no limit. Those of the rewards, per decision."""
+    """Importance weights. `trajectory`: the product of the ratios over the episode. `per-decision`: past
+    ratios on the action, future ratios on the reward. `marginal`: the step's own ratio, a first-order
+    approximation."""
+    clip: Annotated[float | None, Positive] = None
+    """Maximal weight (of a reward, where weights are per decision); none for no limit."""
     self_normalised: bool = False
-    """Divide the weights by their mean over the episodes: a little bias for much less variance."""
-
-    def __post_init__(self) -> None:
-        check(self.gradient_steps >= 1, "gradient_steps", self.gradient_steps, "1 or more")
-        check(self.clip is None or self.clip > 0, "clip", self.clip, "a positive number or none")
+    """Whether weights are divided by their mean over the episodes, for a small bias and much less
+    variance."""
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         if not isinstance(setting.sampler, AbstractSampler):
@@ -49,14 +48,14 @@ class OffPolicyReinforce(AbstractBatchAlgorithm):
                 "pseudo-loss; use --rule optax-step, gradient-step or natural-gradient, or "
                 "--algorithm single-task."
             )
-        estimation = setting.estimation
+        estimation = setting.estimator.estimation
         rewards_to_go = estimation.credit == "gae" and estimation.gae_lambda == 1
         if self.weighting == "per-decision" and (estimation.normalise or not rewards_to_go):
             raise UserError(
                 "Per-decision weights lie on the rewards themselves; set --estimation.no-normalise, "
                 "--estimation.credit gae and --estimation.gae-lambda 1."
             )
-        return begin(setting, policy, self.rule.init(policy), key)
+        return initial_state(setting, policy, self.rule.init(policy), key)
 
     def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree

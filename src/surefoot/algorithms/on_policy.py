@@ -1,4 +1,4 @@
-"""One iteration of a single task: a batch is sampled, judged and learned from, and everything moves on."""
+"""One iteration of on-policy learning on a single task: sample a batch, estimate advantages, improve."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting, own_keys
-from surefoot.algorithms.estimation import Estimation, Values
-from surefoot.algorithms.normalisation import Normalisation
+from surefoot.algorithms.adaptation import GradientAdapter, adapter_by
+from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting, jit_from_host, own_keys
+from surefoot.algorithms.estimator import Estimator, PreparedRollout, Values
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractPolicy
+from surefoot.rules import AbstractRule, GradientStep
 from surefoot.rules.base import Metrics
 from surefoot.samplers.base import is_traced
 from surefoot.theory.advantages import explained_variance
@@ -29,40 +30,71 @@ Improve = Callable[[AbstractPolicy, Batch, PyTree], tuple[AbstractPolicy, PyTree
 """From policy, batch and the rule's state to the next policy, the rule's next state, and metrics."""
 
 
+class OneTaskState(eqx.Module):
+    """The state of an algorithm that learns one task."""
+
+    rule: Any
+    """The rule's state."""
+    task: Task
+    """The task, with a leading axis of one."""
+    sampler: Any
+    """From which the sampler goes on; None where every batch begins anew."""
+    progress: Progress
+    """Statistics of the episodes so far."""
+
+
 class AbstractOneTaskAlgorithm(AbstractAlgorithm):
     """Learns one task of the family, drawn once with the run's seed."""
 
+    @property
+    def adapts(self) -> bool:
+        return False
+
+    @property
+    def adaptation_rule(self) -> AbstractRule:
+        """Its policies do not adapt unless a user asks: then by plain gradient steps."""
+        return GradientStep()
+
+    def adapter(
+        self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
+    ) -> GradientAdapter:
+        return adapter_by(estimator, state, self.adaptation_rule, "reinforce", 0, rule)
+
     def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        """The learner's own, n times: a single task has no others, only other episodes."""
+        """The learner's own task, n times: there are no others."""
         del env, key
-        return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), state.task)
+        return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), state.own.task)
+
+    def learned(self, state: LearnerState) -> Any:
+        return state.policy, state.scales, state.baselines, state.own.rule
 
 
 class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
-    """Learns it batch by batch: an iteration plays one with the policy, judges it and improves the policy."""
+    """Learns one task batch by batch: an iteration samples a batch, estimates advantages and improves the
+    policy."""
 
     @abstractmethod
     def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree
     ) -> tuple[AbstractPolicy, PyTree, Metrics]:
-        """What it makes of a batch `[episode time ...]`: the next policy, the rule's next state, and
+        """From a batch `[episode time ...]` and the rule's state: the next policy, the rule's next state, and
         metrics."""
 
     def in_one_program(self, setting: Setting, state: LearnerState) -> bool:
         """On a CPU a compiled program carries out one loop after another: two programs side by side are done
         sooner, if the baseline has a loop of its own. One core gains nothing, and computes the same."""
-        refits = critic_of(state.policy) is None and setting.estimation.baseline.is_iterative
+        refits = critic_of(state.policy) is None and setting.estimator.estimation.baseline.is_iterative
         side_by_side = refits and jax.default_backend() == "cpu"
         return setting.sampler.traceable and not side_by_side
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        compiled = setting.sampler.traceable and not is_traced(state, key)
-        where, sampled = (_play_batch if compiled else play_batch)(setting, state, key)
-        limit_ends = setting.sampler.env.time_limit_ends_return
-        judging = setting.estimation, setting.normalisation, limit_ends
-        learn = partial(_learn, *judging, self.improve, state, where, sampled)
-        refit = partial(_refit, *judging, state, sampled)
-        if is_traced(sampled):
+        estimator, traced = setting.estimator, is_traced(state, key)
+        compiled = setting.sampler.traceable and not traced
+        sampler_state, sampled = (_compiled_sample if compiled else sample_batch)(setting, state, key)
+        prepared = prepare(estimator, state, sampled)
+        learn = partial(_learn, estimator, self.improve, state, sampler_state, sampled, prepared)
+        refit = partial(_refit, estimator, state, prepared)
+        if traced:
             (following, metrics), baselines = learn(), refit()
         else:
             # Neither needs the other, and networks as small as most leave a core to spare.
@@ -73,28 +105,23 @@ class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
         return replace(following, baselines=baselines), metrics
 
 
-def begin(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> LearnerState:
-    """The state before the first batch: the task is drawn here, once."""
-    env = setting.sampler.env
+def initial_state(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> LearnerState:
+    """The state before the first batch, with the rule's first state; the task is drawn here, once."""
+    env, sampler = setting.sampler.env, setting.sampler
     baseline_key, start_key = jax.random.split(jax.random.fold_in(key, 1))
     tasks = env.sample_tasks(key, 1)
-    scales = setting.normalisation.init(env.observation_size)
-    acting = setting.normalisation.policy(policy, scales)
-    where = setting.sampler.start(acting, _only(tasks), start_key)
-    _, first = eqx.filter_eval_shape(setting.sampler.collect, acting, _only(tasks), where, key)
-    return LearnerState(
-        policy=policy,
-        rule=own_keys(rule, jax.random.fold_in(key, 2)),
-        baselines=(setting.estimation.baseline.init(baseline_key, env.observation_size, env.horizon),),
-        task=tasks,
-        scales=scales,
-        where=where,
-        progress=Progress.start(len(first.valid)),
+    baseline, scales = setting.estimator.init(baseline_key, env)
+    acting = setting.estimator.acting(policy, scales)
+    sampler_state = sampler.start(acting, _only(tasks), start_key)
+    _, first = eqx.filter_eval_shape(sampler.collect, acting, _only(tasks), sampler_state, key)
+    own = OneTaskState(
+        own_keys(rule, jax.random.fold_in(key, 2)), tasks, sampler_state, Progress.start(len(first.valid))
     )
+    return LearnerState(policy, scales, (baseline,), own)
 
 
 class PreparedBatch(eqx.Module):
-    """What an iteration has before its rule takes a step."""
+    """Everything of an iteration before its rule takes a step."""
 
     batch: Batch
     """Axes `[episode time ...]`, in the scale that the policy sees."""
@@ -103,35 +130,37 @@ class PreparedBatch(eqx.Module):
     metrics: Metrics
 
 
-def play_batch(setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
-    """Where the next batch begins, and this one, axes `[episode time ...]`."""
-    acting = setting.normalisation.policy(state.policy, state.scales)
-    return setting.sampler.collect(acting, _only(state.task), state.where, key)
+def sample_batch(setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
+    """The sampler's next state, and this batch, axes `[episode time ...]`."""
+    acting = setting.estimator.acting(state.policy, state.scales)
+    return setting.sampler.collect(acting, _only(state.own.task), state.own.sampler, key)
 
 
-_play_batch = eqx.filter_jit(play_batch)
+_compiled_sample = eqx.filter_jit(sample_batch)
 
 
-def judge(
-    estimation: Estimation,
-    normalisation: Normalisation,
-    limit_ends: bool,
+@jit_from_host
+def prepare(estimator: Estimator, state: LearnerState, sampled: Rollout) -> PreparedRollout:
+    """The batch as learning sees it."""
+    return estimator.prepare(sampled, state.scales)
+
+
+def estimate(
+    estimator: Estimator,
     state: LearnerState,
-    where: PyTree,
+    sampler_state: PyTree,
     sampled: Rollout,
+    prepared: PreparedRollout,
 ) -> PreparedBatch:
-    """The advantages of what was played, and everything but policy and baseline moved on."""
-    seen = normalisation.rollout(sampled, state.scales)
+    """The advantages of the batch, and the next state but for policy, rule and baselines."""
     (baseline,) = state.baselines
-    batch = estimation.batch(seen, baseline, limit_ends, critic_of(state.policy))
-    assert state.progress is not None
+    batch = estimator.batch(prepared, baseline, critic_of(state.policy))
     assert batch.transitions is not None
-    progress = state.progress.after(sampled)
+    progress = state.own.progress.after(sampled)
     following = replace(
         state,
-        scales=normalisation.update(state.scales, sampled, estimation.discount),
-        where=where,
-        progress=progress,
+        scales=estimator.update(state.scales, sampled),
+        own=replace(state.own, sampler=sampler_state, progress=progress),
     )
     distribution = PolicyObjective(reinforce).predict(state.policy, batch)
     metrics = {
@@ -144,48 +173,41 @@ def judge(
     return PreparedBatch(batch, following, metrics)
 
 
-@eqx.filter_jit
+@jit_from_host
 def _learn(
-    estimation: Estimation,
-    normalisation: Normalisation,
-    limit_ends: bool,
+    estimator: Estimator,
     improve: Improve,
     state: LearnerState,
-    where: PyTree,
+    sampler_state: PyTree,
     sampled: Rollout,
+    prepared: PreparedRollout,
 ) -> tuple[LearnerState, Metrics]:
-    """What follows sampling, but for the baseline."""
-    prepared = judge(estimation, normalisation, limit_ends, state, where, sampled)
-    policy, rule, metrics = improve(state.policy, prepared.batch, state.rule)
-    return replace(prepared.state, policy=policy, rule=rule), {**prepared.metrics, **metrics}
+    """Everything that follows sampling, but for the baseline."""
+    ready = estimate(estimator, state, sampler_state, sampled, prepared)
+    policy, rule, metrics = improve(state.policy, ready.batch, state.own.rule)
+    following = replace(ready.state, policy=policy, own=replace(ready.state.own, rule=rule))
+    return following, {**ready.metrics, **metrics}
 
 
-@eqx.filter_jit
-def _refit(
-    estimation: Estimation,
-    normalisation: Normalisation,
-    limit_ends: bool,
-    state: LearnerState,
-    sampled: Rollout,
-) -> tuple[PyTree, ...]:
-    """The baselines that judge the next batch."""
+@jit_from_host
+def _refit(estimator: Estimator, state: LearnerState, prepared: PreparedRollout) -> tuple[PyTree, ...]:
+    """The baselines for the next batch."""
     if critic_of(state.policy) is not None:
         return state.baselines
-    seen = normalisation.rollout(sampled, state.scales)
     (baseline,) = state.baselines
-    return (estimation.refit(jax.tree.map(lambda x: x[None], seen), baseline, limit_ends),)
+    return (estimator.refit(jax.tree.map(lambda x: x[None], prepared), baseline),)
 
 
 def as_steps(policy: AbstractPolicy, batch: Batch) -> Batch:
-    """The batch as steps `[step ...]` of no particular order, where the policy remembers nothing: a rule can
-    then divide it anywhere. A recurrent policy's stays `[episode time ...]`."""
+    """The batch as steps `[step ...]` in no particular order, unless the policy is recurrent: a rule can then
+    divide it anywhere. A recurrent policy's stays `[episode time ...]`."""
     if policy.is_recurrent:
         return batch
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
 def critic_of(policy: Any) -> Values | None:
-    """A policy that judges takes the baseline's place."""
+    """The value function of an actor-critic, which takes the baseline's place; None of another policy."""
     if not policy.predicts_values:
         return None
 

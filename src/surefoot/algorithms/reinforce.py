@@ -1,4 +1,4 @@
-"""REINFORCE as it is first taught, with the baseline that is best for each parameter."""
+"""REINFORCE with the return of the whole episode, and the optimal baseline of each parameter."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ import optax.tree
 from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting
-from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, begin
+from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, initial_state
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import OptaxStep
@@ -29,20 +29,24 @@ class Reinforce(AbstractBatchAlgorithm):
     """
 
     step: OptaxStep = OptaxStep()
+    """Optimiser step along the gradient."""
     baseline: Literal["none", "optimal", "leave-one-out"] = "leave-one-out"
-    """b. `optimal`: for each parameter the constant of least variance, Σ(∇log P)² R / Σ(∇log P)² over the
-    batch. `leave-one-out`: the same, for each episode from the others, which keeps the gradient unbiased.
-    `none`: zero."""
+    """Baseline b. `optimal`: for each parameter the constant of least variance, Σ(∇log P)² R / Σ(∇log P)²
+    over the batch. `leave-one-out`: the same, for each episode from the others, which keeps the gradient
+    unbiased. `none`: zero."""
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
-        if not isinstance(setting.sampler, AbstractSampler) or setting.estimation.credit != "whole-return":
+        if (
+            not isinstance(setting.sampler, AbstractSampler)
+            or setting.estimator.estimation.credit != "whole-return"
+        ):
             raise UserError(
                 "REINFORCE credits every action with the return of its whole episode; set --streams 0 and "
                 "--estimation.credit whole-return, or use --algorithm single-task."
             )
         if policy.predicts_values:
             raise UserError("REINFORCE trains no values; use --algorithm single-task with an actor-critic.")
-        return begin(setting, policy, self.step.init(policy), key)
+        return initial_state(setting, policy, self.step.init(policy), key)
 
     def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree

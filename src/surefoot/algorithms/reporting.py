@@ -1,11 +1,11 @@
-"""What an iteration says of itself, beside what its rule says."""
+"""Metrics of an iteration beside those of its rule."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from surefoot.algorithms.estimation import episode_returns
+from surefoot.algorithms.estimator import episode_returns
 from surefoot.types import Rollout
 
 _MILLION = 1_000_000

@@ -1,13 +1,14 @@
-"""Learning one task with one rule: REINFORCE to PPO, according to the rule, the loss and the policy."""
+"""Learning one task with one rule: REINFORCE, A2C, natural gradient, TRPO or PPO, as the rule, the loss and
+the policy are chosen."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from jaxtyping import PyTree
 
 from surefoot.algorithms.base import LearnerState, LossName, Setting, check_loss, policy_objective
-from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, as_steps, begin
-from surefoot.options import UserError, check
+from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, as_steps, initial_state
+from surefoot.options import NonNegative, Options, UserError
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule, TrustRegion
 from surefoot.rules.base import Metrics
@@ -16,21 +17,18 @@ from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True)
-class SingleTask(AbstractBatchAlgorithm):
+class SingleTask(Options, AbstractBatchAlgorithm):
     """Improve a policy on one task of the family, drawn once with the run's seed."""
 
     rule: AbstractRule = TrustRegion()
+    """Rule that improves the policy."""
     loss: LossName = "surrogate"
-    """Their gradients agree at the policy that drew the data; a line search and steps after the first need
-    the surrogate, whose value means something."""
-    entropy_bonus: float = 0.0
-    """The weight of the policy's mean entropy, in nats, beside the loss."""
-    value_coefficient: float = 0.5
-    """With an actor-critic policy: the weight of its value function's loss."""
-
-    def __post_init__(self) -> None:
-        check(self.entropy_bonus >= 0, "entropy_bonus", self.entropy_bonus, "0 or more")
-        check(self.value_coefficient >= 0, "value_coefficient", self.value_coefficient, "0 or more")
+    """Loss of the policy. The gradients of both agree at the policy that drew the data; a line search and
+    steps after the first need the surrogate."""
+    entropy_bonus: Annotated[float, NonNegative] = 0.0
+    """Weight of the policy's mean entropy, in nats, which is subtracted from the loss."""
+    value_coefficient: Annotated[float, NonNegative] = 0.5
+    """Weight of the value function's loss, for an actor-critic policy."""
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         if policy.predicts_values and self.rule.measures_by_kl:
@@ -40,7 +38,7 @@ class SingleTask(AbstractBatchAlgorithm):
                 "another policy with a baseline."
             )
         check_loss(self.rule, self.loss, "--loss")
-        return begin(setting, policy, self.rule.init(policy), key)
+        return initial_state(setting, policy, self.rule.init(policy), key)
 
     def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree

@@ -1,4 +1,4 @@
-"""One number for all states."""
+"""The constant baseline."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class Constant(AbstractBaseline):
-    """V = the mean return: an action is good if it did better than usual (Williams, 1992)."""
+    """V = the mean return: one number for all states (Williams, 1992)."""
 
     def init(self, key: Key, observation_size: int, horizon: int) -> Float[Array, ""]:
         del key, observation_size, horizon

@@ -1,8 +1,8 @@
-"""Least squares for small problems, many at a time.
+"""Least squares for small problems that may be vmapped.
 
-Written in plain array operations rather than with LAPACK, whose batched routines in jaxlib (up to 0.10 at
-least) block a thread of XLA's pool until other threads of the same pool have done the work: where two such
-calls run at a time on a machine of two cores, each waits for the other for ever.
+Written with plain array operations and not with LAPACK, whose batched routines in jaxlib (at least up to
+0.10) block a thread of XLA's pool until other threads of the same pool have done the work. Two such calls at
+a time deadlock on a machine with two cores.
 """
 
 import jax
@@ -16,11 +16,11 @@ def ridge_regression(
     valid: Bool[Array, " samples"],
     ridge: float,
 ) -> Float[Array, " features"]:
-    """w minimising Σ (w·x − y)² + n·ridge·Σ (cⱼwⱼ)² over the n valid samples, cⱼ the root mean square of
-    feature j.
+    """The w that minimises Σ (w·x − y)² + n·ridge·Σ (cⱼwⱼ)² over the n valid samples, with cⱼ the root mean
+    square of feature j.
 
-    By modified Gram-Schmidt on the samples (Björck, 1967), which unlike the normal equations does not square
-    the condition number. A feature that depends on those before it gets the weight zero.
+    The method is modified Gram-Schmidt on the samples (Björck, 1967), which does not square the condition
+    number as the normal equations do. A feature that depends linearly on those before it has the weight zero.
     """
     n = jnp.maximum(jnp.sum(valid), 1).astype(x.dtype)
     x = jnp.where(valid[:, None], x, 0.0)
@@ -35,9 +35,9 @@ def ridge_regression(
 
 
 def _solve(system: Float[Array, "rows columns"]) -> Float[Array, " features"]:
-    """Least squares with the target in the last column."""
+    """The least-squares solution of a system whose last column is the target."""
     features = system.shape[1] - 1
-    # A column shorter than this, once made orthogonal to those before it, is rounding error.
+    # A column that is shorter than this once it is orthogonal to those before it is rounding error.
     shortest = 10 * jnp.finfo(system.dtype).eps * jnp.linalg.norm(system[:, :features], axis=0)
 
     def orthogonalise(system: Array, j: Int[Array, ""]) -> tuple[Array, Array]:

@@ -1,30 +1,28 @@
 """The linear baseline of the MAML experiments: least squares on simple features of observation and time."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.baselines.base import AbstractBaseline, Samples
 from surefoot.baselines.least_squares import ridge_regression
-from surefoot.options import check
+from surefoot.options import NonNegative, Options
 from surefoot.types import Key
 
 
 @dataclass(frozen=True)
-class LinearFeatures(AbstractBaseline):
+class LinearFeatures(Options, AbstractBaseline):
     """V(s, t) = w · [s, s², τ, τ², τ³, 1] with τ = t/100 (Duan et al., 2016, supplement).
 
-    w minimises Σ (w·φ − G)² over the valid steps, with a little ridge. Repeated or constant features do no
-    harm. Where the solution is not finite (a return is not), every weight is NaN, so that nothing is learned
-    from it unnoticed.
+    w minimises Σ (w·φ − G)² over the valid steps, with a small ridge penalty. Repeated and constant features
+    are allowed. If the solution is not finite, as when a return is not, every weight is NaN, so that the
+    failure shows.
     """
 
-    ridge: float = 1e-6
-    """The penalty on squared weights, for each step and relative to a feature's mean square."""
-
-    def __post_init__(self) -> None:
-        check(self.ridge >= 0, "ridge", self.ridge, "0 or more")
+    ridge: Annotated[float, NonNegative] = 1e-6
+    """Penalty on squared weights, for each step and relative to a feature's mean square."""
 
     def init(self, key: Key, observation_size: int, horizon: int) -> Float[Array, " features"]:
         del key, horizon

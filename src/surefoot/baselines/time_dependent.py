@@ -1,4 +1,4 @@
-"""One number for each step of an episode."""
+"""The time-dependent baseline."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class TimeDependent(AbstractBaseline):
-    """V_t = the mean return from step t on, over the episodes that reached it. At a step that none reached it
-    is zero."""
+    """V_t = the mean return from step t on, over the episodes that reached it: one number for each step of an
+    episode. It is zero at steps that no episode reached."""
 
     def init(self, key: Key, observation_size: int, horizon: int) -> Float[Array, " steps"]:
         del key, observation_size

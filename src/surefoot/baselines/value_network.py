@@ -1,7 +1,7 @@
-"""A value function by a neural network."""
+"""The neural-network value function."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -9,58 +9,53 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.baselines.base import AbstractBaseline, Samples
-from surefoot.networks import MLP, MLPOptions
-from surefoot.options import UserError, check
+from surefoot.networks import MLP, Activation, LayerSize, MLPOptions
+from surefoot.options import NonNegative, Options, UserError, at_least
 from surefoot.theory.minibatches import shuffled
 from surefoot.theory.values import proximal_term, td_targets, value_loss
 from surefoot.types import Key
 
-_Fit = tuple[MLP, PyTree]
+_Carry = tuple[MLP, PyTree]
 """The network and its optimiser's state."""
 
 
 class ValueParameters(eqx.Module):
-    """What a value network has learned."""
+    """The learned state of a value network."""
 
     network: MLP
     optimiser: PyTree
     key: Key
-    """From which the next fit's minibatches are drawn."""
+    """The key of the next fit's minibatches."""
 
 
 @dataclass(frozen=True)
-class ValueNetwork(AbstractBaseline):
-    """V(s) = f_φ(s), with f a perceptron that goes on learning from one iteration to the next.
+class ValueNetwork(Options, AbstractBaseline):
+    """V(s) = f_φ(s), with an MLP f whose training continues from one iteration to the next.
 
-    `monte-carlo` regresses on the returns that followed. `td` is fitted TD iteration: each of `rounds`
-    regressions has the target r + γ V_i(s'), with V_i the network after the round before, and the proximal
-    term λ‖φ − φᵢ‖², which keeps a round from forgetting the one before (λ = `proximal`). A perceptron does
-    not see the time: where the time left matters, use `linear-features`, or an observation that holds it.
+    The target `monte-carlo` is the return. `td` is fitted TD iteration: each of `rounds` regressions has the
+    target r + γ V_i(s'), with V_i the network after the previous round. Either loss has the proximal term
+    λ‖φ − φ_i‖², with φ_i the parameters after the previous round and λ = `proximal`. The network does not see
+    the time: where the time left matters, use `linear-features`, or observations that hold it.
     """
 
     is_iterative = True
 
-    hidden: tuple[int, ...] = (64, 64)
-    activation: Literal["relu", "tanh", "elu", "silu"] = "tanh"
-    lr: float = 1e-3
-    """Of Adam, whose state lasts from one iteration to the next."""
+    hidden: Annotated[tuple[int, ...], LayerSize] = (64, 64)
+    """Number of units in each hidden layer."""
+    activation: Activation = "tanh"
+    """Activation function of the hidden layers."""
+    lr: Annotated[float, NonNegative] = 1e-3
+    """Adam learning rate; Adam's state is kept from one iteration to the next."""
     target: Literal["monte-carlo", "td"] = "monte-carlo"
-    """What it is fitted to."""
-    rounds: int = 1
-    """Regressions in an iteration; with `monte-carlo` they all have one target."""
-    epochs: int = 10
-    """Passes over the samples in each round."""
-    minibatches: int = 1
-    """Parts of the samples, drawn anew in each epoch; 1 for the full batch."""
-    proximal: float = 0.0
-    """λ."""
-
-    def __post_init__(self) -> None:
-        check(all(units >= 1 for units in self.hidden), "hidden", self.hidden, "layer sizes of 1 or more")
-        check(0 <= self.lr < float("inf"), "lr", self.lr, "a finite rate of 0 or more")
-        for name in ("rounds", "epochs", "minibatches"):
-            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        check(self.proximal >= 0, "proximal", self.proximal, "0 or more")
+    """Target of the regression."""
+    rounds: Annotated[int, at_least(1)] = 1
+    """Number of regressions in an iteration; with `monte-carlo` they all have the same target."""
+    epochs: Annotated[int, at_least(1)] = 10
+    """Number of passes over the samples in each round."""
+    minibatches: Annotated[int, at_least(1)] = 1
+    """Number of minibatches in an epoch, drawn anew each time; 1 for the full batch."""
+    proximal: Annotated[float, NonNegative] = 0.0
+    """Weight λ of the proximal term."""
 
     def init(self, key: Key, observation_size: int, horizon: int) -> ValueParameters:
         del horizon
@@ -70,6 +65,7 @@ class ValueNetwork(AbstractBaseline):
         return ValueParameters(network, state, key)
 
     def fit(self, parameters: ValueParameters, samples: Samples) -> ValueParameters:
+        """Raises `UserError` if there are more minibatches than samples."""
         samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
         total = len(samples.returns)
         if self.minibatches > total:
@@ -79,19 +75,17 @@ class ValueNetwork(AbstractBaseline):
             )
         key, fit_key = jax.random.split(parameters.key)
 
-        def one_round(now: _Fit, key: Key) -> tuple[_Fit, None]:
-            targets = self._targets(now[0], samples)
-            parts = jax.vmap(lambda k: shuffled(k, total, self.minibatches, samples.valid))(
-                jax.random.split(key, self.epochs)
-            )
-            parts = parts.reshape(-1, parts.shape[-1])
-            anchor = now[0]
+        def one_round(carry: _Carry, key: Key) -> tuple[_Carry, None]:
+            anchor, _ = carry
+            targets = self._targets(anchor, samples)
+            draw = jax.vmap(lambda k: shuffled(k, total, self.minibatches, samples.valid))
+            parts = draw(jax.random.split(key, self.epochs))
 
-            def one_step(now: _Fit, part: Array) -> tuple[_Fit, None]:
+            def one_step(carry: _Carry, part: Array) -> tuple[_Carry, None]:
                 chosen = jax.tree.map(lambda x: x[part], (samples, targets))
-                return self._descend(now, anchor, *chosen), None
+                return self._descend(carry, anchor, *chosen), None
 
-            return jax.lax.scan(one_step, now, parts)
+            return jax.lax.scan(one_step, carry, parts.reshape(-1, parts.shape[-1]))
 
         start = parameters.network, parameters.optimiser
         (network, optimiser), _ = jax.lax.scan(one_round, start, jax.random.split(fit_key, self.rounds))
@@ -111,8 +105,8 @@ class ValueNetwork(AbstractBaseline):
             return samples.returns
         return td_targets(samples.rewards, samples.discounts, network(samples.next_observations)[..., 0])
 
-    def _descend(self, now: _Fit, anchor: MLP, samples: Samples, targets: Array) -> _Fit:
-        network, optimiser = now
+    def _descend(self, carry: _Carry, anchor: MLP, samples: Samples, targets: Array) -> _Carry:
+        network, optimiser = carry
 
         def loss(network: MLP) -> Array:
             values = network(samples.observations)[..., 0]

@@ -1,4 +1,4 @@
-"""No baseline at all."""
+"""The baseline that is zero."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class Zero(AbstractBaseline):
-    """V = 0: advantages are returns."""
+    """V = 0, no baseline: without a value function, advantages are returns."""
 
     def init(self, key: Key, observation_size: int, horizon: int) -> None:
         del key, observation_size, horizon

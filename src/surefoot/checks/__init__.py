@@ -1,9 +1,8 @@
 """Contract kits: what your own environment, policy, rule or sampler must do to work with the rest."""
 
 from surefoot.checks.env import check_env as check_env
-from surefoot.checks.loading import load_object as load_object
 from surefoot.checks.policy import check_policy as check_policy
-from surefoot.checks.problem import Problem as Problem
+from surefoot.checks.problem import Problem as Problem, load_object as load_object
 from surefoot.checks.rule import check_rule as check_rule
 from surefoot.checks.sampler import check_sampler as check_sampler
 from surefoot.loading import load_class as load_class

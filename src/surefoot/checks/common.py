@@ -1,30 +1,84 @@
-"""What the kits share: comparing trees of arrays, and what every part of the library must be."""
+"""The checks that the kits share, and how they compare trees of arrays."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from surefoot.checks.failure import attempt, summary
-from surefoot.checks.problem import Problem, error
+from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, summary
 from surefoot.types import ActionSpace, Continuous, Key, is_key
 
 
-def is_instance(subject: Any, kind: str) -> Iterator[Problem]:
-    """Not a class."""
-    if isinstance(subject, type):
-        yield error(
-            f"{subject.__name__} is a class, not {kind}.",
-            "Its options are chosen when it is built.",
-            f"Pass an instance: {subject.__name__}(...).",
-        )
+def elements(method: str, result: Any, n: Literal[2, 3], why: str, remedy: str) -> Any:
+    """`result`, which must be a tuple of n; raises `Stop` if it is not."""
+    if isinstance(result, tuple) and len(result) == n:
+        return result
+    kind = {2: "pair", 3: "triple"}[n]
+    raise Stop(error(f"`{method}` returns {describe(result)}, not a {kind}.", why, remedy))
 
 
-def has_methods(subject: Any, names: Sequence[str], contract: str) -> Iterator[Problem]:
+def has_fields(method: str, result: Any, names: Sequence[str], why: str, remedy: str) -> Problems:
+    """The result has all fields of a record."""
+    missing = [f"`{name}`" for name in names if not hasattr(result, name)]
+    if missing:
+        lacks = ", ".join(missing)
+        yield error(f"`{method}` returns {describe(result)}, which has no {lacks}.", why, remedy)
+
+
+def is_class(subject: Any, kind: str) -> list[Problem]:
+    """The problem that a class was passed where an instance is wanted."""
+    if not isinstance(subject, type):
+        return []
+    problem = error(
+        f"{subject.__name__} is a class, not {kind}.",
+        "Its options are chosen when it is built.",
+        f"Pass an instance: {subject.__name__}(...).",
+    )
+    return [replace(problem, check="is instance")]
+
+
+def has_attribute(
+    subject: Any,
+    name: str,
+    wanted: str,
+    holds: Callable[[Any], bool],
+    why: str,
+    remedy: str = "a field of the dataclass, or a @property",
+) -> Problems:
+    """The attribute is there, is no method, and `holds` is true of its value."""
+    remedy = f"Make `{name}` {wanted}: {remedy}."
+    try:
+        value = getattr(subject, name)
+    except Exception as failed:
+        if isinstance(failed, AttributeError) and not hasattr(type(subject), name):
+            yield error(f"`{name}` is missing.", why, remedy)
+        else:
+            yield problem_of(name, failed)
+        return
+    if callable(value):
+        yield error(f"`{name}` is a method.", why, f"Put @property above it. {remedy}")
+    elif not holds(value):
+        yield error(f"`{name}` is {value!r}; it must be {wanted}.", why, remedy)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number of 1 or more."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+BOOL = ("True or False", lambda value: isinstance(value, bool))
+COUNT = ("an int of 1 or more", is_count)
+"""What a value must be, in words and as a test, as `has_attribute` takes them."""
+
+
+def has_methods(subject: Any, names: Sequence[str], contract: str) -> Problems:
     """Every method is there and can be called."""
     for name in names:
         if not callable(getattr(subject, name, None)):
@@ -35,8 +89,8 @@ def has_methods(subject: Any, names: Sequence[str], contract: str) -> Iterator[P
             )
 
 
-def is_immutable(subject: Any) -> Iterator[Problem]:
-    """Hashable, and its attributes cannot be assigned to."""
+def is_immutable(subject: Any) -> Problems:
+    """It is hashable, and its attributes cannot be assigned to."""
     why = "It is a constant of compiled programs, which are found again by its hash and never see it change."
     remedy = "Make it a dataclass with @dataclass(frozen=True), whose fields are numbers, strings and tuples."
     try:
@@ -44,41 +98,34 @@ def is_immutable(subject: Any) -> Iterator[Problem]:
     except Exception as failed:
         yield error(f"{type(subject).__name__} cannot be hashed ({summary(failed)}).", why, remedy)
         return
-    name = _assignable(subject)
-    if name is not None:
-        yield error(f"{type(subject).__name__} can be changed: `{name}` can be assigned to.", why, remedy)
-
-
-def _assignable(subject: Any) -> str | None:
     twin = attempt("__copy__", copy.copy, subject)
     for name in (*getattr(twin, "__dict__", {}), "horizon", "episodes"):
         try:
             setattr(twin, name, getattr(twin, name))
         except Exception:
             continue
-        return name
-    return None
+        what = f"{type(subject).__name__} can be changed: `{name}` can be assigned to."
+        yield error(what, why, remedy)
+        return
 
 
 def attributes(subject: Any) -> dict[str, str]:
-    """What its attributes are now; what `functools.cached_property` fills in is left out."""
+    """The present values of its attributes, but for those of a `functools.cached_property`."""
+
+    def told(value: Any) -> str:
+        try:
+            return repr(value)
+        except Exception:
+            return object.__repr__(value)
+
+    def is_cached(name: str) -> bool:
+        return type(getattr(type(subject), name, None)).__name__ == "cached_property"
+
     stored = getattr(subject, "__dict__", {})
-    cached = {name for name in stored if _is_cached(type(subject), name)}
-    return {name: _repr(value) for name, value in stored.items() if name not in cached}
+    return {name: told(value) for name, value in stored.items() if not is_cached(name)}
 
 
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:
-        return object.__repr__(value)
-
-
-def _is_cached(kind: type, name: str) -> bool:
-    return type(getattr(kind, name, None)).__name__ == "cached_property"
-
-
-def keeps_no_state(before: dict[str, str], subject: Any) -> Iterator[Problem]:
+def keeps_no_state(before: dict[str, str], subject: Any) -> Problems:
     """Its attributes are still what they were `before`."""
     after = attributes(subject)
     for name in sorted(before.keys() | after.keys()):
@@ -91,12 +138,17 @@ def keeps_no_state(before: dict[str, str], subject: Any) -> Iterator[Problem]:
 
 
 def leaves_with_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:
-    """Every leaf, and what to call it: `state`, `state['x']`, …"""
+    """Every leaf with its name: `state`, `state['x']`, …"""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [(name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
 
-def all_arrays(tree: PyTree, name: str) -> Iterator[Problem]:
+def stack(trees: Sequence[PyTree]) -> PyTree:
+    """Trees of one structure as one, whose arrays have a new leading axis."""
+    return jax.tree.map(lambda *xs: jnp.stack(xs) if eqx.is_array(xs[0]) else xs[0], *trees)
+
+
+def all_arrays(tree: PyTree, name: str) -> Problems:
     """Every leaf is a JAX array."""
     for leaf_name, leaf in leaves_with_names(tree, name):
         if not isinstance(leaf, jax.Array):
@@ -107,17 +159,26 @@ def all_arrays(tree: PyTree, name: str) -> Iterator[Problem]:
             )
 
 
-def same_form(old: PyTree, new: PyTree, name: str, why: str) -> Iterator[Problem]:
+def same_form(old: PyTree, new: PyTree, name: str, why: str) -> Problems:
     """`new` has the structure, shapes and dtypes of `old`."""
-    before, after = leaves_with_names(old, name), leaves_with_names(new, name)
     remedy = "Give it one structure, with the same shapes and dtypes every time."
-    if jax.tree.structure(old) != jax.tree.structure(new):
-        was, now = jax.tree.structure(old), jax.tree.structure(new)
+    was, now = jax.tree.structure(old), jax.tree.structure(new)
+    if was != now:
         yield error(f"The structure of `{name}` changes from {was} to {now}.", why, remedy)
         return
-    for (leaf_name, was), (_, now) in zip(before, after, strict=True):
+    for (leaf_name, was), now in zip(leaves_with_names(old, name), jax.tree.leaves(new), strict=True):
         if (jnp.shape(was), _dtype(was)) != (jnp.shape(now), _dtype(now)):
             yield error(f"`{leaf_name}` changes from {describe(was)} to {describe(now)}.", why, remedy)
+
+
+def _dtype(x: Any) -> Any:
+    return x.dtype if hasattr(x, "dtype") else type(x)
+
+
+def has_form(subject: str, x: Any, wanted: Array | jax.ShapeDtypeStruct, why: str, remedy: str) -> Problems:
+    """`x` is an array of the shape and dtype of `wanted`."""
+    if describe(x) != describe(wanted):
+        yield error(f"{subject} {describe(x)}; it must be {describe(wanted)}.", why, remedy)
 
 
 def same(a: PyTree, b: PyTree) -> bool:
@@ -138,14 +199,14 @@ def _agree(a: PyTree, b: PyTree, compare: Callable[[np.ndarray, np.ndarray], boo
 
 
 def _numbers(leaf: Any) -> np.ndarray:
-    """As NumPy holds it, NaN made comparable."""
+    """A leaf as NumPy holds it, NaN made comparable."""
     array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     floating = jnp.issubdtype(array.dtype, jnp.floating)
     return np.asarray(np.nan_to_num(array.astype(np.float64), nan=-1.25e300)) if floating else array
 
 
 def finite(x: Any) -> bool:
-    """No NaN and no infinity in any leaf."""
+    """Whether there is no NaN and no infinity in any leaf."""
     return all(bool(np.all(np.isfinite(np.asarray(leaf)))) for leaf in jax.tree.leaves(x))
 
 
@@ -155,15 +216,11 @@ def describe(x: Any) -> str:
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
     if isinstance(x, np.ndarray | np.generic):
         return f"a NumPy {x.dtype}[{','.join(map(str, x.shape))}]"
-    return f"a Python {type(x).__name__}"
-
-
-def _dtype(x: Any) -> Any:
-    return x.dtype if hasattr(x, "dtype") else type(x)
+    return f"a Python {type(x).__name__}" if type(x).__module__ == "builtins" else f"a {type(x).__name__}"
 
 
 def random_actions(space: ActionSpace, key: Key, shape: tuple[int, ...] = ()) -> jax.Array:
-    """Standard normal, or uniform: shape `shape` + that of one action."""
+    """Actions that are standard normal, or uniform if discrete: shape `shape` + that of one action."""
     if isinstance(space, Continuous):
         return jax.random.normal(key, (*shape, space.size))
     return jax.random.randint(key, shape, 0, space.n, jnp.int32)

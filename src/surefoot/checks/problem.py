@@ -1,8 +1,21 @@
-"""What a contract kit reports, and how its checks are run."""
+"""The problems that a contract kit reports, the calls of code under check, and loading it by name."""
 
+import inspect
+import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import FrozenInstanceError, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
+
+from jax import errors
+from jaxtyping import TypeCheckError
+
+from surefoot.loading import first_line, is_user_code, load, relative
+from surefoot.options import UserError
+
+_CHECKS = str(Path(__file__).parent)
+_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -24,16 +37,15 @@ class Problem:
         return f"{self.severity}: {self.what} {self.why} {self.remedy}"
 
 
+Problems = Iterator[Problem]
+
+
 class Stop(Exception):  # noqa: N818  a signal to the runner of the checks, as StopIteration is
     """A check cannot go on, because of a problem."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
-
-
-Check = Callable[[Any], Iterator[Problem]]
-"""Looks at one aspect of its subject and yields what is wrong with it, or raises `Stop`."""
 
 
 def error(what: str, why: str, remedy: str) -> Problem:
@@ -47,40 +59,181 @@ def warning(what: str, why: str, remedy: str) -> Problem:
 
 
 def require(problems: Iterable[Problem]) -> None:
-    """Raises `Stop` with the first of `problems`, if there is one."""
+    """Raise `Stop` with the first of `problems`, if there is one."""
     for problem in problems:
         raise Stop(problem)
 
 
-def collect(checks: Iterable[Check], subject: Any) -> list[Problem]:
-    """All problems that the checks find, each once; no exception escapes."""
+def checks_of(kind: type) -> dict[str, Callable[[Any], Problems]]:
+    """The checks of a kit by their names in words: the methods `check_…` of its class, in order."""
+    names = [name for name in vars(kind) if name.startswith("check_")]
+    return {name.removeprefix("check_").replace("_", " "): getattr(kind, name) for name in names}
+
+
+def collect(kit: Any, *names: str) -> list[Problem]:
+    """The problems that the checks of those names find, or all checks, each once; no exception escapes.
+
+    A check looks at one aspect of the part and yields what is wrong with it, or raises `Stop`.
+    """
     found: dict[tuple[str, str], Problem] = {}
-    for check in checks:
-        for problem in _run(check, subject):
-            found.setdefault((problem.severity, problem.what), problem)
+    checks = checks_of(type(kit))
+    for name in names or checks:
+        for problem in _run(checks[name], name, kit):
+            found.setdefault((problem.severity, problem.what), replace(problem, check=name))
     return list(found.values())
 
 
-def _run(check: Check, subject: Any) -> Iterator[Problem]:
-    name = _name(check)
+def _run(check: Callable[[Any], Problems], name: str, kit: Any) -> Problems:
     try:
-        for problem in check(subject):
-            yield replace(problem, check=name)
+        yield from check(kit)
     except Stop as stop:
-        yield replace(stop.problem, check=name)
+        yield stop.problem
     except Exception as failed:
-        yield replace(_undecided(name, failed), check=name)
+        told = f"{type(failed).__name__}: {first_line(str(failed).strip())}"
+        yield error(
+            f"The check '{name}' could not be carried out: {told}.",
+            "What it looks at is too far from the contract to be looked at.",
+            "Mend the other problems first; if this one stays, compare with a part of the library.",
+        )
 
 
-def _undecided(name: str, failed: Exception) -> Problem:
-    text = (str(failed).strip().splitlines() or [""])[0]
+_UNKNOWN_YET = "Under jit a value is not known while the program is being traced."
+_EXPLANATIONS: dict[type[Exception], tuple[str, str, str]] = {
+    errors.TracerBoolConversionError: (
+        "uses Python `if`, `while`, `and`, `or`, `not` or `assert` on a traced value",
+        _UNKNOWN_YET,
+        "Use jnp.where or lax.cond to choose, lax.while_loop to repeat, and & | ~ for and, or, not.",
+    ),
+    errors.TracerArrayConversionError: (
+        "hands a traced value to NumPy",
+        "NumPy needs numbers, and under jit there are none yet.",
+        "Use jax.numpy in place of numpy, and jnp.asarray(table)[index] to look something up.",
+    ),
+    errors.TracerIntegerConversionError: (
+        "uses a traced value as a Python integer",
+        _UNKNOWN_YET,
+        "Index a jnp array with it, not a list; repeat with lax.fori_loop, not range.",
+    ),
+    errors.NonConcreteBooleanIndexError: (
+        "selects with a traced mask, so that the size of the result depends on values",
+        "Under jit every shape must be known before any value is.",
+        "Keep the shape and blank what is not wanted: jnp.where(mask, x, 0).",
+    ),
+    errors.UnexpectedTracerError: (
+        "uses a traced value that an earlier call left behind",
+        "What a call writes into an attribute or a global outlives the program it belongs to.",
+        "Return what must be remembered in the state.",
+    ),
+    errors.ConcretizationTypeError: (  # the base class of some of those above
+        "needs the number behind a traced value, as float(x), int(x), x.item() and shapes made of values do",
+        _UNKNOWN_YET,
+        "Keep the value in a jnp array, and make shapes of the options.",
+    ),
+    FrozenInstanceError: (
+        "assigns to one of its own attributes",
+        "It is immutable: many tasks and episodes share it at once.",
+        "Return what changes in the state.",
+    ),
+}
+
+
+def attempt(name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`; raises `Stop` with a problem about `name` if that raises."""
+    try:
+        return function(*args)
+    except Stop:
+        raise
+    except Exception as failed:
+        raise Stop(problem_of(name, failed, function)) from None
+
+
+def problem_of(name: str, failed: Exception, function: Callable[..., Any] | None = None) -> Problem:
+    """The problem that an exception in `name` is, with the line it comes from."""
+    where = location(failed, function)
+    for raised, (what, why, remedy) in _EXPLANATIONS.items():
+        if isinstance(failed, raised):
+            return error(f"`{name}` {what}{where}.", why, remedy)
     return error(
-        f"The check '{name}' could not be carried out: {type(failed).__name__}: {text.rstrip('.')}.",
-        "What it looks at is too far from the contract to be looked at.",
-        "Mend the other problems first; if this one stays, compare with an environment, policy, rule or "
-        "sampler of the library.",
+        f"`{name}` raised {summary(failed)}{where}.",
+        "Nothing can be learned through a method that fails.",
+        "Mend that line, or what it is given.",
     )
 
 
-def _name(check: Check) -> str:
-    return getattr(check, "__name__", type(check).__name__).strip("_").replace("_", " ")
+def summary(failed: BaseException) -> str:
+    """The exception's class and the first line of its message."""
+    text = str(failed).strip()
+    if isinstance(failed, TypeCheckError) and (told := _type_error(text)):
+        return told
+    if at_run_time := re.search(r"EquinoxRuntimeError: (.*)", text):
+        text = at_run_time[1]
+    first = first_line(text)
+    if len(first) > _LONGEST:
+        first = first[:_LONGEST] + " …"
+    return f"{type(failed).__name__}: {first}" if first else type(failed).__name__
+
+
+def _type_error(text: str) -> str | None:
+    """A failed shape check, without the pages of context."""
+    actual = re.search(r"^Actual value: (.*)$", text, re.MULTILINE)
+    expected = re.search(r"^Expected type: (.*?)\.?$", text, re.MULTILINE)
+    if actual is None or expected is None:
+        return None
+    whose = re.search(r"^(?:The problem arose whilst typechecking )?parameter '(\w+)'", text, re.MULTILINE)
+    whose = whose or re.search(r"typechecking parameter '(\w+)'", text)
+    wanted = re.sub(r"<class '(.*)'>", r"\1", expected[1]).replace("jaxlib._jax.", "")
+    return (
+        f"TypeCheckError: `{whose[1] if whose else 'its result'}` is {actual[1]} where {wanted} is expected"
+    )
+
+
+def location(failed: BaseException, function: Callable[..., Any] | None = None) -> str:
+    """` at FILE:LINE`: the deepest line of the user's own code, or else where `function` is defined."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(failed.__traceback__)]
+    frames += re.findall(r'File "(.*)", line (\d+)', str(failed))  # of errors inside compiled programs
+    code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
+    if code is not None and code.co_filename.startswith(_CHECKS):
+        code = None
+    defined = code.co_filename if code is not None else None
+    for mine in (is_user_code, lambda file: file == defined):
+        lines = [frame for frame in frames if mine(frame[0])]
+        if lines:
+            return f" at {relative(lines[-1][0])}:{lines[-1][1]}"
+    return f" (defined at {relative(code.co_filename)}:{code.co_firstlineno})" if code is not None else ""
+
+
+def load_object(name: str) -> Any:
+    """The object that `name`, written MODULE:NAME, stands for; a class is built without arguments.
+
+    MODULE is a module's dotted name, looked for in the current directory too, or the path of a .py file.
+    Raises `UserError` if there is no such thing, or it cannot be built.
+    """
+    found = load(name)
+    return _build(found, name) if inspect.isclass(found) else found
+
+
+def _build(cls: type, name: str) -> Any:
+    if inspect.isabstract(cls):
+        missing = ", ".join(f"`{x}`" for x in sorted(cls.__abstractmethods__))
+        raise UserError(f"{name} is abstract; it must still implement {missing}.")
+    if needed := _needed(cls):
+        raise UserError(
+            f"{name} cannot be built without arguments: it needs {', '.join(f'`{x}`' for x in needed)}. "
+            "Give each a default."
+        )
+    try:
+        return cls()
+    except UserError:
+        raise
+    except Exception as failed:
+        raise UserError(f"{name} cannot be built: {summary(failed)}{location(failed)}.") from failed
+
+
+def _needed(cls: type) -> list[str]:
+    """The arguments without a default."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except ValueError:
+        return []
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]

@@ -13,8 +13,9 @@ from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
 from surefoot.cli.showing import command_check, command_list
 from surefoot.cli.training import command_resume, command_train
-from surefoot.experiment.training import NonFiniteError
+from surefoot.experiment import NonFiniteError
 from surefoot.options import UserError, suggestion
+from surefoot.samplers.host_runner import disable_async_dispatch
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": command_train,
@@ -34,6 +35,7 @@ def execute(name: str, *arguments: str) -> int:
         if name not in COMMANDS:
             raise UserError(f"There is no command {name!r}.{suggestion(name, COMMANDS)} See: surefoot --help")
         use_compilation_cache()
+        disable_async_dispatch()  # before JAX computes: a sampler may be made after that
         return COMMANDS[name](list(arguments))
     except UserError as error:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")

@@ -1,7 +1,7 @@
 """`surefoot evaluate`."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from surefoot.cli.options import run_options
-from surefoot.experiment import Config, Evaluation, evaluate, load
-from surefoot.experiment.evaluation import EvaluationResult, default_steps, inner_rule
-from surefoot.rules import AbstractRule
+from surefoot.experiment import Config, Evaluation, EvaluationResult, evaluate, load
+from surefoot.experiment.evaluation import default_evaluation
+from surefoot.rules import AbstractRule, GradientStep
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,17 @@ def command_evaluate(arguments: list[str]) -> int:
 
 
 def _default(config: Config) -> _Evaluate:
-    judged = replace(config.evaluation, steps=default_steps(config))
-    return _Evaluate(evaluation=judged, inner=inner_rule(config))
+    rule = config.algorithm.adaptation_rule or GradientStep()
+    return _Evaluate(evaluation=default_evaluation(config), inner=rule)
 
 
-def print_result(result: EvaluationResult) -> None:
-    """As a table."""
-    options = result.options
-    judged = f"{options.tasks} held-out tasks, {options.episodes} episodes a step"
-    if options.tasks == 1:
-        judged = f"{options.episodes} episodes"
-    table = Table("step", "mean return", "95% interval")
-    for row in result.summary()["returns"]:
+def print_result(result: EvaluationResult, mode: EvaluationResult | None = None) -> None:
+    """Prints a result as a table, with that by the policy's mode beside it, if there is one."""
+    table = Table("step", "mean return", "95% interval", *(["by the mode"] if mode else []))
+    for step, row in enumerate(result.summary()["returns"]):
         interval = f"{row['ci95'][0]:.2f} … {row['ci95'][1]:.2f}" if row["ci95"] else "unknown"
-        table.add_row(str(row["step"]), f"{row['mean']:.2f}", interval)
-    print(f"{result.preset}, iteration {result.iteration}: {judged}")
+        more = [f"{mode.returns[step].mean():.2f}"] if mode else []
+        table.add_row(str(step), f"{row['mean']:.2f}", interval, *more)
+    actions = ", by the mode of the policy" if result.options.deterministic else ""
+    print(f"{result.preset}, iteration {result.iteration}: {result.scope}{actions}")
     Console().print(table)

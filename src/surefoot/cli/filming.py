@@ -9,10 +9,9 @@ import tyro
 
 from surefoot.cli.options import run_options
 from surefoot.experiment import Config, load
-from surefoot.experiment.evaluation import inner_rule
 from surefoot.report.rendering import find_backend
 from surefoot.report.video import Video, filmable, make_video
-from surefoot.rules import AbstractRule
+from surefoot.rules import AbstractRule, GradientStep
 
 
 @dataclass(frozen=True)
@@ -41,4 +40,4 @@ def command_video(arguments: list[str]) -> int:
 
 
 def _default(config: Config) -> _Video:
-    return _Video(video=Video.of(config), inner=inner_rule(config))
+    return _Video(video=Video.of(config), inner=config.algorithm.adaptation_rule or GradientStep())

@@ -13,7 +13,7 @@ import tyro
 
 from surefoot.cli.foreign import refuse_foreign, refuse_foreign_env
 from surefoot.experiment import PRESETS, Config, parts, preset
-from surefoot.experiment.run import RunFolder
+from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 

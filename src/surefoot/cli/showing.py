@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from surefoot.checks import check_env
-from surefoot.checks.loading import load_object
+from surefoot.checks import check_env, load_object
 from surefoot.cli.options import SWAPS
 from surefoot.envs import AbstractFamily, AbstractProbe
 from surefoot.experiment import PRESETS, parts

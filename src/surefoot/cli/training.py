@@ -12,11 +12,10 @@ from rich.table import Table
 
 from surefoot.cli.evaluating import print_result
 from surefoot.cli.options import base_config, parse, swap_parts
-from surefoot.experiment import Config, resume, train
+from surefoot.experiment import Config, resume, resume_seeds, train, train_seeds
+from surefoot.experiment.folder import seed_folders
 from surefoot.experiment.interrupts import exit_code
-from surefoot.experiment.run import seed_folders
-from surefoot.experiment.seeds import SeedsOutcome, resume_seeds, train_seeds
-from surefoot.experiment.training import Outcome
+from surefoot.experiment.training import Outcome, SeedsOutcome
 from surefoot.options import UserError
 from surefoot.report import finish, finish_seeds
 
@@ -38,7 +37,8 @@ class _Train:
     out: Path | None = None
     """The run folder to make; must not exist. By default one with today's date under runs/."""
     seeds: int = 1
-    """Train so many seeds side by side in one program, from --seed on; each leaves a run folder in --out."""
+    """Number of seeds, counting up from --seed; each leaves a run folder in --out. Environments in JAX train
+    in one program, others one after another."""
 
 
 def command_train(arguments: list[str]) -> int:
@@ -61,7 +61,7 @@ def command_resume(arguments: list[str]) -> int:
 
         Args:
             run: The run folder, or the folder of many seeds.
-            iterations: A new total, to train a run further.
+            iterations: New total number of iterations, to train a run longer.
         """
         try:
             many = seed_folders(run)
@@ -88,7 +88,7 @@ def _finish(outcome: Outcome) -> int:
         return exit_code(outcome.interrupted)
     print("evaluating …", file=sys.stderr)
     try:
-        print_result(finish(outcome.run))
+        print_result(*finish(outcome.run))
     except KeyboardInterrupt:
         print(f"Training is complete, the evaluation is not. To make it: surefoot resume {folder.path}")
         raise

@@ -4,29 +4,28 @@ from surefoot.envs.bandit import Bandit as Bandit
 from surefoot.envs.base import AbstractEnv as AbstractEnv, AbstractFamily as AbstractFamily, Step as Step
 from surefoot.envs.gymnasium import Gymnasium as Gymnasium
 from surefoot.envs.gymnax import Gymnax as Gymnax
-from surefoot.envs.mujoco.ant import (
+from surefoot.envs.mujoco.environments import (
     Ant as Ant,
-    AntDirection as AntDirection,
+    AntDir as AntDir,
     AntGoal as AntGoal,
     AntHeading as AntHeading,
-    AntVelocity as AntVelocity,
-)
-from surefoot.envs.mujoco.half_cheetah import (
+    AntVel as AntVel,
     HalfCheetah as HalfCheetah,
-    HalfCheetahDirection as HalfCheetahDirection,
-    HalfCheetahVelocity as HalfCheetahVelocity,
-)
-from surefoot.envs.mujoco.hopper import Hopper as Hopper, HopperParameters as HopperParameters
-from surefoot.envs.mujoco.humanoid import Humanoid as Humanoid, HumanoidHeading as HumanoidHeading
-from surefoot.envs.mujoco.inverted_double_pendulum import InvertedDoublePendulum as InvertedDoublePendulum
-from surefoot.envs.mujoco.inverted_pendulum import InvertedPendulum as InvertedPendulum
-from surefoot.envs.mujoco.reacher import Reacher as Reacher
-from surefoot.envs.mujoco.swimmer import Swimmer as Swimmer, SwimmerDirection as SwimmerDirection
-from surefoot.envs.mujoco.walker2d import (
+    HalfCheetahDir as HalfCheetahDir,
+    HalfCheetahVel as HalfCheetahVel,
+    Hopper as Hopper,
+    HopperParams as HopperParams,
+    Humanoid as Humanoid,
+    HumanoidDir as HumanoidDir,
+    InvertedDoublePendulum as InvertedDoublePendulum,
+    InvertedPendulum as InvertedPendulum,
+    Reacher as Reacher,
+    Swimmer as Swimmer,
+    SwimmerDir as SwimmerDir,
     Walker2d as Walker2d,
-    Walker2dDirection as Walker2dDirection,
-    Walker2dParameters as Walker2dParameters,
-    Walker2dVelocity as Walker2dVelocity,
+    Walker2dDir as Walker2dDir,
+    Walker2dParams as Walker2dParams,
+    Walker2dVel as Walker2dVel,
 )
 from surefoot.envs.navigation_2d import Navigation2D as Navigation2D
 from surefoot.envs.probes import (

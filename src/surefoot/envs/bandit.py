@@ -1,33 +1,30 @@
-"""Multi-armed bandits: a task is the arms' means (Duan et al., 2016b, sec. 3.1)."""
+"""Multi-armed bandits (Duan et al., 2016b, sec. 3.1)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from surefoot.envs.base import AbstractEnv, Step
-from surefoot.options import check
+from surefoot.options import NonNegative, Options, at_least
 from surefoot.types import Discrete, Key
 
 
 @dataclass(frozen=True)
-class Bandit(AbstractEnv):
-    """K arms, one pull a step. Task: the means, `[arms]`, uniform on [0, 1]. The observation is a constant
-    1."""
+class Bandit(Options, AbstractEnv):
+    """Multi-armed bandit, with one pull in each step. Task: the arms' mean rewards, `[arms]`, uniform on
+    [0, 1]. The observation is always 1."""
 
-    arms: int = 10
+    arms: Annotated[int, at_least(2)] = 10
+    """Number of arms."""
     rewards: Literal["bernoulli", "gaussian"] = "bernoulli"
-    noise: float = 1.0
-    """Standard deviation of Gaussian rewards; Bernoulli rewards are 0 or 1."""
-    horizon: int = 10
-    """Pulls in an episode."""
-
-    def __post_init__(self) -> None:
-        check(self.arms >= 2, "arms", self.arms, "2 or more")
-        check(self.noise >= 0, "noise", self.noise, "0 or more")
-        check(self.horizon >= 1, "horizon", self.horizon, "1 or more")
+    """Distribution of the rewards; Bernoulli rewards are 0 or 1."""
+    noise: Annotated[float, NonNegative] = 1.0
+    """Standard deviation of Gaussian rewards."""
+    horizon: Annotated[int, at_least(1)] = 10
+    """Number of pulls in an episode."""
 
     @property
     def observation_size(self) -> int:

@@ -1,4 +1,4 @@
-"""The simulator of Gymnasium's environments: one for each row, and nothing of what they do is trusted."""
+"""The simulator of Gymnasium's environments, which checks everything that they return."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -15,12 +15,13 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class GymnasiumSimulator(AbstractSimulator):
-    """Environments are made when they are needed, and kept. Raises `UserError`, with the environment's own
-    exception as its cause, if one of them fails or gives what cannot be learned from."""
+    """Parallel episodes of a Gymnasium environment: one instance for each row, made when it is first needed.
+    Raises `UserError` if an environment raises an exception, which is the cause, or returns values that
+    cannot be learned from."""
 
-    def __init__(self, name: str, make: Callable[[], Any], horizon: int, tasks: bool) -> None:
-        """`tasks` says whether `reset` is told the task."""
-        self._name, self._make, self._horizon, self._has_tasks = name, make, horizon, tasks
+    def __init__(self, name: str, make: Callable[[], Any], horizon: int, has_tasks: bool) -> None:
+        """`has_tasks`: whether `reset` is given the task."""
+        self._name, self._make, self._horizon, self._has_tasks = name, make, horizon, has_tasks
         self._episodes: list[_Episode] = []
         self._tasks: Task = None
 
@@ -38,10 +39,10 @@ class GymnasiumSimulator(AbstractSimulator):
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
-        taken = _taken(episodes[0].env.action_space, actions)
-        outcomes = [episode.step(action) for episode, action in zip(episodes, taken, strict=True)]
-        seen, rewards, terminated = zip(*outcomes, strict=True)
-        observations = _single(np.stack(seen))
+        given = _as_env_actions(episodes[0].env.action_space, actions)
+        outcomes = [episode.step(action) for episode, action in zip(episodes, given, strict=True)]
+        observed, rewards, terminated = zip(*outcomes, strict=True)
+        observations = _float32(np.stack(observed))
         finite = np.isfinite(observations).all(axis=1)
         if not finite.all():
             bad = int(np.argmin(finite))
@@ -57,7 +58,7 @@ class GymnasiumSimulator(AbstractSimulator):
 
 
 class _Episode:
-    """One environment, in one episode after another."""
+    """An instance of the environment, in one episode after another."""
 
     def __init__(self, name: str, env: Any, horizon: int) -> None:
         from gymnasium import spaces
@@ -69,49 +70,49 @@ class _Episode:
 
     def reset(self, seed: int, task: Task) -> Float[np.ndarray, " obs"]:
         self._seed, self._time, self._task = seed, 0, task
-        told = {} if task is None else {"options": {"task": task}}
-        result = self._ask("reset", lambda: self.env.reset(seed=seed, **told))
+        options = {} if task is None else {"options": {"task": task}}
+        result = self._call("reset", lambda: self.env.reset(seed=seed, **options))
         if not (isinstance(result, tuple) and len(result) == 2):
-            self._wrong("reset", f"gave {_shown(result)}", "a pair (observation, info)")
-        seen = _single(self._observation("reset", result[0]))
-        if not np.isfinite(seen).all():
-            self.not_finite("reset", "an observation", seen)
-        return seen
+            self._wrong("reset", f"gave {_repr(result)}", "a pair (observation, info)")
+        observation = _float32(self._observation("reset", result[0]))
+        if not np.isfinite(observation).all():
+            self.not_finite("reset", "an observation", observation)
+        return observation
 
     def step(self, action: np.ndarray | np.generic) -> tuple[Shaped[np.ndarray, " obs"], float, bool]:
-        """`action` is as the environment takes it. Whether the observation's numbers are finite is for the
-        caller to see, who sees many at once."""
+        """Observation, reward and `terminated` after an action in the environment's own form. The caller
+        checks whether observations are finite, for all rows at once."""
         self._time += 1
-        result = self._ask("step", lambda: self.env.step(action))
+        result = self._call("step", lambda: self.env.step(action))
         if not (isinstance(result, tuple) and len(result) == 5):
             wanted = "five things: observation, reward, terminated, truncated, info"
-            self._wrong("step", f"gave {_shown(result)}", wanted)
+            self._wrong("step", f"gave {_repr(result)}", wanted)
         observation, reward, terminated, truncated, _ = result
-        seen, earned = self._observation("step", observation), self._reward(reward)
+        observation, reward = self._observation("step", observation), self._reward(reward)
         if truncated and not terminated and self._time < self._horizon:
             self._wrong(
                 "step",
                 f"reported `truncated` before the horizon of {self._horizon}",
                 "`terminated` where nothing more can be earned; a time limit is set with --env.time-limit",
             )
-        return seen, earned, bool(terminated)
+        return observation, reward, bool(terminated)
 
-    def _ask(self, method: str, call: Callable[[], Any]) -> Any:
+    def _call(self, method: str, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except Exception as error:
-            told = f"raised {type(error).__name__}: {error}"
-            raise UserError(self._message(method, told)) from error
+            event = f"raised {type(error).__name__}: {error}"
+            raise UserError(self._message(method, event)) from error
 
     def not_finite(self, method: str, what: str, values: np.ndarray) -> NoReturn:
-        """Raises the error that what it gave is not finite, in single precision."""
-        self._wrong(method, f"gave {what} that is not finite: {_shown(values)}", "finite numbers")
+        """Raise the error for values that are not finite in single precision."""
+        self._wrong(method, f"gave {what} that is not finite: {_repr(values)}", "finite numbers")
 
     def _observation(self, method: str, given: Any) -> Shaped[np.ndarray, " obs"]:
-        """Real numbers of the right form, whatever their values."""
+        """The observation as a vector of real numbers, which may not be finite."""
         space = self._space
         if not self._box:
-            given = self._ask(method, lambda: self._flatten(space, given))
+            given = self._call(method, lambda: self._flatten(space, given))
         elif np.shape(given) != space.shape:
             self._wrong(method, f"gave an observation of shape {np.shape(given)}", f"shape {space.shape}")
         return self._numbers(method, "an observation", given).reshape(-1)
@@ -120,30 +121,30 @@ class _Episode:
         if isinstance(given, float) and abs(given) < _LARGEST:
             return float(given)  # as almost always, and much faster
         if np.size(given) != 1:
-            self._wrong("step", f"gave the reward {_shown(given)}", "one number")
-        earned = _single(self._numbers("step", "a reward", np.ravel(given)))
-        if not np.isfinite(earned).all():
-            self.not_finite("step", "a reward", earned)
-        return float(earned[0])
+            self._wrong("step", f"gave the reward {_repr(given)}", "one number")
+        reward = _float32(self._numbers("step", "a reward", np.ravel(given)))
+        if not np.isfinite(reward).all():
+            self.not_finite("step", "a reward", reward)
+        return float(reward[0])
 
     def _numbers(self, method: str, what: str, given: Any) -> Shaped[np.ndarray, " n"]:
         values = np.asarray(given)
         if values.dtype.kind not in "biuf":
-            self._wrong(method, f"gave {what} of dtype {values.dtype}: {_shown(given)}", "real numbers")
+            self._wrong(method, f"gave {what} of dtype {values.dtype}: {_repr(given)}", "real numbers")
         return values
 
-    def _wrong(self, method: str, told: str, wanted: str) -> NoReturn:
-        raise UserError(f"{self._message(method, told)} It must give {wanted}.")
+    def _wrong(self, method: str, event: str, wanted: str) -> NoReturn:
+        raise UserError(f"{self._message(method, event)} It must give {wanted}.")
 
-    def _message(self, method: str, told: str) -> str:
-        task = "" if self._task is None else f" of the task {_shown(self._task)}"
-        when = f" at step {self._time}" if method == "step" else ""
-        where = f"{when} in the episode{task} with the seed {self._seed}"
-        return f"{self._name}: `{method}` {told.rstrip('.')}. That was{where}."
+    def _message(self, method: str, event: str) -> str:
+        task = "" if self._task is None else f" of the task {_repr(self._task)}"
+        time = f" at step {self._time}" if method == "step" else ""
+        where = f"{time} in the episode{task} with the seed {self._seed}"
+        return f"{self._name}: `{method}` {event.rstrip('.')}. That was{where}."
 
 
-def _taken(space: Any, actions: Shaped[np.ndarray, "n ..."]) -> np.ndarray:
-    """The actions as the environment takes them."""
+def _as_env_actions(space: Any, actions: Shaped[np.ndarray, "n ..."]) -> np.ndarray:
+    """The actions in the form of the environment's action space, clipped to its bounds."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Discrete):
@@ -151,17 +152,18 @@ def _taken(space: Any, actions: Shaped[np.ndarray, "n ..."]) -> np.ndarray:
     return np.clip(actions.reshape(-1, *space.shape), space.low, space.high).astype(space.dtype)
 
 
-def _single(values: np.ndarray) -> Float[np.ndarray, "..."]:
-    """In single precision. What that cannot hold becomes infinite, and is reported as that."""
+def _float32(values: np.ndarray) -> Float[np.ndarray, "..."]:
+    """The values in single precision; those that are too large become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
 
 
 def seed_of(words: UInt32[np.ndarray, " words"]) -> int:
-    """A raw key as a seed that every library takes: below 2³²."""
+    """A seed below 2³², which every library accepts, from the data of a key."""
     return int(np.random.SeedSequence(words.tolist()).generate_state(1)[0])
 
 
-def _shown(thing: Any, longest: int = 200) -> str:
-    text = " ".join(repr(thing).split())
-    return text if len(text) <= longest else text[:longest] + " …"
+def _repr(value: Any) -> str:
+    """`repr`, on one line and cut after 200 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else text[:200] + " …"

@@ -1,4 +1,4 @@
-"""Tasks of a user's own Gymnasium environment, which its class draws on the host."""
+"""Tasks of a user's own Gymnasium environment, which its class samples on the host."""
 
 from functools import lru_cache
 from typing import Any
@@ -14,45 +14,38 @@ from surefoot.options import UserError
 from surefoot.types import Key, Task
 
 
-def has_tasks(cls: type) -> bool:
-    """Whether there are tasks to tell apart."""
-    return hasattr(cls, "sample_tasks")
+def sample_tasks(cls: Any, key: Key, n: int) -> Task:
+    """n tasks of a class that has the method `sample_tasks`, by a callback where the key is traced. Raises
+    `UserError` if the method fails, or does not return arrays of the right shape."""
+    form = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), _one_task(cls))
 
-
-def drawn(cls: Any, key: Key, n: int) -> Task:
-    """n tasks, also within a compiled program, which then calls back. Raises `UserError` if the class's own
-    `sample_tasks` fails or gives something else."""
-    form = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), _form(cls))
-
-    def on_the_host(words: UInt32[Array, " words"]) -> PyTree:
-        return _tasks(cls, seed_of(np.asarray(words)), n, form)
+    def on_host(words: UInt32[Array, " words"]) -> PyTree:
+        seed = seed_of(np.asarray(words))
+        tasks = _call(cls, seed, n)
+        leaves, expected = jax.tree.leaves(tasks), jax.tree.leaves(form)
+        same_structure = jax.tree.structure(tasks) == jax.tree.structure(form)
+        if not same_structure or any(np.shape(x) != f.shape for x, f in zip(leaves, expected, strict=True)):
+            raise _wrong_shapes(cls, seed, n, tasks)
+        return jax.tree.map(lambda x, f: np.asarray(x, f.dtype), tasks, form)
 
     words = jax.random.key_data(key)
     if isinstance(key, Tracer):
-        return jax.pure_callback(on_the_host, form, words, vmap_method="sequential")
-    return jax.tree.map(jnp.asarray, on_the_host(words))
+        return jax.pure_callback(on_host, form, words, vmap_method="sequential")
+    return jax.tree.map(jnp.asarray, on_host(words))
 
 
 @lru_cache
-def _form(cls: Any) -> PyTree:
-    """A task's arrays, with an axis of one."""
-    one = _asked(cls, 0, 1)
-    wanted = jax.tree.map(lambda x: jax.dtypes.canonicalize_dtype(np.asarray(x).dtype), one)
-    form = jax.tree.map(lambda x, dtype: jax.ShapeDtypeStruct(np.shape(x), dtype), one, wanted)
-    if not all(x.shape[:1] == (1,) for x in jax.tree.leaves(form)) or not jax.tree.leaves(form):
-        raise UserError(_wrong_tasks(cls, 0, 1, one))
-    return form
+def _one_task(cls: Any) -> PyTree:
+    """The shapes and dtypes of one task's arrays, with a leading axis of one."""
+    task = _call(cls, 0, 1)
+    arrays = jax.tree.map(np.asarray, task)
+    if not jax.tree.leaves(task) or any(x.shape[:1] != (1,) for x in jax.tree.leaves(arrays)):
+        raise _wrong_shapes(cls, 0, 1, task)
+    dtype = jax.dtypes.canonicalize_dtype
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype(x.dtype)), arrays)
 
 
-def _tasks(cls: Any, seed: int, n: int, form: PyTree) -> PyTree:
-    tasks = _asked(cls, seed, n)
-    same = jax.tree.structure(tasks) == jax.tree.structure(form)
-    if not same or not all(jax.tree.leaves(jax.tree.map(lambda x, f: np.shape(x) == f.shape, tasks, form))):
-        raise UserError(_wrong_tasks(cls, seed, n, tasks))
-    return jax.tree.map(lambda x, f: np.asarray(x, f.dtype), tasks, form)
-
-
-def _asked(cls: Any, seed: int, n: int) -> PyTree:
+def _call(cls: Any, seed: int, n: int) -> PyTree:
     try:
         return cls.sample_tasks(seed, n)
     except Exception as error:
@@ -62,9 +55,9 @@ def _asked(cls: Any, seed: int, n: int) -> PyTree:
         ) from error
 
 
-def _wrong_tasks(cls: type, seed: int, n: int, tasks: PyTree) -> str:
-    given = jax.tree.map(np.shape, tasks)
-    return (
-        f"{cls.__name__}.sample_tasks({seed}, {n}) gave arrays of the shapes {given}; each must have "
-        f"a leading axis of {n}, and otherwise the same shape for every seed."
+def _wrong_shapes(cls: type, seed: int, n: int, tasks: PyTree) -> UserError:
+    shapes = jax.tree.map(np.shape, tasks)
+    return UserError(
+        f"{cls.__name__}.sample_tasks({seed}, {n}) gave arrays of the shapes {shapes}; "
+        f"each must have a leading axis of {n}, and otherwise the same shape for every seed."
     )

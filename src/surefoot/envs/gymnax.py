@@ -1,4 +1,4 @@
-"""Gymnax's environments: CartPole, Acrobot, Pendulum, MountainCar, … in pure JAX (Lange, 2022)."""
+"""Gymnax's environments: CartPole, Acrobot, Pendulum, MountainCar and others in pure JAX (Lange, 2022)."""
 
 import importlib
 import math
@@ -8,46 +8,42 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.envs.base import AbstractEnv, Step
-from surefoot.options import UserError, check, suggestion
+from surefoot.options import Options, UserError, at_least, suggestion
 from surefoot.types import ActionSpace, Continuous, Discrete, Key, Task
 
 
 @dataclass(frozen=True)
-class Gymnax(AbstractEnv):
-    """One of gymnax's environments, by its name there, with its parameters as gymnax sets them.
+class Gymnax(Options, AbstractEnv):
+    """An environment of gymnax, with its default parameters.
 
-    Needs the extra: `pip install 'surefoot[gymnax]'`. There is one task, without content: `[0]`. The
-    observation is flattened to a vector of floating-point numbers, whatever its shape and dtype in gymnax.
-    Continuous actions are clipped to the bounds that gymnax states.
+    Requires the extra: `pip install 'surefoot[gymnax]'`. There is one task, an empty array `[0]`. The
+    observation is flattened to a vector of floating-point numbers. Continuous actions are clipped to gymnax's
+    bounds.
 
     CartPole-v1, Pendulum-v1, Acrobot-v1, MountainCar-v0 and MountainCarContinuous-v0 have the dynamics,
     rewards and time limits of Gymnasium's environments of the same names, with two exceptions, both in the
-    last: the car that hits the left wall keeps its velocity, where Gymnasium stops it; and the reward charges
-    the action as clipped, where Gymnasium charges it as drawn.
+    last: a car that hits the left wall keeps its velocity, where Gymnasium stops it; and the reward's cost of
+    the action is that of the clipped one, where Gymnasium takes the sampled one.
 
-    `horizon`, and all else that asks gymnax, raises `UserError` where gymnax is not installed, does not know
-    the name, or gives actions that are neither `Discrete` nor a `Box`.
+    Everything that needs gymnax raises `UserError` if it is not installed, if it has no environment of this
+    name, or if the actions are neither `Discrete` nor a `Box`.
     """
 
     name: str = "CartPole-v1"
-    """One of `gymnax.registered_envs`, those included that you registered yourself."""
-    time_limit: int | None = None
-    """Steps after which an episode is cut short; the environment's own limit if None."""
-
-    def __post_init__(self) -> None:
-        limit = self.time_limit
-        check(limit is None or limit >= 1, "time_limit", limit, "1 or more, or None")
+    """Name of the environment, one of `gymnax.registered_envs`; that includes those you registered."""
+    time_limit: Annotated[int | None, at_least(1)] = None
+    """Number of steps after which an episode is truncated; none for the environment's own limit."""
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
-        """Steps: the time limit, or what gymnax calls `max_steps_in_episode`."""
+        """The time limit, or gymnax's `max_steps_in_episode`."""
         return self.time_limit or int(self._made.parameters.max_steps_in_episode)
 
     @property
@@ -70,18 +66,19 @@ class Gymnax(AbstractEnv):
     def reset(self, key: Key, task: Task) -> tuple[PyTree, Float[Array, " obs"]]:
         del task
         env, parameters, *_ = self._made
-        with _as_gymnax_computes():
+        with _standard_promotion():
             observation, state = env.reset_env(key, parameters)
-        return jax.tree.map(_strong, state), _flat(observation)
+        # Explicit dtypes: the carry of a loop may not turn from weakly to strongly typed.
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), state), _flat(observation)
 
     def step(self, key: Key, state: PyTree, action: Array, task: Task) -> Step:
         del task
         env, parameters, space, _ = self._made
-        with _as_gymnax_computes():
-            # Not `env.step`, which starts a new episode of itself at gymnax's own time limit.
-            observation, following, reward, terminated, _ = env.step_env(
-                key, state, _clipped(action, space), parameters
-            )
+        with _standard_promotion():
+            if not hasattr(space, "n"):
+                action = jnp.clip(action.reshape(space.shape), space.low, space.high)
+            # Not `env.step`, which starts a new episode by itself at gymnax's own time limit.
+            observation, following, reward, terminated, _ = env.step_env(key, state, action, parameters)
         # In double precision some of gymnax's states change their dtypes at the first step.
         following = jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state, following)
         return Step(following, _flat(observation), jnp.asarray(reward, float), jnp.asarray(terminated, bool))
@@ -92,7 +89,7 @@ class Gymnax(AbstractEnv):
 
 
 class _Made(NamedTuple):
-    """What gymnax makes of a name."""
+    """An environment of gymnax and its properties."""
 
     env: Any
     parameters: Any
@@ -102,11 +99,11 @@ class _Made(NamedTuple):
 
 @lru_cache
 def _make(name: str, dtype: str) -> _Made:
-    """Once for each name and default dtype: gymnax's objects can be neither hashed nor compared, and so are
-    kept out of `Gymnax`."""
+    """The environment of this name, made once for each default dtype. Gymnax's objects can be neither hashed
+    nor compared, so they are not fields of `Gymnax`."""
     del dtype
-    # Gymnax may first be met while something is traced; its constants outlive that.
-    with jax.ensure_compile_time_eval(), _as_gymnax_computes():
+    # The first call may be within a traced function; gymnax's constants must outlive it.
+    with jax.ensure_compile_time_eval(), _standard_promotion():
         gymnax = _gymnax()
         if name not in gymnax.registered_envs:
             known = gymnax.registered_envs
@@ -117,7 +114,7 @@ def _make(name: str, dtype: str) -> _Made:
         space = env.action_space(parameters)
         if not (hasattr(space, "n") or hasattr(space, "low")):
             raise UserError(
-                f"The actions of gymnax's {name!r} are {space!r}; surefoot's policies draw from a Discrete "
+                f"The actions of gymnax's {name!r} are {space!r}; surefoot's policies sample from a Discrete "
                 "or a Box. Choose another environment."
             )
         observation, _ = jax.eval_shape(lambda key: env.reset_env(key, parameters), jax.random.key(0))
@@ -126,7 +123,7 @@ def _make(name: str, dtype: str) -> _Made:
 
 def _gymnax() -> Any:
     try:
-        # It takes longer to import than all else that gymnax needs, and serves two of its pictures.
+        # It takes longer to import than everything else, and gymnax needs it only for two pictures.
         with _deferred("seaborn"):
             return importlib.import_module("gymnax")
     except ImportError as error:
@@ -137,7 +134,7 @@ def _gymnax() -> Any:
 
 
 class _Deferred(ModuleType):
-    """Stands for a module, which is imported when something in it is first asked for."""
+    """A module that is imported when one of its attributes is first used."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self.__name__), name)
@@ -145,7 +142,7 @@ class _Deferred(ModuleType):
 
 @contextmanager
 def _deferred(name: str) -> Iterator[None]:
-    """Who imports the module meanwhile is given what stands for it."""
+    """A context in which importing the module gives a `_Deferred` one."""
     if name in sys.modules:
         yield
         return
@@ -156,18 +153,9 @@ def _deferred(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-def _as_gymnax_computes() -> Any:
-    """Gymnax mixes dtypes, which strict promotion would refuse."""
+def _standard_promotion() -> Any:
+    """JAX's standard promotion of dtypes: gymnax mixes them, which strict promotion refuses."""
     return jax.numpy_dtype_promotion("standard")
-
-
-def _clipped(action: Array, space: Any) -> Array:
-    return action if hasattr(space, "n") else jnp.clip(action.reshape(space.shape), space.low, space.high)
-
-
-def _strong(x: Any) -> Array:
-    """With its dtype made explicit: a loop's carry may not turn from weakly to strongly typed."""
-    return jnp.asarray(x, jnp.asarray(x).dtype)
 
 
 def _flat(observation: PyTree) -> Float[Array, " obs"]:

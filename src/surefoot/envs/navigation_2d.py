@@ -1,13 +1,14 @@
-"""2-D navigation: reach a goal on the plane that is not observed (Finn et al., 2017, sec. 5.3)."""
+"""2-D navigation (Finn et al., 2017, sec. 5.3)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from surefoot.envs.base import AbstractEnv, Step
-from surefoot.options import check
+from surefoot.options import Options, Positive, at_least
 from surefoot.types import Continuous, Key
 
 _MAX_VELOCITY = 0.1
@@ -15,20 +16,19 @@ _REACHED = 0.01
 
 
 @dataclass(frozen=True)
-class Navigation2D(AbstractEnv):
-    """A point starts at the origin and is told where it is, not where it should go.
+class Navigation2D(Options, AbstractEnv):
+    """Navigation of a point on the plane to a goal that is not observed. The observation is the position,
+    which is the origin at first.
 
     Task: the goal, `[2]`, uniform on the square of half-width `goal_range`. Action: the velocity, clipped to
     ±0.1 in each axis. Reward: −‖position − goal‖ after the move. The episode terminates within 0.01 of the
     goal in both axes.
     """
 
-    horizon: int = 100
-    goal_range: float = 0.5
-
-    def __post_init__(self) -> None:
-        check(self.horizon >= 1, "horizon", self.horizon, "1 or more")
-        check(self.goal_range > 0, "goal_range", self.goal_range, "above 0")
+    horizon: Annotated[int, at_least(1)] = 100
+    """Maximal number of steps in an episode."""
+    goal_range: Annotated[float, Positive] = 0.5
+    """Half-width of the square of goals, in units of position."""
 
     @property
     def observation_size(self) -> int:

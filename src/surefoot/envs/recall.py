@@ -1,6 +1,7 @@
-"""Recall: a memory task that a policy without memory cannot solve."""
+"""Recall, a task that needs memory."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -8,51 +9,48 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from surefoot.envs.base import AbstractEnv, Step
-from surefoot.options import check
+from surefoot.options import Options, at_least
 from surefoot.types import Discrete, Key
 
 
-class Remembered(eqx.Module):
-    """What the environment knows and shows no more."""
+class RecallState(eqx.Module):
+    """The cue, and the time."""
 
     cue: Int[Array, ""]
     time: Int[Array, ""]
-    """Steps taken."""
+    """Steps since the episode began."""
 
 
 @dataclass(frozen=True)
-class Recall(AbstractEnv):
-    """Name the cue that was shown at the start (the T-maze of Bakker, 2001, without the walking).
+class Recall(Options, AbstractEnv):
+    """Recall of a cue that is shown only at the start (the T-maze of Bakker, 2001, without the walking).
 
     An episode is one cue, `delay` blanks and one query: `delay` + 2 steps. The observation, `[cues + 1]`, is
-    first the cue, one-hot, and a 0; then zeros alone; at last zeros and a 1. The cue is uniform among `cues`
-    and drawn at the reset; there is one task, without content: `[0]`. The action at the query earns 1 if it
-    is the cue's index and 0 otherwise; no other action has any effect. So the mean return is the fraction
-    recalled: 1 at best, and 1 / `cues` for every policy that sees the present observation alone, because at
-    the query that is always the same.
+    first the cue, one-hot, and a 0; then zeros; at last zeros and a 1. The cue is drawn at the reset,
+    uniformly. There is one task, an empty array `[0]`. The action at the query earns 1 if it is the cue's
+    index and 0 otherwise; no other action has any effect. So the mean return is the fraction recalled: 1 at
+    best, and 1 / `cues` for every policy without memory, since the observation at the query is always the
+    same.
     """
 
-    cues: int = 2
-    delay: int = 8
-    """Steps between the cue and the query."""
-
-    def __post_init__(self) -> None:
-        check(self.cues >= 2, "cues", self.cues, "2 or more")
-        check(self.delay >= 0, "delay", self.delay, "0 or more")
+    cues: Annotated[int, at_least(2)] = 2
+    """Number of different cues."""
+    delay: Annotated[int, at_least(0)] = 8
+    """Number of steps between the cue and the query."""
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
-        """Steps: one more than an episode has, so that the answer ends it and not the time limit."""
+        """One step more than an episode has, so that the answer ends it and not the time limit."""
         return self.delay + 3
 
     @property
     def best_return(self) -> float:
-        """Of a policy that remembers."""
+        """The return of the best policy with memory."""
         return 1.0
 
     @property
     def memoryless_return(self) -> float:
-        """Expected, of any policy that does not."""
+        """The expected return of any policy without memory."""
         return 1.0 / self.cues
 
     @property
@@ -71,16 +69,16 @@ class Recall(AbstractEnv):
         del key
         return jnp.zeros((n, 0))
 
-    def reset(self, key: Key, task: Float[Array, "0"]) -> tuple[Remembered, Float[Array, " cues_and_query"]]:
+    def reset(self, key: Key, task: Float[Array, "0"]) -> tuple[RecallState, Float[Array, " cues_and_query"]]:
         del task
         cue = jax.random.randint(key, (), 0, self.cues, jnp.int32)
-        return Remembered(cue, jnp.zeros((), jnp.int32)), jax.nn.one_hot(cue, self.cues + 1)
+        return RecallState(cue, jnp.zeros((), jnp.int32)), jax.nn.one_hot(cue, self.cues + 1)
 
-    def step(self, key: Key, state: Remembered, action: Int[Array, ""], task: Float[Array, "0"]) -> Step:
+    def step(self, key: Key, state: RecallState, action: Int[Array, ""], task: Float[Array, "0"]) -> Step:
         del key, task
         query = self.delay + 1
         answered = state.time == query
         reward = jnp.asarray(answered & (action == state.cue), float)
-        following = Remembered(state.cue, state.time + 1)
+        following = RecallState(state.cue, state.time + 1)
         observation = jnp.zeros(self.cues + 1).at[-1].set(jnp.asarray(following.time == query, float))
         return Step(following, observation, reward, answered)

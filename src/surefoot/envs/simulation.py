@@ -1,4 +1,4 @@
-"""Simulators: episodes of a family stepped from the host, side by side in one process."""
+"""Simulators, which step parallel episodes of a family from the host, in one process."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from surefoot.types import Key, Keys, Task
 
 
 class EpisodeKeys(NamedTuple):
-    """Where an episode's randomness comes from, the same in every sampler."""
+    """The keys of an episode's randomness, the same in every sampler."""
 
     reset: Key
     actions: Key
@@ -23,12 +23,12 @@ class EpisodeKeys(NamedTuple):
 
     @classmethod
     def of(cls, key: Key) -> "EpisodeKeys":
-        """Those of the episode with this key."""
+        """The keys that follow from an episode's key."""
         return cls(*jax.random.split(key, 3))
 
 
 class Outcome(NamedTuple):
-    """What one action of each of some rows led to. Arrays of NumPy."""
+    """The results of one action in each of some rows, as NumPy arrays."""
 
     observations: Float[np.ndarray, "rows obs"]
     rewards: Float[np.ndarray, " rows"]
@@ -36,63 +36,72 @@ class Outcome(NamedTuple):
 
 
 def selection(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"] | slice:
-    """These rows, to take them out of an array: a slice if they are neighbours, which mostly they are, since
-    a slice need not be copied."""
+    """An index for these rows: a slice if they are consecutive, as they mostly are, since that copies
+    nothing."""
     if len(rows) == 0 or rows[-1] - rows[0] != len(rows) - 1 or not (rows[1:] > rows[:-1]).all():
         return rows
     return slice(rows[0], rows[-1] + 1)
 
 
 class AbstractSimulator(ABC):
-    """Episodes of one family, each in a row of its own. It has a state and may hold threads or processes: it
-    is closed after use, and can be.
+    """Parallel episodes of one family, each in a row of its own. It has a state and may hold threads or
+    processes, which `close` frees.
 
-    Everything random follows from the keys: raw ones, `jax.random.key_data` of each row's episode.
+    Everything random follows from the keys, the `jax.random.key_data` of each row's episode.
     """
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether it has the methods of `AbstractResumableSimulator`. A simulator that wraps another one
+        passes this on."""
+        return False
 
     @abstractmethod
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
-        """A new episode in every row, whatever was there, of the row's task: `tasks` has a leading axis of
-        rows."""
+        """New episodes in all rows: their first observations. `tasks` has a leading axis of rows."""
 
     @abstractmethod
     def renew(
         self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
     ) -> Float[np.ndarray, "n obs"]:
-        """New episodes, of the same tasks, in some rows."""
+        """New episodes of the same tasks in some rows: their first observations."""
 
     @abstractmethod
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
-        """One step of some rows, in the order given; the others stay where they are and cost nothing."""
+        """One step of some rows, in the order given; the other rows stay as they are."""
 
     def use(self, threads: int) -> None:  # noqa: B027 (most have none)
-        """At most so many of the threads that it was made with, from the next step on. Any thread may say so,
-        also while a step is under way."""
+        """Limit the number of threads in use, from the next step on. May be called from any thread, also
+        during a step."""
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
-        """Gives back what it holds."""
+        """Free its threads, processes and memory."""
 
 
 class AbstractResumableSimulator(AbstractSimulator):
-    """A simulator whose episodes can be put away and gone on with: streams need one."""
+    """A simulator whose episodes can be saved and restored: streams need one."""
+
+    @property
+    def is_resumable(self) -> bool:
+        return True
 
     @abstractmethod
     def words(self) -> int:
-        """The length of a row of `save`."""
+        """The length of a row of `save`, in 32-bit words."""
 
     @abstractmethod
     def save(self) -> UInt32[np.ndarray, "rows words"]:
-        """Everything that the next steps depend on, but for the tasks, bit by bit."""
+        """The state of every row, bit for bit and without the tasks."""
 
     @abstractmethod
     def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
-        """Back to where `save` was called."""
+        """Continue from a saved state."""
 
 
 class JaxSimulator(AbstractSimulator):
-    """Steps an environment that is written in JAX, for samplers that work with any family.
+    """The simulator of an environment in JAX, for samplers that work with any family.
 
-    Every row is computed at every step, and the rows that were asked for are kept.
+    Each step computes every row, and keeps those that were asked for.
     """
 
     def __init__(self, reset: Callable[..., Any], step: Callable[..., Any]) -> None:
@@ -123,17 +132,17 @@ class JaxSimulator(AbstractSimulator):
         return np.asarray(observations)[rows]
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
-        everyone = np.zeros((len(self._keys), *actions.shape[1:]), actions.dtype)
-        everyone[rows] = actions
-        keys = _wrapped(self._keys)
-        step = self._step(keys, self._times, self._states, everyone, self._tasks)
+        all_actions = np.zeros((len(self._keys), *actions.shape[1:]), actions.dtype)
+        all_actions[rows] = actions
+        step = self._step(_wrapped(self._keys), self._times, self._states, all_actions, self._tasks)
         self._keep(step.state, rows)
-        self._times[rows] += 1
         results = step.observation, step.reward, step.terminated
-        return Outcome(*(np.asarray(x)[rows] for x in results))
+        outcome = Outcome(*(np.asarray(x)[rows] for x in results))
+        self._times[rows] += 1  # only now: until there are results, JAX may still read the times
+        return outcome
 
     def _keep(self, states: PyTree, rows: Int[np.ndarray, " n"]) -> None:
-        """Moves these rows on and leaves the others where they are."""
+        """Take the new states of these rows, and keep the old ones of the others."""
         moved = np.zeros(len(self._keys), bool)
         moved[rows] = True
 

@@ -1,6 +1,7 @@
 """Random tabular MDPs (Duan et al., 2016b, sec. 3.1.2)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -8,32 +9,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from surefoot.envs.base import AbstractEnv, Step
-from surefoot.options import check
+from surefoot.options import Options, at_least
 from surefoot.types import Discrete, Key
 
 
 class MDP(eqx.Module):
-    """One tabular MDP."""
+    """A tabular MDP, or one for each task."""
 
     transitions: Float[Array, "*tasks states actions states"]
     """P(s'|s, a)."""
     rewards: Float[Array, "*tasks states actions"]
-    """Mean rewards μ(s, a); those drawn are N(μ, 1)."""
+    """Mean rewards μ(s, a); rewards are drawn from N(μ, 1)."""
 
 
 @dataclass(frozen=True)
-class TabularMDP(AbstractEnv):
-    """Every episode starts in state 0. Task: an `MDP` with μ ~ N(1, 1) and P(·|s, a) from a flat Dirichlet
-    distribution. The observation is the state, one-hot."""
+class TabularMDP(Options, AbstractEnv):
+    """Random tabular MDP. Task: an `MDP` with μ ~ N(1, 1) and P(·|s, a) from a flat Dirichlet distribution.
+    Every episode starts in state 0. The observation is the state, one-hot."""
 
-    states: int = 10
-    actions: int = 5
-    horizon: int = 10
-
-    def __post_init__(self) -> None:
-        check(self.states >= 1, "states", self.states, "1 or more")
-        check(self.actions >= 2, "actions", self.actions, "2 or more")
-        check(self.horizon >= 1, "horizon", self.horizon, "1 or more")
+    states: Annotated[int, at_least(1)] = 10
+    """Number of states."""
+    actions: Annotated[int, at_least(2)] = 5
+    """Number of actions."""
+    horizon: Annotated[int, at_least(1)] = 10
+    """Number of steps in an episode."""
 
     @property
     def observation_size(self) -> int:

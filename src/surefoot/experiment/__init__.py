@@ -1,7 +1,14 @@
-"""Experiments: configurations and presets, the training loop, checkpoints, evaluation."""
+"""Experiments: configurations and presets, learners and runs, checkpoints, evaluation."""
 
 from surefoot.experiment.config import Config as Config, Evaluation as Evaluation
-from surefoot.experiment.evaluation import evaluate as evaluate
+from surefoot.experiment.evaluation import EvaluationResult as EvaluationResult, evaluate as evaluate
+from surefoot.experiment.learner import Learner as Learner, TrainingState as TrainingState
+from surefoot.experiment.loop import Event as Event, NonFiniteError as NonFiniteError
 from surefoot.experiment.presets import PRESETS as PRESETS, preset as preset
 from surefoot.experiment.run import Run as Run, load as load
-from surefoot.experiment.training import resume as resume, train as train
+from surefoot.experiment.training import (
+    resume as resume,
+    resume_seeds as resume_seeds,
+    train as train,
+    train_seeds as train_seeds,
+)

@@ -1,58 +1,94 @@
-"""Evaluation: how well a policy adapts to tasks it has not seen."""
+"""Evaluation: the return of a policy on tasks, before adaptation and after each step of it."""
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from scipy.special import stdtrit
 
-from surefoot.algorithms import MAML, Adaptation, Setting, adapt_to_tasks, episode_returns, policy_objective
-from surefoot.algorithms.base import LearnerState, LossName
+from surefoot.algorithms import AbstractAdapter, Adaptation, adapt_to_tasks, episode_returns
+from surefoot.algorithms.adaptation import sample_tasks
+from surefoot.algorithms.base import LearnerState, jit_from_host
 from surefoot.experiment.config import Config, Evaluation
-from surefoot.rules import AbstractRule, GradientStep
-from surefoot.types import Key, Task
+from surefoot.policies import AbstractPolicy, ModePolicy
+from surefoot.rules import AbstractRule
+from surefoot.samplers import AbstractSampler
+from surefoot.types import Key, Rollout, Task
+
+_STEPS_AT_ONCE = 100_000
+"""Steps of the environment that are kept in memory at a time: tasks are evaluated in chunks."""
+_TASKS_SHOWN = 4
+"""Number of tasks of which a result keeps the rollouts, for pictures."""
+_MODE_STREAM = 1
+"""Folded into the key of a phase for the episodes that evaluate the mode, beside those that it adapts on."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an evaluation found."""
+    """The returns of an evaluation. `print` shows them as a table."""
 
     preset: str
     iteration: int
     options: Evaluation
-    returns: np.ndarray
-    """Undiscounted, the mean over a task's episodes: axes `[step task]`."""
-    tasks: Any
+    episode_returns: Float[np.ndarray, "step task episode"]
+    """Undiscounted return of each episode, before adaptation (step 0) and after each step."""
+    tasks: Task
     """The tasks, with a leading axis."""
-    adaptation: Adaptation
-    """Everything that was sampled."""
+    rollouts: tuple[Rollout, ...]
+    """For each step, the episodes of the first few tasks: axes `[task episode time ...]`."""
+
+    @property
+    def returns(self) -> Float[np.ndarray, "step task"]:
+        """The mean return of each task's episodes."""
+        return self.episode_returns.mean(axis=-1)
 
     def summary(self) -> dict[str, Any]:
-        """What `surefoot evaluate --json` prints."""
+        """The result as `surefoot evaluate --json` prints it."""
         return {
             "preset": self.preset,
             "iteration": self.iteration,
             "seed": self.options.seed,
-            "tasks": self.options.tasks,
+            "tasks": len(self.returns[0]),
             "episodes": self.options.episodes,
+            "actions": "mode" if self.options.deterministic else "sampled",
             "returns": [
-                {"step": step, "mean": float(np.mean(row)), "ci95": confidence_interval(self._sample(step))}
+                {
+                    "step": step,
+                    "mean": float(np.mean(row)),
+                    "ci95": confidence_interval(self._sample(step)),
+                    "tasks": row.tolist(),
+                }
                 for step, row in enumerate(self.returns)
             ],
         }
 
+    def __str__(self) -> str:
+        actions = ", by the mode of the policy" if self.options.deterministic else ""
+        lines = [f"{self.preset}, iteration {self.iteration}: {self.scope}{actions}"]
+        for row in self.summary()["returns"]:
+            interval = f"  (95% interval {row['ci95'][0]:.2f} … {row['ci95'][1]:.2f})" if row["ci95"] else ""
+            lines.append(f"step {row['step']}  mean return {row['mean']:.2f}{interval}")
+        return "\n".join(lines)
+
+    @property
+    def scope(self) -> str:
+        """The number of tasks and episodes, in words."""
+        tasks, episodes = len(self.returns[0]), self.options.episodes
+        return f"{episodes} episodes" if tasks == 1 else f"{tasks} tasks, {episodes} episodes a step"
+
     def _sample(self, step: int) -> np.ndarray:
-        """What the interval is over: tasks, or the episodes of the only one."""
-        if len(self.returns[step]) > 1:
-            return self.returns[step]
-        return np.asarray(episode_returns(self.adaptation.rollouts[step]))[0]
+        """The sample that the interval is computed from: tasks, or the episodes of the only one."""
+        return self.returns[step] if len(self.returns[step]) > 1 else self.episode_returns[step, 0]
 
 
 def confidence_interval(values: np.ndarray) -> list[float] | None:
-    """The 95% interval of the mean, by Student's t; None of a single value, whose spread nobody knows."""
+    """The 95% interval of the mean, by Student's t; None of a single value, whose spread is unknown."""
     n = len(values)
     if n < 2:
         return None
@@ -60,21 +96,17 @@ def confidence_interval(values: np.ndarray) -> list[float] | None:
     return [float(np.mean(values) - half), float(np.mean(values) + half)]
 
 
-def inner_rule(config: Config) -> AbstractRule:
-    """The rule that a run's policy adapts by: its own inner rule, or a plain gradient step if it has none."""
-    return config.algorithm.inner if isinstance(config.algorithm, MAML) else GradientStep()
-
-
-def default_steps(config: Config) -> int:
-    """A policy trained for a single task has nothing to adapt to unless it is asked."""
-    return config.evaluation.steps if isinstance(config.algorithm, MAML) else 0
+def default_evaluation(config: Config) -> Evaluation:
+    """The evaluation of a run unless the user asks for another: without adaptation if the algorithm does not
+    train for it."""
+    return config.evaluation if config.algorithm.adapts else replace(config.evaluation, steps=0)
 
 
 def evaluation_keys(seed: int) -> tuple[Key, Key]:
-    """For the tasks of an evaluation, and for playing them: of another stream than training's, whatever the
+    """The keys of an evaluation's tasks and of its rollouts: of another stream than training's, whatever the
     two seeds are."""
-    task_key, play_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x5EED))
-    return task_key, play_key
+    task_key, rollout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0x5EED))
+    return task_key, rollout_key
 
 
 def evaluate(
@@ -83,22 +115,104 @@ def evaluate(
     iteration: int,
     options: Evaluation | None = None,
     inner: AbstractRule | None = None,
+    tasks: Task | None = None,
 ) -> EvaluationResult:
-    """Adapts the policy to held-out tasks, each from the trained parameters, with fresh rollouts at every
-    step.
+    """Adapts the policy to tasks, each from the trained parameters, with fresh rollouts at every step.
 
-    Every task and step is played for the same fixed number of episodes. Without `options`, those of the
-    configuration hold, and a policy that was trained for a single task is judged as it is.
+    Every task and step has the same number of episodes. Without `options`, those of the configuration hold.
+    `inner` replaces the rule that the policy adapts by. `tasks`, with a leading axis, replace those that are
+    drawn with the options' seed. With `options.deterministic` the policy adapts on sampled episodes and is
+    evaluated on others, by its mode.
     """
-    options = options or replace(config.evaluation, steps=default_steps(config))
+    options = options or default_evaluation(config)
+    (result,) = _evaluate(config, learner, iteration, options, inner, tasks, [options.deterministic])
+    return result
+
+
+def evaluate_both(
+    config: Config, learner: LearnerState, iteration: int
+) -> tuple[EvaluationResult, EvaluationResult]:
+    """The evaluation at the end of training: by sampled actions, and by the mode."""
+    options = default_evaluation(config)
+    sampled, mode = _evaluate(config, learner, iteration, options, None, None, [False, True])
+    return sampled, mode
+
+
+def _evaluate(
+    config: Config,
+    learner: LearnerState,
+    iteration: int,
+    options: Evaluation,
+    inner: AbstractRule | None,
+    tasks: Task | None,
+    kinds: list[bool],
+) -> list[EvaluationResult]:
+    """A result for each of `kinds`: False for sampled actions, True for the mode."""
     config.estimation.validate(options.episodes)
-    task_key, play_key = evaluation_keys(options.seed)
-    tasks = config.algorithm.evaluation_tasks(config.env, learner, task_key, options.tasks)
-    adaptation = adapt(
-        config, learner, tasks, play_key, steps=options.steps, episodes=options.episodes, inner=inner
+    task_key, rollout_key = evaluation_keys(options.seed)
+    if tasks is None:
+        tasks = config.algorithm.evaluation_tasks(config.env, learner, task_key, options.tasks)
+    returns: dict[bool, list[np.ndarray]] = {kind: [] for kind in kinds}
+    shown: dict[bool, tuple[Rollout, ...]] = {}
+    with closing(config.episode_setting(options.episodes)) as setting:
+        assert isinstance(setting.sampler, AbstractSampler)
+        adapter = config.algorithm.adapter(setting.estimator, learner, inner)
+        for first, part in _chunks(tasks, options.episodes * config.env.horizon):
+            adaptation = adapt_to_tasks(
+                setting.sampler, adapter, learner.policy, part, rollout_key, options.steps, first
+            )
+            for kind in kinds:
+                rollouts = adaptation.rollouts
+                if kind:
+                    rollouts = _by_mode(setting.sampler, adapter, adaptation, part, rollout_key, first)
+                returns[kind].append(np.stack([np.asarray(episode_returns(r)) for r in rollouts]))
+                shown.setdefault(kind, jax.tree.map(lambda x: x[:_TASKS_SHOWN], rollouts))
+    return [
+        EvaluationResult(
+            config.preset,
+            iteration,
+            replace(options, deterministic=kind),
+            np.concatenate(returns[kind], axis=1),
+            tasks,
+            shown[kind],
+        )
+        for kind in kinds
+    ]
+
+
+def _chunks(tasks: Task, steps_of_task: int) -> Iterator[tuple[int, Task]]:
+    """The tasks in chunks of nearly equal size, each with the number of its first task."""
+    count = jax.tree.leaves(tasks)[0].shape[0]
+    chunks = -(-count * steps_of_task // _STEPS_AT_ONCE)
+    size = -(-count // min(chunks, count))
+    for first in range(0, count, size):
+        yield first, jax.tree.map(lambda x, first=first: x[first : first + size], tasks)
+
+
+def _by_mode(
+    sampler: AbstractSampler,
+    adapter: AbstractAdapter,
+    adaptation: Adaptation,
+    tasks: Task,
+    key: Key,
+    first: int,
+) -> tuple[Rollout, ...]:
+    """For each phase, episodes by the mode of the policies."""
+    return tuple(
+        sample_tasks(
+            sampler,
+            _modes(adapter, learners),
+            tasks,
+            jax.random.fold_in(jax.random.fold_in(key, phase), _MODE_STREAM),
+            first,
+        )
+        for phase, learners in enumerate(adaptation.learners)
     )
-    returns = np.stack([np.asarray(episode_returns(r)).mean(axis=-1) for r in adaptation.rollouts])
-    return EvaluationResult(config.preset, iteration, options, returns, tasks, adaptation)
+
+
+@jit_from_host
+def _modes(adapter: AbstractAdapter, learners: Any) -> AbstractPolicy:
+    return ModePolicy(eqx.filter_vmap(adapter.acting)(learners))
 
 
 def adapt(
@@ -110,43 +224,14 @@ def adapt(
     steps: int,
     episodes: int | None = None,
     inner: AbstractRule | None = None,
-) -> Adaptation:
+) -> tuple[AbstractAdapter, Adaptation]:
     """Adapts a trained policy to tasks (with a leading task axis), as its configuration says or as it is
-    told."""
-    rule = inner or inner_rule(config)
+    told; the adapter, and what came of it."""
     with closing(config.episode_setting(episodes or config.episodes)) as setting:
-        live = eqx.filter_jit(_adapt) if setting.sampler.traceable else _adapt
-        return live(setting, _inner_loss(config, rule), rule, steps, learner, tasks, key)
+        adapter = config.algorithm.adapter(setting.estimator, learner, inner)
+        return adapter, adapt_to_tasks(setting.sampler, adapter, learner.policy, tasks, key, steps)
 
 
-def _inner_loss(config: Config, rule: AbstractRule) -> LossName:
-    """Where the data was drawn the gradients of both losses agree; some rules need more of a loss."""
-    if rule.requires_surrogate:
-        return "surrogate"
-    return config.algorithm.inner_loss if isinstance(config.algorithm, MAML) else "reinforce"
-
-
-def _adapt(
-    setting: Setting,
-    loss: LossName,
-    inner: AbstractRule,
-    steps: int,
-    learner: LearnerState,
-    tasks: Task,
-    key: Key,
-) -> Adaptation:
-    # Phases beyond those of training know of the baseline what the last of them knew.
-    last = len(learner.baselines) - 1
-    baselines = tuple(learner.baselines[min(phase, last)] for phase in range(steps + 1))
-    objective = policy_objective(loss)
-    return adapt_to_tasks(
-        setting,
-        objective,
-        inner,
-        learner.policy,
-        tasks,
-        key,
-        steps=steps,
-        baselines=baselines,
-        scales=learner.scales,
-    )
+def stack_tasks(tasks: list[Task]) -> Task:
+    """Tasks of the user's own, each without a leading axis, as one pytree with one."""
+    return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(leaf) for leaf in x]), *tasks)

@@ -1,24 +1,38 @@
 """Experiments that are known to work, named ENVIRONMENT/ALGORITHM. The first of an environment is its
 default."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
 
 from surefoot.algorithms import (
     A3C,
+    EMAML,
     MAML,
+    AbstractAlgorithm,
     Estimation,
     Normalisation,
     OffPolicyReinforce,
+    ProMP,
     Reinforce,
     SingleTask,
 )
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
-from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Gymnax, Navigation2D, Recall, TabularMDP
+from surefoot.envs import (
+    AbstractFamily,
+    Bandit,
+    Gymnasium,
+    Gymnax,
+    Navigation2D,
+    Recall,
+    TabularMDP,
+)
+from surefoot.envs.gymnasium_factory import GymnasiumFactory
 from surefoot.experiment import parts
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.locomotion import LOCOMOTION
 from surefoot.options import UserError, suggestion
-from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
+from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import (
     AbstractRule,
     GradientStep,
@@ -181,17 +195,36 @@ _WHOLE = replace(
     estimation=replace(_PENDULUM.estimation, discount=0.99),
     iterations=100,
 )
-_ANY = {label: _bounded(_WHOLE)[label] for label in ("ppo", "trpo", "npg")}
-"""Of environments that have no presets of their own."""
+_META = replace(
+    _NAVIGATION,
+    policy=GaussianMLP(),
+    algorithm=MAML(inner=GradientStep(lr=0.1), outer=TrustRegion(max_kl=0.01), tasks=20),
+)
+_ANY = {
+    **{label: _bounded(_WHOLE)[label] for label in ("ppo", "trpo", "npg")},
+    "maml-trpo": _META,
+    "promp": replace(_META, algorithm=ProMP(inner=GradientStep(lr=0.1), tasks=20)),
+}
+"""Presets for environments that have none of their own."""
+_CHEETAH = LOCOMOTION["half-cheetah-dir/maml-trpo"]
 PRESETS: dict[str, Config] = {
     "navigation-2d/maml-trpo": _NAVIGATION,
     "navigation-2d/fomaml-trpo": replace(_NAVIGATION, algorithm=replace(_NAVIGATION_MAML, order="first")),
+    "navigation-2d/promp": replace(
+        _NAVIGATION, algorithm=ProMP(inner=_NAVIGATION_MAML.inner, tasks=_NAVIGATION_MAML.tasks)
+    ),
+    "navigation-2d/e-maml-trpo": replace(
+        _NAVIGATION, algorithm=EMAML(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20)
+    ),
     "bandit/maml-trpo": _BANDIT,
     "bandit/trpo": replace(_BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
     "tabular-mdp/maml-trpo": _TABULAR,
     "tabular-mdp/trpo": replace(_TABULAR, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
     **{f"{env}/{label}": config for env, family in _FAMILIES.items() for label, config in family.items()},
     **LOCOMOTION,
+    "half-cheetah-dir/promp": replace(
+        _CHEETAH, algorithm=ProMP(inner=GradientStep(lr=0.1), inner_steps=1, tasks=40)
+    ),
 }
 PRESETS = {name: replace(config, preset=name) for name, config in PRESETS.items()}
 
@@ -214,14 +247,81 @@ def preset(name: str) -> Config:
 
 
 def _of_any(name: str) -> Config:
-    """For an environment of which nothing is known but its spaces."""
+    """For an environment of which only the spaces are known."""
     environment, slash, algorithm = name.rpartition("/")
     if not slash or algorithm not in _ANY:
         environment, algorithm = name, "ppo"
     env = parts.make("envs", environment)
-    acts = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
-    policy = acts(initialiser="orthogonal", output_scale=0.01)
-    sampler = InProcess() if isinstance(env, AbstractEnv) else Processes()
-    return replace(
-        _ANY[algorithm], env=env, policy=policy, sampler=sampler, preset=f"{environment}/{algorithm}"
-    )
+    sampler = InProcess() if env.is_traceable else Processes()
+    config = replace(_ANY[algorithm], env=env, sampler=sampler, preset=f"{environment}/{algorithm}")
+    return replace(config, policy=_policy_for(env, config))
+
+
+def _policy_for(env: AbstractFamily, config: Config) -> PolicyOptions:
+    """A perceptron for the environment's actions, in the form that the algorithm starts from."""
+    kind = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
+    return kind() if config.algorithm.adapts else kind(initialiser="orthogonal", output_scale=0.01)
+
+
+def configure(
+    experiment: str | Config | None = None,
+    *,
+    env: Any = None,
+    algorithm: AbstractAlgorithm | str | None = None,
+    policy: PolicyOptions | None = None,
+    **fields: Any,
+) -> Config:
+    """The configuration of a preset's name, of another configuration, or of parts, as `Learner` takes them.
+    Raises `UserError`."""
+    if experiment is None:
+        config = _of_parts(env, "ppo" if algorithm is None else algorithm)
+    else:
+        config = experiment if isinstance(experiment, Config) else preset(experiment)
+        given = {"env": None if env is None else _environment(env), "algorithm": algorithm}
+        config = replace(config, **{name: part for name, part in given.items() if part is not None})
+    config = replace(config, **({} if policy is None else {"policy": policy}))
+    return with_options(config, fields)
+
+
+def _of_parts(env: Any, algorithm: AbstractAlgorithm | str) -> Config:
+    if env is None:
+        raise UserError("A learner needs a preset, a configuration or an environment: Learner(env=…).")
+    family = _environment(env)
+    if isinstance(algorithm, str):
+        if algorithm not in _ANY:
+            near = suggestion(algorithm, _ANY)
+            raise UserError(
+                f"There is no algorithm {algorithm!r} for any environment.{near} There are "
+                f"{', '.join(_ANY)}; others are objects, as algorithm=surefoot.MAML()."
+            )
+        config = replace(_ANY[algorithm], env=family)
+    else:
+        base = _META if algorithm.adapts else _WHOLE
+        config = replace(base, env=family, algorithm=algorithm)
+    return replace(config, policy=_policy_for(family, config), preset="custom")
+
+
+def _environment(env: Any) -> AbstractFamily:
+    """An environment of the library's, or of the user's own, or whatever makes one of Gymnasium's."""
+    if isinstance(env, str):
+        return parts.make("envs", env)
+    return env if isinstance(env, AbstractFamily) else GymnasiumFactory(env)
+
+
+def with_options(config: Config, options: Mapping[str, Any]) -> Config:
+    """The configuration with other values of some options, named as on the command line: `rule.lr`,
+    `estimation.discount`. Raises `UserError` for a name that is no option."""
+    for name, value in options.items():
+        config = _with_option(config, name.replace("-", "_").split("."), value, name)
+    return config
+
+
+def _with_option(holder: Any, path: list[str], value: Any, name: str) -> Any:
+    first, *rest = path
+    if first not in [field.name for field in fields(holder)]:
+        if isinstance(holder, Config):
+            return replace(holder, algorithm=_with_option(holder.algorithm, path, value, name))
+        raise UserError(f"This preset's {parts.name_of(holder)} has no option {name}.")
+    if rest:
+        value = _with_option(getattr(holder, first), rest, value, name)
+    return replace(holder, **{first: value})

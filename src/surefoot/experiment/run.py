@@ -1,199 +1,77 @@
-"""A run on disk: one folder with everything that was asked for and everything that came of it.
+"""A run: a learner with a folder."""
 
-RUN/config.yaml               the configuration, complete
-RUN/metrics.jsonl             one line for each iteration
-RUN/tensorboard/              the same for TensorBoard
-RUN/checkpoints/000100.ckpt   the training state after 100 iterations
-RUN/evaluation.json           what the policy is worth at the end: before and after adaptation, if it adapts
-RUN/adaptation.png            the same as a picture; learning.png of a policy that does not adapt
-"""
-
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Int
 
-from surefoot.algorithms import LearnerState
 from surefoot.experiment import checkpoint
 from surefoot.experiment.config import Config
-from surefoot.experiment.evaluation import adapt, default_steps
-from surefoot.experiment.serialise import load_config
-from surefoot.options import UserError
+from surefoot.experiment.evaluation import EvaluationResult
+from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
+from surefoot.experiment.learner import Learner, TrainingState, initial_state
+from surefoot.experiment.loop import Callback, Event, LoopOutcome, Member, run_loop, stack, take
+from surefoot.experiment.metrics import MetricsWriter
+from surefoot.experiment.serialise import load_config, save_config
 from surefoot.policies import AbstractPolicy
-from surefoot.rules import AbstractRule
-from surefoot.types import Key, Task
-
-
-class TrainingState(eqx.Module):
-    """What a checkpoint holds."""
-
-    learner: LearnerState
-    key: Key
-    """The root of every iteration's keys."""
-    iteration: Int[Array, ""]
-    """Iterations that have been completed."""
-
-
-@eqx.filter_jit
-def initial_state(config: Config) -> TrainingState:
-    """The training state before the first iteration: all of it follows from the configuration."""
-    return state_from(config, jax.random.key(config.seed))
-
-
-def state_from(config: Config, key: Key) -> TrainingState:
-    """The same with another key than that of the configuration's seed."""
-    policy_key, start_key, iterations_key = jax.random.split(key, 3)
-    policy = config.build_policy(policy_key)
-    with closing(config.setting()) as setting:
-        learner = config.algorithm.init(setting, policy, start_key)
-    state = TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
-    # A weakly typed array compiles to another program than the strongly typed one that a checkpoint gives
-    # back, and another program rounds differently: a resumed run would not equal an uninterrupted one.
-    return jax.tree.map(lambda x: x.astype(x.dtype), state)
-
-
-def must_be_new(path: Path) -> None:
-    """Raises `UserError` if there is anything at `path`: no run is ever written over."""
-    try:
-        taken = path.exists()
-    except OSError as error:
-        raise UserError(
-            f"There can be no run folder {path}: {error.strerror}. Choose another --out."
-        ) from error
-    if taken:
-        raise UserError(
-            f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
-        )
-
-
-def make_new(path: Path) -> None:
-    """A folder where there was nothing. Raises `UserError`."""
-    must_be_new(path)
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
-
-
-def seed_folders(out: Path) -> list[Path]:
-    """The runs that `train_seeds` made under `out`; none if it did not."""
-    return sorted(path.parent for path in out.glob("seed*/config.yaml"))
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps what."""
-
-    path: Path
-
-    @classmethod
-    def create(cls, path: Path) -> "RunFolder":
-        """A new folder. Raises `UserError` if there is anything at `path`."""
-        make_new(path)
-        (path / "checkpoints").mkdir()
-        return cls(path)
-
-    @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """The folder of an existing run, at `path` or with the checkpoint at `path`. Raises `UserError` if
-        there is none."""
-        folder = cls(path.resolve().parent.parent if _is_checkpoint(path) else path)
-        try:
-            there, complete = folder.path.is_dir(), folder.config.exists()
-        except OSError as error:
-            raise UserError(f"There is no run at {path}: {error.strerror}.") from error
-        if not there:
-            raise UserError(f"There is no run at {path}.")
-        seeds = [] if complete else seed_folders(folder.path)
-        if seeds:
-            raise UserError(
-                f"{folder.path} holds the runs of several seeds. Name one of them, as {seeds[0]}."
-            )
-        if not complete:
-            raise UserError(f"{folder.path} is not a run of surefoot: it has no config.yaml.")
-        return folder
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation.json"
-
-    def checkpoint(self, iteration: int) -> Path:
-        """The file of the state after so many iterations."""
-        return self.path / "checkpoints" / f"{iteration:06d}.ckpt"
-
-    def latest_checkpoint(self) -> Path:
-        """Raises `UserError` if there is none."""
-        files = [x for x in (self.path / "checkpoints").glob("*.ckpt") if x.stem.isdecimal()]
-        if not files:
-            raise UserError(f"{self.path} holds no checkpoint; start the run again with another --out.")
-        return max(files, key=lambda file: int(file.stem))
-
-    def save(self, state: TrainingState) -> Path:
-        """Writes a checkpoint; returns its path."""
-        iteration = int(state.iteration)
-        path = self.checkpoint(iteration)
-        checkpoint.save(path, state, iteration)
-        return path
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it stands: what was asked for and what has been learned."""
+    """A run folder, its configuration and its training state."""
 
     folder: RunFolder
     config: Config
     state: TrainingState
 
     @property
+    def learner(self) -> Learner:
+        """A learner in memory that goes on from this state."""
+        learner = Learner(self.config)
+        learner.state = self.state
+        return learner
+
+    @property
     def policy(self) -> AbstractPolicy:
         """The trained policy: call it on observations for a distribution over actions."""
-        return self._acting(self.state.learner.policy)
+        return self.learner.policy
 
     @property
     def iteration(self) -> int:
-        """Iterations of training behind it."""
+        """Number of iterations of training so far."""
         return int(self.state.iteration)
 
     @property
     def picture(self) -> Path:
-        """Where the picture of it is, when it is finished."""
-        adapts = default_steps(self.config) > 0
+        """The path of the run's picture, which is made when it is finished."""
+        adapts = self.config.algorithm.adapts and self.config.evaluation.steps > 0
         return self.folder.path / ("adaptation.png" if adapts else "learning.png")
 
-    def adapt(
-        self,
-        task: Task,
-        key: Key,
-        *,
-        steps: int = 1,
-        episodes: int | None = None,
-        inner: AbstractRule | None = None,
-    ) -> AbstractPolicy:
-        """The policy after `steps` inner steps on one task of the run's environment, each on fresh episodes.
+    def evaluate(self, tasks: Any = None, **options: Any) -> EvaluationResult:
+        """The policy's returns on tasks, a number of held-out ones or a list of your own, as
+        `Learner.evaluate` gives them."""
+        return self.learner.evaluate(tasks, **options)
 
-        `inner` replaces the run's own inner rule, `episodes` the number it was trained with.
-        """
-        tasks = jax.tree.map(lambda x: jnp.asarray(x)[None], task)
-        lived = adapt(
-            self.config, self.state.learner, tasks, key, steps=steps, episodes=episodes, inner=inner
-        )
-        return self._acting(jax.tree.map(lambda x: x[0], lived.policies))
+    def adapt(self, task: Any, key: Any = None, **options: Any) -> AbstractPolicy:
+        """The policy after steps of adaptation to one task, as `Learner.adapt` gives it."""
+        return self.learner.adapt(task, key, **options)
 
-    def _acting(self, policy: AbstractPolicy) -> AbstractPolicy:
-        """The policy as it meets the environment."""
-        return self.config.normalisation.policy(policy, self.state.learner.scales)
+    def train(
+        self, iterations: int, *, callback: Callback | Sequence[Callback] = (), progress: bool = True
+    ) -> "Run":
+        """Trains for more iterations in the same folder, and returns the run as it is then. Callbacks and
+        progress are as in `Learner.train`. Raises `UserError` if another process trains it."""
+        total = self.iteration + iterations
+        longer = replace(self, config=replace(self.config, iterations=total))
+        callbacks = [callback] if callable(callback) else list(callback)
+        with closing(Learner(longer.config)) as learner:
+            outcome = train_runs([longer], learner.lower(self.state), quiet=not progress, callbacks=callbacks)
+        raise_failure(longer, outcome)
+        return replace(longer, state=outcome.state)
 
 
 def load(path: str | Path) -> Run:
@@ -204,10 +82,62 @@ def load(path: str | Path) -> Run:
     path = Path(path)
     folder = RunFolder.open(path)
     config = load_config(folder.config)
-    file = path if _is_checkpoint(path) else folder.latest_checkpoint()
-    state, _ = checkpoint.load(file, eqx.filter_eval_shape(initial_state, config))
+    file = path if is_checkpoint(path) else folder.latest_checkpoint()
+    like = eqx.filter_eval_shape(lambda: initial_state(config, jax.random.key(config.seed)))
+    state, _ = checkpoint.load(file, like)
     return Run(folder, config, state)
 
 
-def _is_checkpoint(path: Path) -> bool:
-    return path.suffix == ".ckpt"
+def train_runs(
+    runs: list[Run],
+    lowered: Callable[[], Any],
+    *,
+    many: bool = False,
+    quiet: bool,
+    callbacks: Sequence[Callback] = (),
+) -> LoopOutcome:
+    """Trains runs to the end of their configuration, side by side if there are many: with a step that was
+    traced for all of them. Metrics and checkpoints go to their folders as they come, whatever ends it."""
+    with ExitStack() as stack_of_locks:
+        for run in runs:
+            stack_of_locks.enter_context(locked(run.folder))
+            save_config(run.config, run.folder.config)
+        members = [
+            Member(run.iteration, [Recorder(run), *callbacks], f"seed {run.config.seed}") for run in runs
+        ]
+        state = stack(run.state for run in runs) if many else runs[0].state
+        return run_loop(lowered, state, members, runs[0].config.iterations, many=many, quiet=quiet)
+
+
+def raise_failure(run: Run, outcome: LoopOutcome) -> None:
+    """Raises `NonFiniteError` if the run failed, naming its last good checkpoint."""
+    good = run.folder.checkpoint(outcome.members[0].iteration)
+    outcome.raise_failure(f" The state before it is kept in {good}.")
+
+
+def states_of(outcome: LoopOutcome, many: bool) -> list[TrainingState]:
+    """The state of each run."""
+    return [take(outcome.state, i, many) for i in range(len(outcome.members))]
+
+
+class Recorder:
+    """A callback that writes metrics and checkpoints to a run folder."""
+
+    def __init__(self, run: Run) -> None:
+        self._folder, self._every = run.folder, run.config.checkpoint_every
+        self._writer = MetricsWriter(run.folder.path, run.iteration)
+        self._last: Event | None = None
+
+    def __call__(self, event: Event) -> None:
+        self._writer.write(event.iteration, event.metrics)
+        self._last = event
+        if event.finite and event.iteration % self._every == 0:
+            self._folder.save(event.state)
+
+    def close(self) -> None:
+        """Writes a checkpoint of the last good state, unless there is one, and closes the files."""
+        self._writer.close()
+        if self._last is not None:
+            state = self._last.state
+            if not self._folder.checkpoint(int(state.iteration)).exists():
+                self._folder.save(state)

@@ -1,14 +1,15 @@
-"""The training loop, and resuming it.
+"""Training into a run folder, and resuming it; of one seed or of many.
 
-iteration    sample tasks, play and adapt, improve the policy: one compiled call, or several where episodes
-             are played from the host or parts are computed side by side
-checkpoint   the whole training state on disk, after every few iterations, at the end, and on interruption
-interruption the first Ctrl-C or SIGTERM: the iteration is finished and a checkpoint written
+OUT/                          the run folder of one seed
+OUT/seed000/, OUT/seed001/    those of many seeds, each of which can be evaluated, loaded and resumed
+
+Many seeds are trained in one program, where they share every call, or one after another where their
+environments cannot be compiled. One seed's result does not depend on how many others there are, but for
+rounding: a program for many is not compiled to the same instructions as a program for one.
 """
 
 import signal
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,28 +18,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from filelock import AcquireReturnProxy, FileLock, Timeout
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, UInt
 
-from surefoot.algorithms import Setting
 from surefoot.experiment.config import Config
-from surefoot.experiment.interrupts import Interrupts
-from surefoot.experiment.metrics import MetricsWriter
-from surefoot.experiment.progress import TrainingProgress
-from surefoot.experiment.run import Run, RunFolder, TrainingState, initial_state, load, must_be_new
+from surefoot.experiment.folder import RunFolder, locked, make_new, must_be_new, seed_folders
+from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state, initial_state
+from surefoot.experiment.loop import Callback, stack
+from surefoot.experiment.run import Run, load, raise_failure, states_of, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
-from surefoot.options import UserError
+from surefoot.options import UserError, check
 from surefoot.rules.base import Metrics
-
-Iteration = Callable[[TrainingState], tuple[TrainingState, Metrics]]
-
-Lowered = Callable[[], Iteration]
-"""An iteration that has been traced, and will be compiled as far as it can be."""
-
-
-class NonFiniteError(Exception):
-    """Training produced a loss or a parameter that is not a finite number. The message names the last good
-    checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -50,144 +40,172 @@ class Outcome:
     """The signal that ended it before its last iteration; None if it is complete."""
 
 
-def train(config: Config, out: str | Path, *, quiet: bool = True) -> Outcome:
-    """Trains from the beginning, into a new folder. With `quiet` off, progress goes to standard error.
+@dataclass(frozen=True)
+class SeedsOutcome:
+    """How a call of `train_seeds` or `resume_seeds` ended."""
+
+    runs: list[Run]
+    failed: list[Run]
+    """Those of `runs` that stopped at a loss or parameter that is not finite, at their last good state."""
+    interrupted: signal.Signals | None
+    """The signal that ended it before the last iteration; None if it is complete."""
+
+
+def train(
+    config: Config, out: str | Path, *, quiet: bool = True, callbacks: Sequence[Callback] = ()
+) -> Outcome:
+    """Trains from the beginning, into a new folder. With `quiet` off, progress goes to standard error; each
+    callback is given an `Event` after every iteration.
 
     Raises `UserError` if the folder exists or a part does not fit another, before anything is written, and
     `NonFiniteError` as it says.
     """
-    # Said at once: to trace what would then be refused takes seconds.
+    # First, because to trace what would then be refused takes seconds.
     must_be_new(Path(out))
     check_round_trip(config)
-    with closing(config.setting()) as setting:
-        state = initial_state(config)
-        traced = traced_iteration(config, setting, state)
-        folder = RunFolder.create(Path(out))
-        save_config(config, folder.config)
-        folder.save(state)
-        return go_on(Run(folder, config, state), traced, quiet)
+    with closing(Learner(config)) as learner:
+        state = compiled_initial_state(config)
+        lowered = learner.lower(state)
+        run = _new_run(config, Path(out), state)
+        return _go_on(run, lowered, quiet, callbacks)
 
 
-def resume(run: str | Path, *, iterations: int | None = None, quiet: bool = True) -> Outcome:
+def resume(
+    run: str | Path,
+    *,
+    iterations: int | None = None,
+    quiet: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Outcome:
     """Goes on with a run from its latest checkpoint, to the same end as if it had never stopped.
 
-    `iterations` sets a new total, for a run that should learn on. A run that lacks nothing but its evaluation
-    is returned as it is. Raises `UserError` if the run cannot be read or is at its end, `NonFiniteError` as
-    it says.
+    `iterations` sets a new total, for longer training. A run that lacks nothing but its evaluation is
+    returned as it is. Raises `UserError` if the run cannot be read or is at its end, `NonFiniteError` as it
+    says.
     """
-    found = load(run)
-    config = found.config if iterations is None else replace(found.config, iterations=iterations)
-    if found.iteration > config.iterations:
-        raise UserError(f"{run} is at iteration {found.iteration} already, beyond {config.iterations}.")
-    if found.iteration == config.iterations and found.folder.evaluation.exists():
-        raise UserError(
-            f"{run} is complete: {found.iteration} of {config.iterations} iterations. "
-            f"To learn on: surefoot resume {run} --iterations {2 * config.iterations}"
-        )
-    found = replace(found, config=config)
-    if found.iteration == config.iterations:
+    (found,) = _to_resume([load(run)], Path(run), iterations)
+    if found.iteration == found.config.iterations:
         with locked(found.folder):
-            save_config(config, found.folder.config)
+            save_config(found.config, found.folder.config)
         return Outcome(found, None)
-    with closing(config.setting()) as setting:
-        return go_on(found, traced_iteration(config, setting, found.state), quiet)
+    with closing(Learner(found.config)) as learner:
+        return _go_on(found, learner.lower(found.state), quiet, callbacks)
 
 
-def locked(folder: RunFolder) -> AcquireReturnProxy:
-    """The right to train a run, for a `with` block. Raises `UserError` if another process has it."""
-    try:
-        return FileLock(folder.path / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"Another process is training {folder.path}; wait for it or stop it.") from None
-    except OSError as error:
-        raise UserError(f"The run in {folder.path} cannot be written to: {error.strerror}.") from error
+def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = True) -> SeedsOutcome:
+    """Trains `seeds` runs with the seeds `config.seed`, `config.seed` + 1, …, into new folders under `out`.
 
-
-def go_on(run: Run, traced: Lowered, quiet: bool) -> Outcome:
-    """Trains a run to its end, or until it is interrupted."""
-    with locked(run.folder), Interrupts() as interrupts:
-        save_config(run.config, run.folder.config)
-        state = _loop(run, traced, interrupts, quiet)
-    complete = int(state.iteration) == run.config.iterations
-    return Outcome(replace(run, state=state), None if complete else interrupts.received)
-
-
-def _loop(run: Run, traced: Lowered, interrupts: Interrupts, quiet: bool) -> TrainingState:
-    config, folder, state = run.config, run.folder, run.state
-    writer = MetricsWriter(folder.path, run.iteration)
-    with TrainingProgress(config.iterations, run.iteration, quiet) as progress:
-        try:
-            progress.waiting("compiling the iteration")
-            iterate = traced()
-            for iteration in range(run.iteration + 1, config.iterations + 1):
-                if interrupts.received:
-                    break
-                if iteration > run.iteration + 1:  # the first compiles what it needs, where parts do
-                    progress.waiting("sampling and learning")
-                began = time.monotonic()
-                following, metrics = iterate(state)
-                values = {name: float(value) for name, value in metrics.items()}
-                values["seconds"] = time.monotonic() - began
-                finite = values.pop("finite")
-                writer.write(iteration, values)
-                if not finite:
-                    raise _not_finite(folder, state, iteration)
-                state = following
-                progress.completed(iteration, values)
-                if iteration % config.checkpoint_every == 0:
-                    progress.waiting("writing a checkpoint")
-                    folder.save(state)
-        finally:
-            writer.close()
-        if not folder.checkpoint(int(state.iteration)).exists():
-            folder.save(state)
-    return state
-
-
-def iteration_of(config: Config, setting: Setting) -> Iteration:
-    """One iteration of training, as a function of the state alone; a pure one if the sampler is traceable.
-
-    Its keys follow from the run's seed and the iteration's number alone. Beside the algorithm's metrics it
-    returns `finite`: whether the loss is, and all that the next iteration goes on from.
+    A seed that fails stops; the others go on. Raises `UserError` as `train` does.
     """
-
-    def iterate(state: TrainingState) -> tuple[TrainingState, Metrics]:
-        key = jax.random.fold_in(state.key, state.iteration)
-        learner, metrics = config.algorithm.iterate(setting, state.learner, key)
-        learned = learner.policy, learner.rule, learner.baselines, learner.scales
-        numbers = jax.tree.leaves(eqx.filter(learned, eqx.is_inexact_array))
-        finite = _all_finite([metrics["loss"], *numbers])
-        following = TrainingState(learner, state.key, state.iteration + 1)
-        return following, {**metrics, "finite": finite.astype(metrics["loss"].dtype)}
-
-    return iterate
-
-
-@jax.jit
-def _all_finite(arrays: list[Array]) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in arrays]))
+    check(seeds >= 1, "seeds", seeds, "1 or more")
+    must_be_new(Path(out))
+    check_round_trip(config)
+    configs = [replace(config, seed=config.seed + i) for i in range(seeds)]
+    states = initial_states(config, seeds)
+    with closing(Learner(config)) as learner:
+        program = _program(learner, states)
+        make_new(Path(out))
+        runs = [
+            _new_run(c, Path(out) / f"seed{c.seed:03d}", jax.tree.map(lambda x, i=i: x[i], states))
+            for i, c in enumerate(configs)
+        ]
+        return program(runs, quiet)
 
 
-def traced_iteration(config: Config, setting: Setting, state: TrainingState) -> Lowered:
-    """An iteration for states like this one, ready to be compiled. Whatever does not fit together is found
-    here."""
-    iterate = iteration_of(config, setting)
-    if config.algorithm.in_one_program(setting, state.learner):
-        compilable: Any = eqx.filter_jit(iterate)
-        return compilable.lower(state).compile
-    eqx.filter_eval_shape(iterate, state)
-    return lambda: iterate
+def resume_seeds(out: str | Path, *, iterations: int | None = None, quiet: bool = True) -> SeedsOutcome:
+    """Goes on with the runs under `out`, all together, to the same end as if they had never stopped.
+
+    A seed that had failed fails again, at once. Raises `UserError` as `resume` does.
+    """
+    runs = [load(folder) for folder in seed_folders(Path(out))]
+    if not runs:
+        raise UserError(f"There are no runs of many seeds at {out}.")
+    runs = _to_resume(runs, Path(out), iterations)
+    with closing(Learner(runs[0].config)) as learner:
+        return _program(learner, stack(run.state for run in runs))(runs, quiet)
 
 
-def compiled_iteration(config: Config, setting: Setting, state: TrainingState) -> Iteration:
-    """An iteration for states like this one, compiled as far as it can be."""
-    return traced_iteration(config, setting, state)()
+def initial_states(config: Config, seeds: int) -> TrainingState:
+    """The states before the first iteration, with a leading axis of `seeds`."""
+    numbers = jnp.asarray(np.arange(config.seed, config.seed + seeds, dtype=np.uint32))
+
+    def state(seed: UInt[Array, ""]) -> TrainingState:
+        return initial_state(config, jax.random.key(seed))
+
+    return eqx.filter_jit(eqx.filter_vmap(state))(numbers)
 
 
-def _not_finite(folder: RunFolder, state: TrainingState, iteration: int) -> NonFiniteError:
-    good = folder.save(state)
-    return NonFiniteError(
-        f"Iteration {iteration} gave a loss or a parameter that is not finite, so training stopped. "
-        f"The state before it is kept in {good}. Lower the learning rates, --rule.max-kl or --outer.max-kl, "
-        "or look for rewards and observations that are not finite: surefoot check env."
-    )
+def lower_seeds(learner: Learner, states: TrainingState) -> Callable[[], Any]:
+    """Traces one iteration of every seed, and returns what compiles it. A seed that is at its end, or whose
+    result is not finite, keeps its state."""
+
+    def advance(state: TrainingState) -> tuple[TrainingState, Metrics]:
+        following, metrics = learner.step(state)
+        moves = (metrics["finite"] > 0) & (state.iteration < learner.config.iterations)
+        return jax.tree.map(lambda new, old: jnp.where(moves, new, old), following, state), metrics
+
+    compilable: Any = eqx.filter_jit(eqx.filter_vmap(advance))
+    return compilable.lower(states).compile
+
+
+def _new_run(config: Config, path: Path, state: TrainingState) -> Run:
+    folder = RunFolder.create(path)
+    save_config(config, folder.config)
+    folder.save(state)
+    return Run(folder, config, state)
+
+
+def _to_resume(runs: list[Run], path: Path, iterations: int | None) -> list[Run]:
+    """The runs with their new total. Raises `UserError` if there is nothing to do."""
+    if iterations is not None:
+        runs = [replace(run, config=replace(run.config, iterations=iterations)) for run in runs]
+    done, wanted = max(run.iteration for run in runs), runs[0].config.iterations
+    if done > wanted:
+        raise UserError(f"{path} is at iteration {done} already, beyond {wanted}.")
+    if all(run.iteration == wanted and run.folder.evaluation.exists() for run in runs):
+        raise UserError(
+            f"{path} is complete: {done} of {wanted} iterations. "
+            f"To train it longer: surefoot resume {path} --iterations {2 * wanted}"
+        )
+    return runs
+
+
+def _go_on(run: Run, lowered: Callable[[], Any], quiet: bool, callbacks: Sequence[Callback]) -> Outcome:
+    """Trains a run to its end, or until it is interrupted."""
+    outcome = train_runs([run], lowered, quiet=quiet, callbacks=callbacks)
+    raise_failure(run, outcome)
+    return Outcome(replace(run, state=outcome.state), outcome.interrupted)
+
+
+def _program(learner: Learner, states: TrainingState) -> Callable[[list[Run], bool], SeedsOutcome]:
+    """The way that runs are trained: side by side where the sampler can be compiled for many, otherwise one
+    after another. Whatever does not fit together is found here."""
+    if not learner.setting.sampler.traceable:
+        learner.lower(jax.tree.map(lambda x: x[0], states))
+        return _one_after_another
+    lowered = lower_seeds(learner, states)
+
+    def side_by_side(runs: list[Run], quiet: bool) -> SeedsOutcome:
+        outcome = train_runs(runs, lowered, many=True, quiet=quiet)
+        done = [
+            replace(run, state=state) for run, state in zip(runs, states_of(outcome, many=True), strict=True)
+        ]
+        failed = [run for run, member in zip(done, outcome.members, strict=True) if member.failed]
+        return SeedsOutcome(done, failed, outcome.interrupted)
+
+    return side_by_side
+
+
+def _one_after_another(runs: list[Run], quiet: bool) -> SeedsOutcome:
+    """Each with workers of its own, which may keep the environments of the run before."""
+    done, failed = list(runs), []
+    for i, run in enumerate(runs):
+        if run.iteration == run.config.iterations:
+            continue
+        with closing(Learner(run.config)) as learner:
+            outcome = train_runs([run], learner.lower(run.state), quiet=quiet)
+        done[i] = replace(run, state=outcome.state)
+        failed += [done[i]] * outcome.members[0].failed
+        if outcome.interrupted:
+            return SeedsOutcome(done, failed, outcome.interrupted)
+    return SeedsOutcome(done, failed, None)

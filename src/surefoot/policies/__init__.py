@@ -1,4 +1,4 @@
-"""Policies: modules that map observations to distributions over actions, and the options that build them."""
+"""Policies, which map observations to distributions over actions, and the options that build them."""
 
 from surefoot.policies.actor_critic import (
     ActorCritic as ActorCritic,
@@ -15,8 +15,11 @@ from surefoot.policies.base import (
     AbstractPolicy as AbstractPolicy,
     AbstractRecurrentPolicy as AbstractRecurrentPolicy,
     PolicyOptions as PolicyOptions,
+    Role as Role,
     act as act,
     initial_memory as initial_memory,
+    partition_by_role as partition_by_role,
+    with_role as with_role,
 )
 from surefoot.policies.categorical import (
     CategoricalMLP as CategoricalMLP,
@@ -27,4 +30,6 @@ from surefoot.policies.gaussian import (
     GaussianMLPPolicy as GaussianMLPPolicy,
 )
 from surefoot.policies.gru import GRU as GRU, GRUPolicy as GRUPolicy
+from surefoot.policies.mode import ModePolicy as ModePolicy
 from surefoot.policies.normalised import NormalisedPolicy as NormalisedPolicy
+from surefoot.policies.wrapper import AbstractPolicyWrapper as AbstractPolicyWrapper

@@ -1,14 +1,14 @@
-"""An actor-critic: one network that acts, predicts its return and, if asked, something of the world."""
+"""The actor-critic policy: policy, value function and auxiliary prediction with one torso."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.networks import ACTIVATIONS, MLP, MLPOptions
+from surefoot.networks import ACTIVATIONS, MLP, Activation, LayerSize, MLPOptions
 from surefoot.options import check
 from surefoot.policies.auxiliary import AbstractAuxiliary, NoAuxiliary
 from surefoot.policies.base import AbstractActorCritic, AbstractPolicy, PolicyOptions
@@ -19,8 +19,7 @@ from surefoot.types import ActionSpace, Discrete, Key
 
 
 class ActorCriticPolicy(AbstractActorCritic):
-    """Features φ(s) from a shared torso, and maps from them: to actions, to V(s), and with the action to an
-    auxiliary prediction."""
+    """π(a|φ(s)), V(φ(s)) and an auxiliary prediction from φ(s) and a, with features φ of a shared torso."""
 
     torso: MLP
     actor: AbstractPolicy
@@ -28,7 +27,7 @@ class ActorCriticPolicy(AbstractActorCritic):
     predictor: MLP | None
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True)
     actions: int | None = eqx.field(static=True)
-    """How many discrete actions there are; None for continuous ones."""
+    """Number of discrete actions; None for continuous actions."""
 
     def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
         return self.actor(self._features(observations))
@@ -38,13 +37,13 @@ class ActorCriticPolicy(AbstractActorCritic):
 
     def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
         features = self._features(observations)
-        prediction = Prediction(self.actor(features), self.critic(features)[..., 0])
+        distribution, values = self.actor(features), self.critic(features)[..., 0]
         if self.predictor is None:
-            return prediction
+            return Prediction(distribution, values)
         if self.actions is not None:
             actions = jax.nn.one_hot(actions, self.actions, dtype=features.dtype)
         auxiliary = self.predictor(jnp.concatenate([features, actions], axis=-1))
-        return Prediction(prediction.distribution, prediction.values, auxiliary)
+        return Prediction(distribution, values, auxiliary)
 
     def _features(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch features"]:
         return ACTIVATIONS[self.torso.activation](self.torso(observations))
@@ -52,26 +51,26 @@ class ActorCriticPolicy(AbstractActorCritic):
 
 @dataclass(frozen=True)
 class ActorCritic(HeadOptions, PolicyOptions):
-    """For either kind of action: policy and value function on one torso. Algorithms take the advantages from
-    its own values, not from a baseline."""
+    """Actor-critic for discrete or continuous actions: policy and value function with one torso. Algorithms
+    compute advantages from its own values, not from a baseline."""
 
-    hidden: tuple[int, ...] = (64, 64)
-    """Units of each layer of the torso."""
-    activation: Literal["relu", "tanh", "elu", "silu"] = "tanh"
+    hidden: Annotated[tuple[int, ...], LayerSize] = (64, 64)
+    """Number of units in each layer of the torso; at least one layer."""
+    activation: Activation = "tanh"
+    """Activation function of the torso."""
     auxiliary: AbstractAuxiliary = NoAuxiliary()
-    """What it learns to predict beside the return, to form its features."""
+    """Auxiliary prediction, whose loss shapes the torso's features."""
 
     def __post_init__(self) -> None:
         HeadOptions.__post_init__(self)
-        sound = len(self.hidden) > 0 and all(units >= 1 for units in self.hidden)
-        check(sound, "hidden", self.hidden, "one layer or more, of 1 unit or more")
+        check(len(self.hidden) > 0, "hidden", self.hidden, "one layer or more")
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> ActorCriticPolicy:
         torso_key, actor_key, critic_key, predictor_key = jax.random.split(key, 4)
         *hidden, features = self.hidden
         torso = MLPOptions(tuple(hidden), self.activation, "orthogonal", 2**0.5)
         linear = MLPOptions((), self.activation, "orthogonal")
-        discrete = isinstance(action_space, Discrete)
+        actions = action_space.n if isinstance(action_space, Discrete) else None
         inputs = features + (action_space.n if isinstance(action_space, Discrete) else action_space.size)
         outputs = self.auxiliary.size(observation_size)
         return ActorCriticPolicy(
@@ -80,5 +79,5 @@ class ActorCritic(HeadOptions, PolicyOptions):
             critic=linear.network(critic_key, features, 1),
             predictor=linear.network(predictor_key, inputs, outputs) if outputs else None,
             auxiliary=self.auxiliary.loss if outputs else None,
-            actions=action_space.n if discrete else None,
+            actions=actions,
         )

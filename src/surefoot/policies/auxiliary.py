@@ -1,22 +1,23 @@
-"""Auxiliary losses: what a network may learn to predict so that its features tell of the world.
+"""Auxiliary losses: predictions that an actor-critic learns to shape its features.
 
 Jaderberg et al. (2017) show that such losses make a shared torso useful before there is any reward.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import inf
+from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.options import check
+from surefoot.options import NonNegative, Options
 from surefoot.theory.averages import valid_mean
 from surefoot.types import Batch, Transitions
 
 
 class AbstractAuxiliary(ABC):
-    """An immutable dataclass of its options: how long the prediction is, and how it is judged."""
+    """An auxiliary prediction: the length of its vector, and its loss. An immutable dataclass of its
+    options."""
 
     @abstractmethod
     def size(self, observation_size: int) -> int:
@@ -24,12 +25,12 @@ class AbstractAuxiliary(ABC):
 
     @abstractmethod
     def loss(self, prediction: Float[Array, "*axes size"], batch: Batch) -> Float[Array, ""]:
-        """To be minimised beside the policy's loss, its weight included."""
+        """The loss that is added to the policy's, its weight included."""
 
 
 @dataclass(frozen=True)
 class NoAuxiliary(AbstractAuxiliary):
-    """Nothing beside policy and value."""
+    """No auxiliary prediction."""
 
     def size(self, observation_size: int) -> int:
         del observation_size
@@ -41,13 +42,11 @@ class NoAuxiliary(AbstractAuxiliary):
 
 
 @dataclass(frozen=True)
-class PredictReward(AbstractAuxiliary):
-    """½ (r̂(s, a) − r)²."""
+class PredictReward(Options, AbstractAuxiliary):
+    """Prediction of the reward, with the loss ½ (r̂(s, a) − r)²."""
 
-    weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        check(0 <= self.weight < inf, "weight", self.weight, "0 or more, and finite")
+    weight: Annotated[float, NonNegative] = 0.1
+    """Weight of the loss beside the policy's."""
 
     def size(self, observation_size: int) -> int:
         del observation_size
@@ -59,13 +58,11 @@ class PredictReward(AbstractAuxiliary):
 
 
 @dataclass(frozen=True)
-class PredictNextObservation(AbstractAuxiliary):
-    """½ ‖ŝ'(s, a) − s'‖², a mean over the observation's elements."""
+class PredictNextObservation(Options, AbstractAuxiliary):
+    """Prediction of the next observation, with the loss ½ ‖ŝ'(s, a) − s'‖², averaged over its elements."""
 
-    weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        check(0 <= self.weight < inf, "weight", self.weight, "0 or more, and finite")
+    weight: Annotated[float, NonNegative] = 0.1
+    """Weight of the loss beside the policy's."""
 
     def size(self, observation_size: int) -> int:
         return observation_size

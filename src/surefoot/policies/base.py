@@ -1,20 +1,30 @@
-"""The contract of a policy, of one that remembers, of one that also judges, and of the options that build
-them."""
+"""Base classes: policies, recurrent ones, actor-critics, and the options that build a policy."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal, get_args
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Bool, Float, PyTree
 
+from surefoot.options import UserError
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.types import ActionSpace, Key
 
+Role = Literal["shared", "adapted", "context"]
+"""The role of a parameter in meta-learning. `shared` ones are changed by outer steps only, `adapted` ones by
+outer and inner steps. `context` ones are changed by inner steps only, and each adaptation starts from their
+initial values."""
+
 
 class AbstractPolicy(eqx.Module):
-    """π(a|s): a module whose floating-point arrays are what rules improve. Adapting it returns another
-    one."""
+    """π(a|s): a module whose floating-point arrays are its parameters. Rules do not change it; they return
+    another one.
+
+    A policy that wraps another one passes on `is_recurrent`, `predicts_values` and `roles`, and the methods
+    that belong to them.
+    """
 
     @abstractmethod
     def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
@@ -22,8 +32,7 @@ class AbstractPolicy(eqx.Module):
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether it has the methods of `AbstractRecurrentPolicy`. A policy that wraps another one passes on
-        this property and the next one, with the methods."""
+        """Whether it has the methods of `AbstractRecurrentPolicy`."""
         return False
 
     @property
@@ -31,10 +40,15 @@ class AbstractPolicy(eqx.Module):
         """Whether it has the methods of `AbstractActorCritic`."""
         return False
 
+    def roles(self) -> PyTree:
+        """The role of each parameter: the policy with a `Role` in place of every floating-point array, and
+        None in place of every other leaf. By default every parameter is `adapted`."""
+        return with_role(self, "adapted")
+
 
 class AbstractRecurrentPolicy(AbstractPolicy):
-    """π(a|s₀ … s_t): a policy with a memory. Called on observations `[*batch time obs]`, it takes each row
-    for an episode from its beginning."""
+    """π(a|s₀ … s_t): a policy with a memory. Called on observations `[*batch time obs]`, it treats each row
+    as one whole episode."""
 
     @property
     def is_recurrent(self) -> bool:
@@ -42,13 +56,13 @@ class AbstractRecurrentPolicy(AbstractPolicy):
 
     @abstractmethod
     def initial_memory(self) -> PyTree:
-        """What it remembers at the beginning of an episode: arrays without leading axes."""
+        """The memory at the beginning of an episode: arrays without leading axes."""
 
     @abstractmethod
     def act(
         self, observations: Float[Array, "*batch obs"], memory: PyTree
     ) -> tuple[AbstractDistribution, PyTree]:
-        """One step of each of a batch of episodes: the distributions, and the memory for the next step."""
+        """One step of each episode of a batch: the distributions, and the memory for the next step."""
 
     @abstractmethod
     def unroll(
@@ -57,12 +71,12 @@ class AbstractRecurrentPolicy(AbstractPolicy):
         starts: Bool[Array, "*axes time"],
         memory: PyTree,
     ) -> AbstractDistribution:
-        """Streams of several episodes each: from `memory`, and from the beginning at every step that
-        `starts` one. The distributions are those that `act` gave, step by step."""
+        """The distributions at every step of streams that may hold several episodes each, equal to those of
+        `act`. The memory is `memory` at first and the initial one wherever `starts` is true."""
 
 
 class AbstractActorCritic(AbstractPolicy):
-    """A policy that predicts the return beside the action, with parts of one network."""
+    """A policy that also predicts the return."""
 
     auxiliary: eqx.AbstractVar[AuxiliaryLoss | None]
     """The loss of its auxiliary output; None if it has none."""
@@ -73,11 +87,11 @@ class AbstractActorCritic(AbstractPolicy):
 
     @abstractmethod
     def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
-        """V at each observation."""
+        """V(s) at each observation."""
 
     @abstractmethod
     def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
-        """Everything at once; `actions` are those that the auxiliary output may depend on."""
+        """All outputs, computed together; the auxiliary one may depend on `actions`."""
 
 
 class PolicyOptions(ABC):
@@ -85,11 +99,35 @@ class PolicyOptions(ABC):
 
     @abstractmethod
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> AbstractPolicy:
-        """A new policy. Raises `UserError` if it cannot serve the action space."""
+        """A new policy. Raises `UserError` if it does not support the action space."""
+
+
+def with_role(tree: PyTree, role: Role) -> PyTree:
+    """`tree` with `role` in place of every floating-point array, and None in place of every other leaf."""
+    return jax.tree.map(lambda _: role, eqx.filter(tree, eqx.is_inexact_array))
+
+
+def partition_by_role(policy: Any, *roles: Role) -> tuple[Any, Any]:
+    """The parameters that have one of these roles, and everything else: `(selected, rest)`.
+
+    Both have the policy's structure, with None in place of the leaves of the other, so that
+    `eqx.combine(selected, rest)` is the policy. Leaves that are not floating-point arrays are in `rest`.
+    Raises `UserError` if `policy.roles()` does not give a `Role` to each parameter.
+    """
+    stated = policy.roles()
+    parameters = eqx.filter(policy, eqx.is_inexact_array)
+    complete = jax.tree.structure(stated) == jax.tree.structure(parameters)
+    if not complete or not set(jax.tree.leaves(stated)) <= set(get_args(Role)):
+        raise UserError(
+            f"The roles of {type(policy).__name__} are {stated}; `roles` must return the policy with one of "
+            f"{', '.join(get_args(Role))} in place of each floating-point array, and None elsewhere."
+        )
+    chosen = jax.tree.map(lambda role: role in roles, stated, is_leaf=lambda leaf: leaf is None)
+    return eqx.partition(policy, chosen)
 
 
 def initial_memory(policy: Any) -> PyTree:
-    """What any policy remembers at the beginning of an episode: None for one that has no memory."""
+    """The memory of any policy at the beginning of an episode; None for one that has no memory."""
     return policy.initial_memory() if policy.is_recurrent else None
 
 

@@ -12,7 +12,7 @@ from surefoot.types import ActionSpace, Discrete, Key
 
 
 class CategoricalMLPPolicy(AbstractPolicy):
-    """softmax(f(s)), with the logits f from a network."""
+    """π(a|s) = softmax(f(s)), with the logits f from a network."""
 
     network: MLP
 
@@ -22,12 +22,12 @@ class CategoricalMLPPolicy(AbstractPolicy):
 
 @dataclass(frozen=True)
 class CategoricalMLP(MLPOptions, PolicyOptions):
-    """For discrete actions: softmax(f(s)), with f from a perceptron."""
+    """Policy for discrete actions: π(a|s) = softmax(f(s)), with an MLP f."""
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> CategoricalMLPPolicy:
         if not isinstance(action_space, Discrete):
             raise UserError(
-                "A categorical-mlp policy draws discrete actions and this environment's are continuous; "
+                "A categorical-mlp policy samples discrete actions, and this environment's are continuous; "
                 "use --policy gaussian-mlp."
             )
         return CategoricalMLPPolicy(self.network(key, observation_size, action_space.n))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import expm1, inf, log
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -9,15 +10,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.networks import MLP, MLPOptions
-from surefoot.options import UserError, check
+from surefoot.options import Options, Positive, UserError, check
 from surefoot.policies.base import AbstractPolicy, PolicyOptions
 from surefoot.theory.distributions import DiagonalGaussian
 from surefoot.types import ActionSpace, Continuous, Key
 
 
 class GaussianMLPPolicy(AbstractPolicy):
-    """N(μ(s), σ²): the mean from a network, a standard deviation for each action dimension that is learned
-    and does not depend on the observation."""
+    """π(a|s) = N(μ(s), σ²), with the mean μ from a network, and for each action dimension a learned standard
+    deviation σ that does not depend on the observation."""
 
     network: MLP
     raw_log_std: Float[Array, " act"]
@@ -30,36 +31,39 @@ class GaussianMLPPolicy(AbstractPolicy):
 
     @property
     def log_std(self) -> Float[Array, " act"]:
-        """In units of the action. Bounded below by a softplus. A hard clamp has no gradient beneath its
-        bound: what falls there stays there."""
+        """log σ, in units of the action. Its lower bound is a softplus; a hard clamp would have no gradient
+        below the bound."""
         unscaled = self.min_log_std + jax.nn.softplus(self.raw_log_std - self.min_log_std)
         return unscaled + log(self.action_scale)
 
 
-@dataclass(frozen=True)
-class GaussianMLP(MLPOptions, PolicyOptions):
-    """For continuous actions: N(μ(s), σ²), with μ from a perceptron and σ learned beside it."""
+@dataclass(frozen=True, kw_only=True)
+class StandardDeviationOptions(Options):
+    """Options of a learned standard deviation that has a lower bound."""
 
     initial_std: float = 1.0
-    """The standard deviation it starts with, in units of `action_scale`."""
-    min_std: float = 1e-6
-    """The standard deviation stays above this, in units of `action_scale`."""
-    action_scale: float = 1.0
-    """The action that the network means by 1. A gradient step of a given rate moves the policy by amounts of
-    this size: set it to the size of a typical action, as implementations do that rescale the environment's
-    bounds to ±1."""
+    """Continuous actions: initial standard deviation, in units of the action (or of `action_scale`)."""
+    min_std: Annotated[float, Positive] = 1e-6
+    """Continuous actions: lower bound of the standard deviation, in the same units."""
 
     def __post_init__(self) -> None:
-        MLPOptions.__post_init__(self)
-        check(self.min_std > 0, "min_std", self.min_std, "above 0")
-        check(0 < self.action_scale < inf, "action_scale", self.action_scale, "above 0, and finite")
+        Options.__post_init__(self)
         wanted = "above min-std, and finite"
         check(self.min_std < self.initial_std < inf, "initial_std", self.initial_std, wanted)
+
+
+@dataclass(frozen=True)
+class GaussianMLP(MLPOptions, StandardDeviationOptions, PolicyOptions):
+    """Policy for continuous actions: N(μ(s), σ²), with an MLP μ and learned parameters σ."""
+
+    action_scale: Annotated[float, Positive] = 1.0
+    """Size of a typical action: the network's outputs are multiplied by it. A gradient step moves the policy
+    by amounts of this size. Implementations that rescale the environment's bounds to ±1 do the same."""
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> GaussianMLPPolicy:
         if not isinstance(action_space, Continuous):
             raise UserError(
-                "A gaussian-mlp policy draws continuous actions and this environment's are discrete; "
+                "A gaussian-mlp policy samples continuous actions, and this environment's are discrete; "
                 "use --policy categorical-mlp."
             )
         network = self.network(key, observation_size, action_space.size)

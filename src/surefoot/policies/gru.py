@@ -1,13 +1,15 @@
-"""A policy that remembers, by gated recurrent units (Cho et al., 2014)."""
+"""The recurrent policy, with gated recurrent units (Cho et al., 2014)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from surefoot.options import check
+from surefoot.options import at_least
 from surefoot.policies.base import AbstractPolicy, AbstractRecurrentPolicy, PolicyOptions
 from surefoot.policies.heads import HeadOptions
 from surefoot.theory.distributions import AbstractDistribution
@@ -15,8 +17,8 @@ from surefoot.types import ActionSpace, Key
 
 
 class GRUPolicy(AbstractRecurrentPolicy):
-    """π(a | h_t) with h_t = GRU(s_t, h_{t−1}). Its derivatives go through time, to the beginning of the row
-    or of the episode."""
+    """π(a | h_t) with h_t = GRU(s_t, h_{t−1}). Its derivatives go back through time to the beginning of the
+    row or of the episode."""
 
     cell: eqx.nn.GRUCell
     head: AbstractPolicy
@@ -32,10 +34,7 @@ class GRUPolicy(AbstractRecurrentPolicy):
     def act(
         self, observations: Float[Array, "*batch obs"], memory: Float[Array, "*batch units"]
     ) -> tuple[AbstractDistribution, Float[Array, "*batch units"]]:
-        remember = self.cell
-        for _ in observations.shape[:-1]:
-            remember = jax.vmap(remember)
-        memory = remember(observations, memory)
+        memory = self._cell(observations.ndim - 1)(observations, memory)
         return self.head(memory), memory
 
     def unroll(
@@ -44,31 +43,32 @@ class GRUPolicy(AbstractRecurrentPolicy):
         starts: Bool[Array, "*axes time"],
         memory: Float[Array, "*axes units"],
     ) -> AbstractDistribution:
-        remember = self.cell
-        for _ in memory.shape[:-1]:
-            remember = jax.vmap(remember)
+        cell = self._cell(memory.ndim - 1)
 
-        def advance(memory: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-            observation, start = now
-            memory = remember(observation, jnp.where(start[..., None], 0.0, memory))
+        def advance(memory: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+            observation, start = inputs
+            memory = cell(observation, jnp.where(start[..., None], 0.0, memory))
             return memory, memory
 
         time_first = jnp.moveaxis(observations, -2, 0), jnp.moveaxis(starts, -1, 0)
         _, features = jax.lax.scan(advance, memory, time_first)
         return self.head(jnp.moveaxis(features, 0, -2))
 
+    def _cell(self, axes: int) -> Callable[[Array, Array], Array]:
+        """The cell, vmapped over this number of leading axes."""
+        cell = self.cell
+        for _ in range(axes):
+            cell = jax.vmap(cell)
+        return cell
+
 
 @dataclass(frozen=True)
 class GRU(HeadOptions, PolicyOptions):
-    """For either kind of action, where the observation does not tell all: gated recurrent units, and a linear
-    map from what they remember."""
+    """Recurrent policy for discrete or continuous actions and partial observations: gated recurrent units,
+    and a linear map from their memory to the distribution's parameters."""
 
-    units: int = 32
-    """Numbers it remembers."""
-
-    def __post_init__(self) -> None:
-        HeadOptions.__post_init__(self)
-        check(self.units >= 1, "units", self.units, "1 or more")
+    units: Annotated[int, at_least(1)] = 32
+    """Number of recurrent units: the size of the memory."""
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> GRUPolicy:
         cell_key, head_key = jax.random.split(key)

@@ -1,62 +1,25 @@
-"""A policy that sees the world in the scale it has been found to have."""
+"""A policy that standardises its observations."""
 
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float
 
-from surefoot.policies.base import AbstractPolicy, act, initial_memory
+from surefoot.policies.wrapper import AbstractPolicyWrapper
 from surefoot.theory.distributions import AbstractDistribution
-from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.theory.statistics import RunningStatistics, standardise
 
 
-class NormalisedPolicy(AbstractPolicy):
-    """A policy that standardises its observations by running statistics, in every other respect the policy
-    that it wraps. Rules improve `policy`; the statistics are not parameters."""
+class NormalisedPolicy(AbstractPolicyWrapper):
+    """A policy whose observations are standardised by running statistics. Rules improve the policy that it
+    wraps; the statistics are not parameters."""
 
     policy: Any
-    """An `AbstractPolicy`, of any kind."""
     statistics: RunningStatistics
     limit: float = eqx.field(static=True)
 
-    def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
-        return self.policy(self._seen(observations))
-
-    @property
-    def is_recurrent(self) -> bool:
-        return self.policy.is_recurrent
-
-    @property
-    def predicts_values(self) -> bool:
-        return self.policy.predicts_values
-
-    @property
-    def auxiliary(self) -> AuxiliaryLoss | None:
-        return self.policy.auxiliary
-
-    def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
-        return self.policy.values(self._seen(observations))
-
-    def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
-        return self.policy.outputs(self._seen(observations), actions)
-
-    def initial_memory(self) -> PyTree:
-        return initial_memory(self.policy)
-
-    def act(
-        self, observations: Float[Array, "*batch obs"], memory: PyTree
-    ) -> tuple[AbstractDistribution, PyTree]:
-        return act(self.policy, self._seen(observations), memory)
-
-    def unroll(
-        self,
-        observations: Float[Array, "*axes time obs"],
-        starts: Bool[Array, "*axes time"],
-        memory: PyTree,
-    ) -> AbstractDistribution:
-        seen = self._seen(observations)
-        return self.policy.unroll(seen, starts, memory) if self.is_recurrent else self.policy(seen)
-
-    def _seen(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
         return standardise(observations, self.statistics, self.limit)
+
+    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
+        return distribution

@@ -59,9 +59,8 @@ def _draw_returns(axes: Axes, result: EvaluationResult) -> None:
             "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         }
         axes.annotate(f"{mean:.1f}", (step, mean), xytext=(8, -14), textcoords="offset points", **label)
-    options = result.options
     axes.set(
-        title=f"{options.tasks} held-out tasks, {options.episodes} episodes a step",
+        title=result.scope,
         xlabel="steps of adaptation",
         ylabel="return (mean and 95% interval; grey: tasks)",
         xticks=steps,
@@ -72,9 +71,9 @@ def _draw_returns(axes: Axes, result: EvaluationResult) -> None:
 def _draw_paths(axes: Axes, result: EvaluationResult) -> None:
     """The first episode of each goal shown, before any adaptation and after all of it."""
     goals = np.asarray(result.tasks)[:_GOALS_SHOWN]
-    phases = [(result.adaptation.rollouts[0], _BEFORE, "before adaptation")]
-    if len(result.adaptation.rollouts) > 1:
-        phases.append((result.adaptation.rollouts[-1], _AFTER, f"after {result.options.steps} steps"))
+    phases = [(result.rollouts[0], _BEFORE, "before adaptation")]
+    if len(result.rollouts) > 1:
+        phases.append((result.rollouts[-1], _AFTER, f"after {result.options.steps} steps"))
     for rollout, colour, label in phases:
         for goal in range(len(goals)):
             path = _path(rollout, goal)

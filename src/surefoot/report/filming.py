@@ -1,4 +1,4 @@
-"""Episodes played to be looked at: where the body was, step by step, before adaptation and after it."""
+"""Episodes recorded for a video: the body's positions at every step, before and after adaptation."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt32
 
@@ -15,26 +14,25 @@ from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.envs.simulation import AbstractSimulator, Outcome
 from surefoot.experiment.evaluation import adapt
 from surefoot.experiment.run import Run
-from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule
 from surefoot.samplers.host_rollouts import key_data, rollout_episodes
 from surefoot.samplers.record import Record
-from surefoot.types import Key, Task
+from surefoot.types import Key, Rollout, Task
 
 
 @dataclass(frozen=True)
 class Film:
-    """One episode, from its beginning to its end, or as much of it as was wanted."""
+    """One episode, or its beginning."""
 
     label: str
-    """Whose it is: before adaptation, or after it."""
+    """Whether it is before or after adaptation; empty if the policy does not adapt."""
     task: Task
     model: Any
-    """The task's own."""
+    """MuJoCo's model of the task."""
     positions: Float[np.ndarray, "time nq"]
-    """At the beginning and after each step."""
+    """Positions at the beginning and after each step."""
     returns: Float[np.ndarray, " time"]
-    """The sum of the rewards until then."""
+    """Sum of the rewards until then."""
     terminated: bool
 
 
@@ -49,31 +47,33 @@ def film(
     limit: int,
     inner: AbstractRule | None = None,
 ) -> list[list[Film]]:
-    """For each task (`tasks` has a leading axis) one episode of the policy as it was trained, and if `steps`
-    is not 0 another, which begins alike, after so many inner steps on `episodes` fresh episodes each. None is
-    played for more than `limit` steps."""
+    """For each task (`tasks` has a leading axis) an episode of the trained policy and, unless `steps` is 0,
+    an episode with the same start after `steps` inner steps on `episodes` new episodes each. An episode has
+    at most `limit` steps."""
     count = jax.tree.leaves(tasks)[0].shape[0]
-    adapt_key, play_key = jax.random.split(key)
-    keys = jax.random.split(play_key, (count, 1))
+    adapt_key, episode_key = jax.random.split(key)
+    keys = jax.random.split(episode_key, (count, 1))
     learner = run.state.learner
-    phases = {"before" if steps else "": _broadcast(learner.policy, count)}
+    adapter, adaptation = adapt(
+        run.config, learner, tasks, adapt_key, steps=steps, episodes=episodes, inner=inner
+    )
+    phases = {"before" if steps else "": adaptation.learners[0]}
     if steps:
-        lived = adapt(run.config, learner, tasks, adapt_key, steps=steps, episodes=episodes, inner=inner)
-        phases[f"after {steps} step{'s' * (steps != 1)}"] = lived.policies
+        phases[f"after {steps} step{'s' * (steps != 1)}"] = adaptation.learners[-1]
     with closing(_Recorder(env.simulator(1))) as recorder:
-        rows = []
-        for label, policies in phases.items():
-            acting = eqx.filter_vmap(lambda p: run.config.normalisation.policy(p, learner.scales))(policies)
+        columns = []
+        for label, learners in phases.items():
+            acting = eqx.filter_vmap(adapter.acting)(learners)
             record = Record(env, count, min(limit, env.horizon))
             rollout_episodes(recorder, acting, tasks, key_data(keys), record, np.arange(count))
             rollout = record.rollout((count, 1))
-            rows.append(list(_films(label, env, tasks, recorder, rollout)))
-    return [list(columns) for columns in zip(*rows, strict=True)]
+            columns.append(list(_films(label, env, tasks, recorder.positions, rollout)))
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def far_apart(tasks: Task, n: int) -> Int[np.ndarray, " chosen"]:
-    """Which `n` of the tasks to look at, fewer if there are fewer that differ: the first of them, and then
-    always the one farthest from those chosen already (Gonzalez, 1985)."""
+    """The indices of `n` tasks that differ as much as possible, fewer if fewer differ: the first task, and
+    then repeatedly the one farthest from those already chosen (Gonzalez, 1985)."""
     points = np.concatenate([np.asarray(x).reshape(len(x), -1) for x in jax.tree.leaves(tasks)], axis=1)
     chosen = [0]
     while len(chosen) < n:
@@ -84,31 +84,24 @@ def far_apart(tasks: Task, n: int) -> Int[np.ndarray, " chosen"]:
     return np.array(chosen)
 
 
-def _broadcast(policy: AbstractPolicy, count: int) -> AbstractPolicy:
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)) if eqx.is_array(x) else x, policy)
-
-
 def _films(
-    label: str, env: AbstractMujocoFamily, tasks: Task, recorder: "_Recorder", rollout: Any
+    label: str, env: AbstractMujocoFamily, tasks: Task, positions: list[np.ndarray], rollout: Rollout
 ) -> Iterator[Film]:
-    hosted = jax.tree.map(np.asarray, tasks)
-    positions = np.stack(recorder.positions, axis=1)
-    models = env.models(hosted, len(positions))
-    rewards, terminated = np.asarray(rollout.rewards)[:, 0], np.asarray(rollout.terminated)[:, 0]
-    for row, model in enumerate(models):
-        length = int(np.asarray(rollout.valid)[row, 0].sum())
+    tasks, rollout = jax.tree.map(np.asarray, (tasks, rollout))
+    for row, model in enumerate(env.models(tasks, len(positions[0]))):
+        length = int(rollout.valid[row, 0].sum())
         yield Film(
             label,
-            jax.tree.map(lambda x: np.asarray(x[row]), hosted),  # noqa: B023 (called at once)
+            jax.tree.map(lambda x: np.asarray(x[row]), tasks),  # noqa: B023 (called at once)
             model,
-            positions[row, : length + 1],
-            np.concatenate([[0.0], np.cumsum(rewards[row, :length], dtype=float)]),
-            bool(terminated[row].any()),
+            np.stack([now[row] for now in positions[: length + 1]]),
+            np.concatenate([[0.0], np.cumsum(rollout.rewards[row, 0, :length], dtype=float)]),
+            bool(rollout.terminated[row].any()),
         )
 
 
 class _Recorder(AbstractSimulator):
-    """A MuJoCo simulator that remembers where every row was after each step."""
+    """A MuJoCo simulator that records every row's positions after each step."""
 
     def __init__(self, simulator: Any) -> None:
         self._simulator = simulator
@@ -127,7 +120,7 @@ class _Recorder(AbstractSimulator):
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         outcome = self._simulator.step(rows, actions)
         now, qpos = self.positions[-1].copy(), self._simulator.snapshot(rows).qpos
-        sound = np.isfinite(qpos).all(axis=1)  # what has diverged cannot be drawn
+        sound = np.isfinite(qpos).all(axis=1)  # a diverged state cannot be drawn
         now[rows[sound]] = qpos[sound]
         self.positions.append(now)
         return outcome

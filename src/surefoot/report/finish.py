@@ -6,32 +6,36 @@ from typing import Any
 
 import numpy as np
 
-from surefoot.experiment import Run, evaluate
-from surefoot.experiment.evaluation import EvaluationResult, confidence_interval, default_steps
+from surefoot.experiment import EvaluationResult, Run
+from surefoot.experiment.evaluation import confidence_interval, evaluate_both
 from surefoot.experiment.files import write_atomically
 from surefoot.experiment.metrics import read_metrics
 from surefoot.report.adaptation import draw_adaptation
 from surefoot.report.learning import draw_learning, draw_seeds
 
 
-def finish(run: Run) -> EvaluationResult:
-    """Evaluates a run as its configuration says and leaves `evaluation.json` and a picture in its folder."""
-    result = evaluate(run.config, run.state.learner, run.iteration)
+def finish(run: Run) -> tuple[EvaluationResult, EvaluationResult]:
+    """Evaluates a run as its configuration says and leaves `evaluation.json` and a picture in its folder.
+
+    Returns the result by sampled actions, which the picture shows, and the one by the policy's mode. The file
+    has both, the second under `deterministic`.
+    """
+    sampled, mode = evaluate_both(run.config, run.state.learner, run.iteration)
     history = read_metrics(run.folder.metrics)
-    if default_steps(run.config):
-        picture = draw_adaptation(result, run.config.env, history)
+    if len(sampled.returns) > 1:
+        picture = draw_adaptation(sampled, run.config.env, history)
     else:
-        picture = draw_learning(result, history)
+        picture = draw_learning(sampled, history)
     write_atomically(run.picture, picture)
-    _write_json(run.folder.evaluation, result.summary())
-    return result
+    _write_json(run.folder.evaluation, {**sampled.summary(), "deterministic": mode.summary()["returns"]})
+    return sampled, mode
 
 
 def finish_seeds(runs: list[Run], out: Path) -> dict[str, Any]:
     """Finishes every run, leaves `seeds.json` and `seeds.png` beside them, and returns what the first holds:
     the mean return of each seed's policy after training (and after adaptation, where it adapts), and over
     seeds their mean, its 95% interval and their standard deviation."""
-    means = np.array([result.summary()["returns"][-1]["mean"] for result in map(finish, runs)])
+    means = np.array([sampled.returns[-1].mean() for sampled, _ in map(finish, runs)])
     config = runs[0].config
     summary = {
         "preset": config.preset,

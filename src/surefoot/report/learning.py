@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from surefoot.algorithms import episode_returns
 from surefoot.experiment.evaluation import EvaluationResult, confidence_interval
 
 _LINE, _PALE = "#0b6e99", "#9aa5b1"
@@ -21,7 +20,7 @@ def draw_learning(result: EvaluationResult, history: History) -> bytes:
 
     def draw(curve: Axes, end: Axes) -> None:
         _draw_curves(curve, [history])
-        returns = np.asarray(episode_returns(result.adaptation.rollouts[0])).ravel()
+        returns = result.episode_returns[0].ravel()
         end.hist(returns, bins=min(30, max(1, len(returns) // 4)), color=_LINE, alpha=0.85)
         mean = float(np.mean(returns))
         end.axvline(mean, color="black", linewidth=1.2, label=f"mean {mean:.1f}")

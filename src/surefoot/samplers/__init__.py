@@ -1,4 +1,4 @@
-"""Samplers: where policies meet environments and trajectories come from."""
+"""Samplers: they roll out policies in environments and return trajectories."""
 
 from surefoot.samplers.base import (
     AbstractCollector as AbstractCollector,
@@ -13,5 +13,4 @@ from surefoot.samplers.options import (
 )
 from surefoot.samplers.processes import ProcessSampler as ProcessSampler
 from surefoot.samplers.ray import RaySampler as RaySampler
-from surefoot.samplers.scan import ScanSampler as ScanSampler
-from surefoot.samplers.stream import StreamSampler as StreamSampler
+from surefoot.samplers.scan import ScanSampler as ScanSampler, StreamSampler as StreamSampler

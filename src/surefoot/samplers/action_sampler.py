@@ -1,4 +1,4 @@
-"""Policies acting on the host's observations: one compiled evaluation a step."""
+"""Actions for observations on the host: one compiled evaluation of the policies a step."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,14 +14,13 @@ from surefoot.policies.base import AbstractPolicy, act, initial_memory
 from surefoot.types import Keys
 
 _BLOCK = 32
-"""Steps whose noise is drawn at once: to hash the keys takes longer than to evaluate a small policy, unless
-many are hashed together."""
+"""Steps whose noise is drawn at once: hashing keys one by one takes longer than evaluating a small policy."""
 
 
 class ActionSampler:
-    """Policies acting in their episodes: row i belongs to task i // (episodes of a task).
+    """Samples the actions of many episodes. Row i belongs to task i // (episodes of a task).
 
-    The noise of an action follows from its row's key and the step's number alone.
+    The noise of an action depends only on its row's key and the step's number.
     """
 
     def __init__(
@@ -30,10 +29,10 @@ class ActionSampler:
         keys: UInt32[Array | np.ndarray, "task episode words"],
         memory: PyTree = None,
     ) -> None:
-        """`policies` have a leading axis of tasks; `keys` are raw. Without a `memory` of the axes `[task
-        episode]` every episode is at its beginning."""
+        """`policies` have a leading axis of tasks; `keys` are raw; `memory` has the axes `[task episode
+        ...]`, and if it is None every episode is at its beginning."""
         arrays, static = eqx.partition(policies, eqx.is_array)
-        # To flatten modules takes as long as to evaluate small ones, so it is done once.
+        # Once, because flattening a module takes as long as evaluating a small one.
         self._arrays, structure = jax.tree.flatten(arrays)
         self._act, self._draw, self._fresh = _compiled(static, structure)
         self._keys = jnp.asarray(keys)
@@ -42,8 +41,8 @@ class ActionSampler:
         self.memory = self._fresh(self._arrays, self._keys) if memory is None else memory
 
     def act(self, observations: Float[np.ndarray, "rows obs"], step: int) -> tuple[Array, Array]:
-        """An action of every row, and its log-probability. They may still be computed when it returns, and
-        the observations must not be changed until they are there."""
+        """An action of every row, axes `[row ...]`, and its log-probability, axes `[row]`. JAX may still
+        compute them after the call: the observations must not be changed before the result is read."""
         place = step % _BLOCK
         if step - place != self._first:
             self._first = step - place
@@ -66,11 +65,11 @@ class ActionSampler:
 
 @lru_cache
 def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
-    """How policies of one kind act, draw their noise and what they remember at first: once for each kind,
-    since to compare two modules costs as much as to evaluate them."""
+    """The compiled functions of policies of one structure: actions, noise, first memory. They are kept, since
+    comparing two modules takes as long as evaluating them."""
 
     def of_tasks(arrays: list[Array], each: Callable[..., Any], *rows: Any) -> Any:
-        """What `each` gives for every task's policy and rows."""
+        """`each(policy, *rows)` for every task."""
 
         def of_task(arrays: list[Array], *rows: Any) -> Any:
             return each(eqx.combine(jax.tree.unflatten(structure, arrays), static), *rows)
@@ -78,7 +77,7 @@ def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
         return jax.vmap(of_task)(arrays, *rows)
 
     def predict(arrays: list[Array], memory: PyTree, observations: Array) -> Any:
-        """The distributions of all rows, axes `[task episode]`, and what they remember."""
+        """The action distributions and new memories of all rows, axes `[task episode ...]`."""
 
         def of_rows(policy: AbstractPolicy, observations: Array, memory: PyTree) -> Any:
             return jax.vmap(lambda *one: act(policy, *one))(observations, memory)
@@ -100,8 +99,8 @@ def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
     def draw(
         arrays: list[Array], keys: Array, memory: PyTree, observations: Array, first: Array
     ) -> tuple[Array, ...]:
-        """The noise of each of a block of steps, axes `[task episode ...]`. Of the distributions, their shape
-        alone is used."""
+        """The noise of each step of a block, axes `[task episode ...]`. The distributions are not computed:
+        only their shapes are used."""
         rows = observations.reshape(*keys.shape[:2], -1)
         distributions, _ = jax.eval_shape(predict, arrays, memory, rows)
         one = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), distributions)

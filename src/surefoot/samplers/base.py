@@ -1,68 +1,124 @@
-"""The contract of a sampler."""
+"""The contract of a sampler, and what all samplers share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.policies.base import AbstractPolicy
-from surefoot.types import Continuous, Key, Rollout, Task
+from surefoot.policies.base import AbstractPolicy, initial_memory
+from surefoot.types import Continuous, Key, Keys, Rollout, Task
 
 
 class AbstractCollector(ABC):
     """Draws data of one task, batch after batch.
 
-    What it draws depends on its arguments alone: not on the order of calls, on what else is sampled, or on
-    how many workers there are.
+    The data depend on the arguments alone: not on the order of calls, on what else is sampled, or on the
+    number of workers.
     """
 
     env: AbstractFamily
     traceable: ClassVar[bool] = True
-    """Whether drawing can be part of a compiled program. Where it cannot, `collect` and `sample` that are
-    traced give zeros of the right form, for programs of which only the form is wanted."""
+    """Whether sampling can be part of a compiled program. Where it cannot, `collect` and `sample` give zeros
+    of the right shapes when they are traced, for programs of which only the shapes are wanted."""
     asynchronous: ClassVar[bool] = False
-    """Whether tasks that are submitted are played while the caller goes on."""
+    """Whether submitted tasks are sampled while the caller goes on."""
 
     @abstractmethod
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> PyTree:
-        """Where the first batch begins: arrays, or None where every batch begins anew."""
+        """The sampler's state before the first batch: arrays, or None where every batch begins with new
+        episodes. Raises `UserError` if the environment cannot be sampled in this way."""
 
     @abstractmethod
-    def collect(self, policy: AbstractPolicy, task: Task, where: PyTree, key: Key) -> tuple[PyTree, Rollout]:
-        """The next batch, axes `[episode time ...]`, and where the one after it begins."""
+    def collect(self, policy: AbstractPolicy, task: Task, state: PyTree, key: Key) -> tuple[PyTree, Rollout]:
+        """The state after the next batch, and the batch, axes `[episode time ...]`."""
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
-        """Gives back processes, threads and memory. What is drawn afterwards begins with new ones."""
+        """Releases processes, threads and memory. Later calls start new ones."""
 
 
 class AbstractSampler(AbstractCollector):
-    """Draws a fixed number of whole episodes of a task with a policy."""
+    """Samples a fixed number of whole episodes of a task with a policy."""
 
     episodes: int
-    """Episodes of each task; every one is played to its end or to the horizon."""
+    """Number of episodes of each task; every one ends by itself or at the horizon."""
+
+    def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
+        """None: every batch begins with new episodes."""
 
     @abstractmethod
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
-        """Starts sampling one task; the future holds its rollout, axes `[episode time ...]`, or the
+        """Starts sampling one task. The future holds its rollout, axes `[episode time ...]`, or the
         exception."""
 
     @abstractmethod
-    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
-        """Many tasks, each with its own policy: `policies` and `tasks` have a leading task axis, and so has
-        the result.
+    def sample(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""] | int = 0
+    ) -> Rollout:
+        """Samples many tasks, each with its own policy: `policies` and `tasks` have a leading task axis, and
+        so has the result.
 
-        Task i is what `submit` gives for its policy, its task and `fold_in(key, i)`.
+        Task i is what `submit` gives for its policy, its task and `fold_in(key, first + i)`.
         """
 
 
-def at_once(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """What a call gave, or its exception, in a future that is done."""
+class AbstractHostSampler(AbstractSampler):
+    """A sampler whose episodes are stepped from the host: it cannot be part of a compiled program."""
+
+    traceable = False
+
+    def collect(self, policy: AbstractPolicy, task: Task, state: None, key: Key) -> tuple[None, Rollout]:
+        if is_traced(policy, task, key):
+            return state, empty_rollout(self.env, (self.episodes, self.env.horizon))
+        return state, self.submit(policy, task, key).result()
+
+    def sample(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""] | int = 0
+    ) -> Rollout:
+        count = jax.tree.leaves(tasks)[0].shape[0]
+        if is_traced(policies, tasks, key):
+            return empty_rollout(self.env, (count, self.episodes, self.env.horizon))
+        return self.sample_on_host(policies, tasks, key, int(first), count)
+
+    @abstractmethod
+    def sample_on_host(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: int, count: int
+    ) -> Rollout:
+        """The result of `sample` for `count` tasks, where nothing is traced."""
+
+
+class StreamState(eqx.Module):
+    """The state of parallel environments between two batches. All axes begin with `stream`."""
+
+    env_state: PyTree
+    """What the environments or their simulator need to continue."""
+    observations: Float[Array, "stream obs"]
+    times: Int[Array, " stream"]
+    """Steps since the episode began."""
+    memory: PyTree
+    """The policy's memory."""
+
+
+def initial_memories(policy: AbstractPolicy, streams: int) -> PyTree:
+    """The memory of a policy at the beginning of an episode, once for each stream: axes `[stream ...]`."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (streams, *x.shape)), initial_memory(policy))
+
+
+def indexed_keys(key: Key, count: int, first: Int[Array, ""] | int = 0) -> Keys:
+    """Keys of `count` tasks or episodes, numbered from `first` on: `key` folded with each one's number,
+    whatever the count."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count, dtype=jnp.int32))
+
+
+def completed(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """The result of a call, or its exception, in a future that is done."""
     future: Future[Any] = Future()
     try:
         future.set_result(call(*arguments))
@@ -72,15 +128,27 @@ def at_once(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 def is_traced(*arguments: Any) -> bool:
-    """Whether a program is being made of this call, rather than the call itself."""
+    """Whether JAX is tracing this call to make a program of it."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
 
 
-def empty_rollout(env: AbstractFamily, axes: tuple[int, ...]) -> Rollout:
-    """A rollout of zeros, `axes` being those of its rows and of time."""
-    space = env.action_space
-    seen = jnp.zeros((*axes, env.observation_size))
-    numbers, flags = jnp.zeros(axes), jnp.zeros(axes, bool)
-    done = jnp.zeros((*axes, space.size)) if isinstance(space, Continuous) else jnp.zeros(axes, jnp.int32)
-    times = jnp.zeros(axes, jnp.int32)
-    return Rollout(seen, done, numbers, numbers, flags, flags, flags, seen, times)
+def empty_arrays(env: AbstractFamily, axes: tuple[int, ...], zeros: Callable[..., Any]) -> tuple[Any, ...]:
+    """The fields of a `Rollout` in their order, without the memory, each made by `zeros(shape, dtype)`.
+    `axes` are those of rows and time."""
+    space, observations = env.action_space, (*axes, env.observation_size)
+    return (
+        zeros(observations, np.float32),
+        zeros((*axes, space.size), np.float32) if isinstance(space, Continuous) else zeros(axes, np.int32),
+        zeros(axes, np.float32),  # log-probabilities
+        zeros(axes, np.float32),  # rewards
+        zeros(axes, np.bool_),  # terminated
+        zeros(axes, np.bool_),  # truncated
+        zeros(axes, np.bool_),  # valid
+        zeros(observations, np.float32),
+        zeros(axes, np.int32),  # times
+    )
+
+
+def empty_rollout(env: AbstractFamily, axes: tuple[int, ...], memory: PyTree = None) -> Rollout:
+    """A rollout of zeros; `axes` are those of its rows and of time."""
+    return Rollout(*empty_arrays(env, axes, jnp.zeros), memory=memory)

@@ -1,11 +1,10 @@
-"""Episodes played from the host: the policy in JAX, the dynamics wherever their simulator has them.
+"""Rollouts that are stepped from the host: the policy in JAX, the dynamics in a simulator.
 
-Where policies are on an accelerator, what one step came to is recorded while they decide on the next.
+Where policies run on an accelerator, one step is recorded while the next actions are computed.
 """
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
@@ -13,10 +12,10 @@ from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.action_sampler import ActionSampler
 from surefoot.samplers.record import Record
-from surefoot.types import Key, Keys, Task
+from surefoot.types import Keys, Task
 
 Words = UInt32[np.ndarray, "*axes words"]
-"""Raw keys: what the host takes rows out of, and simulators take."""
+"""The raw data of keys, of which the host can take rows, and which simulators take."""
 
 
 def rollout_episodes(
@@ -27,11 +26,11 @@ def rollout_episodes(
     record: Record,
     rows: Int[np.ndarray, " rows"],
 ) -> None:
-    """Every episode of every task, to its end or the record's last step: `policies` and `tasks` have a
-    leading axis of tasks, `keys` are those of the episodes. In the record they are `rows`.
+    """Adds every episode of every task to the record, to its end or the record's last step. `policies` and
+    `tasks` have a leading axis of tasks; `keys` and `rows` are the episodes' keys and rows of the record.
 
-    All that have not ended advance together: one evaluation of the policies and one call of the simulator a
-    step.
+    All episodes that have not ended advance together: one evaluation of the policies and one call of the
+    simulator for each step.
     """
     action_sampler, last = ActionSampler(policies, _action_keys(keys)), record.steps - 1
     seen = simulator.begin(keys.reshape(len(rows), -1), repeat_rows(tasks, keys.shape[1]))
@@ -51,17 +50,6 @@ def rollout_episodes(
             break
 
 
-def _with_rows(
-    old: Float[np.ndarray, "rows obs"], which: Int[np.ndarray, " n"], new: Float[np.ndarray, "n obs"]
-) -> Float[np.ndarray, "rows obs"]:
-    """With some rows replaced. The old array stays as it is, since JAX may still read it."""
-    if len(new) == len(old):
-        return new
-    changed = old.copy()
-    changed[which] = new
-    return changed
-
-
 def rollout_steps(
     simulator: AbstractSimulator,
     horizon: int,
@@ -72,8 +60,8 @@ def rollout_steps(
     record: Record,
     rows: Int[np.ndarray, " rows"],
 ) -> tuple[Float[np.ndarray, "rows obs"], Int[np.ndarray, " rows"]]:
-    """Every step of the record, of every row from where it stands, one episode after another; and where the
-    rows stand after it. `times` are the steps since their episodes began. In the record they are `rows`."""
+    """Fills the record's `rows` with steps of running environments, one episode after another, and returns
+    the observations and times after the last step. `times` are the steps since the episodes began."""
     everyone, last = np.arange(len(rows)), record.steps - 1
     decided = action_sampler.act(observations, 0)
     for step in range(record.steps):
@@ -93,6 +81,17 @@ def rollout_steps(
     return observations, times
 
 
+def _with_rows(
+    old: Float[np.ndarray, "rows obs"], which: Int[np.ndarray, " n"], new: Float[np.ndarray, "n obs"]
+) -> Float[np.ndarray, "rows obs"]:
+    """With some rows replaced. The old array stays as it is, since JAX may still read it."""
+    if len(new) == len(old):
+        return new
+    changed = old.copy()
+    changed[which] = new
+    return changed
+
+
 @jax.jit
 def _action_keys(words: UInt32[Array, "task episode words"]) -> Array:
     keys = jax.random.wrap_key_data(words)
@@ -100,14 +99,14 @@ def _action_keys(words: UInt32[Array, "task episode words"]) -> Array:
 
 
 class Renewals:
-    """The keys of episodes that begin where others end, as simulators take them: by row and step."""
+    """Raw keys of the episodes that begin where others end, by row and step."""
 
     def __init__(self, keys: Words) -> None:
         """`keys` are the rows' own."""
         self._keys = keys
 
     def at(self, step: int) -> Words:
-        """Those of episodes that begin after this step."""
+        """The keys of episodes that begin after this step."""
         return np.asarray(_folded(self._keys, np.int32(step)))
 
 
@@ -117,13 +116,8 @@ def _folded(keys: Array, step: Array) -> Array:
     return jax.random.key_data(folded)
 
 
-def episode_keys(key: Key, episodes: int) -> Keys:
-    """Those of a task's episodes, whatever their number."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(episodes))
-
-
 def key_data(keys: Keys) -> Words:
-    """Keys as simulators take them: `[... words]`."""
+    """The raw data of keys, as simulators take them: `[... words]`."""
     return np.asarray(jax.random.key_data(keys))
 
 
@@ -133,7 +127,7 @@ def repeat_rows(tasks: Task, episodes: int) -> Task:
 
 
 def add_task_axis(tree: PyTree) -> PyTree:
-    """With a leading axis of one task."""
+    """The same arrays with a leading axis of one task."""
     arrays, rest = eqx.partition(tree, eqx.is_array)
     return eqx.combine(_with_an_axis(arrays), rest)
 

@@ -1,23 +1,31 @@
-"""The process sampler: tasks are played in worker processes of this machine."""
+"""The process sampler: tasks are sampled in worker processes of this machine."""
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.options import check
-from surefoot.samplers.remote import AbstractRemoteSampler, setup
-from surefoot.samplers.worker_backends import ProcessBackend
-from surefoot.samplers.worker_main import settings
-from surefoot.samplers.workers import Workers
+from surefoot.samplers.messages import answer
+from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
+from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
+
+_SPAWN = multiprocessing.get_context("spawn")  # JAX does not survive a fork
 
 
 class ProcessSampler(AbstractRemoteSampler):
-    """Each worker process plays one task at a time, with a simulator of its own, and no task waits for
-    another. For environments that keep a core busy; they may be of any kind.
+    """A sampler with worker processes, for environments of any kind that keep a core busy. Each process
+    samples one task at a time with its own simulator, and no task waits for another.
 
-    A worker that dies, or plays a task for longer than `time_limit` seconds, is replaced, and its task played
-    again with the same key, `attempts` times in all: rollouts do not depend on it, nor on the number of
-    workers. The first task of every worker has `start_limit` seconds more, in which the worker starts and
-    compiles; what is compiled later counts as playing.
+    A worker that dies, or takes longer than `time_limit` seconds for a task, is replaced, and its task is
+    sampled again with the same key, `attempts` times in all: rollouts depend neither on this nor on the
+    number of workers. The first task of a worker may take `start_limit` seconds more, in which the process
+    starts and compiles. Raises `UserError` if an option is out of bounds or the environment cannot be sent.
     """
 
     def __init__(
@@ -31,11 +39,110 @@ class ProcessSampler(AbstractRemoteSampler):
         start_limit: float = 120.0,
     ) -> None:
         check(episodes >= 1, "episodes", episodes, "1 or more")
-        check(time_limit > 0, "time_limit", time_limit, "above 0")
-        check(start_limit > 0, "start_limit", start_limit, "above 0")
         self.env, self.episodes = env, episodes
-        backend = partial(ProcessBackend, setup(env), settings(), time_limit, start_limit)
-        self.workers = Workers(backend, workers=workers, attempts=attempts)
+        self.workers = Workers(
+            partial(ProcessBackend, worker_setup(env)),
+            workers=workers,
+            attempts=attempts,
+            time_limit=time_limit,
+            start_limit=start_limit,
+        )
 
     def close(self) -> None:
         self.close_workers()
+
+
+class ProcessBackend(AbstractWorkerBackend):
+    """A new process of this machine, which ends with this process. Its `start_limit` is for starting, for
+    making its simulator and for compiling."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._connection, there = _SPAWN.Pipe()
+        arguments = there, setup
+        self._process = _SPAWN.Process(target=serve, args=arguments, name="surefoot-worker", daemon=True)
+        with _interrupts_blocked():
+            self._process.start()
+        there.close()
+        self._ready = self._expired = False
+
+    def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
+        limit = time_limit if self._ready else time_limit + start_limit
+        watch = threading.Timer(limit, self._expire)
+        watch.daemon = True
+        watch.start()
+        try:
+            if not self._ready:
+                self._connection.recv_bytes()
+                self._ready = True
+            self._connection.send_bytes(message)
+            return self._connection.recv_bytes()
+        except (EOFError, OSError):
+            raise LostError(self._end(limit), started=self._ready) from None
+        finally:
+            watch.cancel()
+            watch.join()
+
+    def close(self) -> None:
+        self._process.kill()
+
+    def wait(self) -> None:
+        self._process.join()
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._process.kill()
+
+    def _end(self, limit: float) -> str:
+        """Reaps the process, and says how it ended."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+        if self._expired:
+            return f"took longer than {limit:g} seconds and was killed"
+        code = self._process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return how if self._ready else how + _NOT_READY
+
+
+_NOT_READY = (
+    ". Its own output says why; a script must start its work under `if __name__ == '__main__':`, because "
+    "workers import it"
+)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Blocks SIGINT, so that Ctrl-C does not end a process that starts, before it ignores the signal itself.
+    The process inherits the mask."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup) -> None:
+    """Answers calls in the worker process, until the connection is closed."""
+    # Ctrl-C in a terminal reaches every process; the parent decides what follows.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_the_parent, name="surefoot-parent", daemon=True).start()
+    make = setup.prepare()
+    connection.send_bytes(b"")  # ready
+    while True:
+        try:
+            call = connection.recv_bytes()
+        except EOFError:
+            return
+        connection.send_bytes(answer(make, call))
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)

@@ -1,30 +1,32 @@
-"""The Ray sampler: tasks are played on the machines of a Ray cluster (Moritz et al., 2018)."""
+"""The Ray sampler: tasks are sampled on the machines of a Ray cluster (Moritz et al., 2018)."""
 
+import importlib
+import inspect
+import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.options import check
-from surefoot.samplers.ray_backend import RayBackend, library
-from surefoot.samplers.remote import AbstractRemoteSampler, setup
-from surefoot.samplers.worker_backends import AbstractWorkerBackend
-from surefoot.samplers.worker_main import settings
-from surefoot.samplers.workers import Workers
+from surefoot.options import UserError, check
+from surefoot.samplers.messages import answer
+from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
+from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
 
 
 class RaySampler(AbstractRemoteSampler):
-    """As `ProcessSampler`, with processes on the machines of a Ray cluster, on which surefoot must be
-    installed, and the user's own modules too.
+    """A sampler like `ProcessSampler`, with processes on the machines of a Ray cluster, on which surefoot and
+    the user's own modules must be installed.
 
     `address` is the cluster's, as `ray.init` takes it ("auto" for the one that this machine belongs to). If
-    it is None, a cluster on this machine alone is started, and ended by `close`; one that this process is
-    connected to already is used as it is. `workers` is how many tasks are played at once: each needs a core
-    of the cluster, and waits for one as long as it takes. A task that hangs, or is lost with its machine or
-    its process, is played again elsewhere with the same key.
+    it is None, a cluster on this machine is started, and `close` ends it; a connection that this process
+    already has is used as it is. `workers` is the number of tasks that are sampled at once: each needs a core
+    of the cluster, and the time in which it waits for one does not count. A task that hangs, or is lost with
+    its machine or its process, is sampled again elsewhere with the same key. Raises `UserError` if an option
+    is out of bounds, the environment cannot be sent or Ray is not installed.
     """
 
     def __init__(
@@ -39,48 +41,126 @@ class RaySampler(AbstractRemoteSampler):
         start_limit: float = 120.0,
     ) -> None:
         check(episodes >= 1, "episodes", episodes, "1 or more")
-        check(time_limit > 0, "time_limit", time_limit, "above 0")
-        check(start_limit > 0, "start_limit", start_limit, "above 0")
         self.env, self.episodes = env, episodes
         self._connection = _Connection(address, workers)
-        backend = partial(RayBackend, setup(env), settings(), time_limit, start_limit)
-        self.workers = Workers(partial(self._connection.open_to, backend), workers=workers, attempts=attempts)
+        self.workers = Workers(
+            partial(RayBackend, self._connection.open, worker_setup(env)),
+            workers=workers,
+            attempts=attempts,
+            time_limit=time_limit,
+            start_limit=start_limit,
+        )
 
     def close(self) -> None:
-        """Ends what was started: a cluster that was there before stays."""
+        """Ends the workers, and a cluster that was started for them."""
         self.close_workers()
         self._connection.close()
 
 
 class _Connection:
-    """To the cluster, when it is first needed."""
+    """The connection to a cluster, opened when it is first needed."""
 
     def __init__(self, address: str | None, cores: int) -> None:
-        self._address, self._cores = address, cores
+        new_cluster = {"num_cpus": cores, "include_dashboard": False}
+        self._options = {"log_to_driver": False, "logging_level": "error", **({} if address else new_cluster)}
+        # "local" for a new cluster even where RAY_ADDRESS names another.
+        self._address = address or "local"
         self._lock = threading.Lock()
-        self._end: weakref.finalize | None = None
+        self._end: Callable[[], Any] = lambda: None
         library()
 
-    def open_to(self, backend: Callable[[], AbstractWorkerBackend]) -> AbstractWorkerBackend:
-        """A backend, once there is a connection. Not for the main thread, in which Ray takes over SIGTERM."""
+    def open(self) -> Any:
+        """Ray's module, connected. Not for the main thread, in which Ray takes over SIGTERM."""
         ray = library()
         with self._lock:
             if not ray.is_initialized():
-                self._start(ray)
+                with warnings.catch_warnings():
+                    # Ray forks only to start other programs, which does JAX no harm.
+                    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+                    ray.init(self._address, **self._options)
                 self._end = weakref.finalize(self, ray.shutdown)
-        return backend()
-
-    def _start(self, ray: Any) -> None:
-        alone = {"num_cpus": self._cores, "include_dashboard": False}
-        options = {"log_to_driver": False, "logging_level": "error", **({} if self._address else alone)}
-        with warnings.catch_warnings():
-            # Ray forks only to start other programs, which does JAX no harm.
-            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-            # "local" for a new cluster even where RAY_ADDRESS names another.
-            ray.init(self._address or "local", **options)
+        return ray
 
     def close(self) -> None:
         with self._lock:
-            if self._end is not None:
-                self._end()
-                self._end = None
+            self._end()
+
+
+class RayBackend(AbstractWorkerBackend):
+    """A process of the cluster, whichever is free at each call. Waiting for a core does not count against the
+    limits; `start_limit` is for compiling, in the first call that a process answers."""
+
+    def __init__(self, connect: Callable[[], Any], setup: WorkerSetup) -> None:
+        self._ray, self._setup = connect(), setup
+        self._lock = threading.RLock()
+        self._running: Any = None
+        self._closed = False
+
+    def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
+        with self._lock:
+            if self._closed:
+                raise LostError("was called after the end")
+            self._running = answers = _remote().remote(self._setup, message)
+        started = False
+        try:
+            is_first = self._ray.get(next(answers))
+            started, limit = True, time_limit + start_limit * is_first
+            if not self._ray.wait([answers], timeout=limit)[0]:
+                raise LostError(f"took longer than {limit:g} seconds and was killed")
+            answered = self._ray.get(next(answers))
+            # Not to be cancelled: that would cost the process, and the programs that it has compiled.
+            self._running = None
+        except (self._ray.exceptions.RayError, StopIteration) as error:
+            line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+            raise LostError(f"was lost by Ray: {type(error).__name__}: {line}", started=started) from None
+        finally:
+            self._cancel()
+        return answered
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """Ends a call that is under way, with its process."""
+        with self._lock:
+            if self._running is not None:
+                self._ray.cancel(self._running, force=True)
+                self._running = None
+
+
+def serve(setup: WorkerSetup, message: bytes) -> Iterator[Any]:
+    """Answers a call in a process of the cluster: first whether this is the process's first call with this
+    setup, then the answer."""
+    known = _prepared.cache_info().misses
+    make = _prepared(setup)
+    yield _prepared.cache_info().misses > known
+    yield answer(make, message)
+
+
+@lru_cache(maxsize=2)
+def _prepared(setup: WorkerSetup) -> Callable[[], Any]:
+    """The factory of a setup; a process keeps the simulators of two."""
+    return setup.prepare()
+
+
+@lru_cache
+def _remote() -> Any:
+    # The pool makes lost calls again, and counts them; Ray must not do so as well. Ray must see that the
+    # function is a generator, through whatever decorates it.
+    return library().remote(num_cpus=1, max_retries=0)(inspect.unwrap(serve))
+
+
+@lru_cache
+def library() -> Any:
+    """Ray's module. Raises `UserError` where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise UserError(
+            f"This sampler needs Ray, and importing it failed: {error}. "
+            "Install it: pip install 'surefoot[ray]'."
+        ) from error

@@ -1,4 +1,4 @@
-"""What was played from the host, step by step, as a rollout."""
+"""Steps that are taken from the host, recorded as a rollout."""
 
 from concurrent.futures import CancelledError
 from math import prod
@@ -10,40 +10,28 @@ from jaxtyping import Bool, Float, Int, PyTree, Shaped
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import Outcome, selection
-from surefoot.types import Continuous, Rollout
+from surefoot.samplers.base import empty_arrays
+from surefoot.types import Rollout
 
 _ALIGNMENT = 64
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Where JAX on a CPU takes them as they are: it copies what does not begin at a multiple of 64 bytes."""
+    """Zeros in memory that JAX on a CPU uses without a copy: it begins at a multiple of 64 bytes."""
     size = prod(shape) * np.dtype(dtype).itemsize
-    room = np.zeros(size + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    return room[start : start + size].view(dtype).reshape(shape)
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class Record:
-    """Steps of some rows, until they are all there. What is never added is padding. Several threads may add
-    to it, each for rows of its own."""
+    """The steps of some rows, filled in one by one. Steps that are never added are padding. Several threads
+    may add steps, each of its own rows."""
 
     def __init__(self, env: AbstractFamily, rows: int, steps: int) -> None:
-        shape, space = (rows, steps), env.action_space
-        self.rows, self.steps = shape
-        self._observations = aligned_zeros((*shape, env.observation_size), np.float32)
-        self._next_observations = aligned_zeros((*shape, env.observation_size), np.float32)
-        self._actions = (
-            aligned_zeros((*shape, space.size), np.float32)
-            if isinstance(space, Continuous)
-            else aligned_zeros(shape, np.int32)
-        )
-        self._log_probs = aligned_zeros(shape, np.float32)
-        self._rewards = aligned_zeros(shape, np.float32)
-        self._terminated = aligned_zeros(shape, np.bool_)
-        self._truncated = aligned_zeros(shape, np.bool_)
-        self._valid = aligned_zeros(shape, np.bool_)
-        self._times = aligned_zeros(shape, np.int32)
-        self._given_up = False
+        self.rows, self.steps = rows, steps
+        self._fields = empty_arrays(env, (rows, steps), aligned_zeros)
+        self._closed = False
 
     def add(
         self,
@@ -56,39 +44,30 @@ class Record:
         truncated: Bool[np.ndarray, " n"],
         times: Int[np.ndarray, " n"],
     ) -> None:
-        """One step of these rows: what was seen, what was done and what came of it. Raises `CancelledError`
-        if the record was given up."""
-        if self._given_up:
+        """Adds one step of these rows. Raises `CancelledError` after `give_up`."""
+        if self._closed:
             raise CancelledError
-        where = selection(rows), step
-        self._observations[where] = observations
-        self._next_observations[where] = outcome.observations
-        self._actions[where] = actions
-        self._log_probs[where] = log_probs
-        self._rewards[where] = outcome.rewards
-        self._terminated[where] = outcome.terminated
-        self._truncated[where] = truncated & ~outcome.terminated
-        self._valid[where] = True
-        self._times[where] = times
+        values = (  # in the order of the fields of `Rollout`
+            observations,
+            actions,
+            log_probs,
+            outcome.rewards,
+            outcome.terminated,
+            truncated & ~outcome.terminated,
+            True,
+            outcome.observations,
+            times,
+        )
+        place = selection(rows), step
+        for field, value in zip(self._fields, values, strict=True):
+            field[place] = value
 
     def give_up(self) -> None:
-        """Nothing more can be added: what other threads still play is not wanted."""
-        self._given_up = True
+        """Accepts no more steps, so that other threads stop."""
+        self._closed = True
 
     def rollout(self, axes: tuple[int, ...], memory: PyTree = None) -> Rollout:
-        """Everything, the rows divided into `axes`: `[*axes time ...]`. Nothing can be added afterwards."""
+        """The rollout, its rows divided into `axes`: `[*axes time ...]`. Nothing can be added afterwards."""
         self.give_up()
-
-        fields = {
-            "observations": self._observations,
-            "actions": self._actions,
-            "log_probs": self._log_probs,
-            "rewards": self._rewards,
-            "terminated": self._terminated,
-            "truncated": self._truncated,
-            "valid": self._valid,
-            "next_observations": self._next_observations,
-            "times": self._times,
-        }
-        divided = {name: x.reshape(*axes, *x.shape[1:]) for name, x in fields.items()}
-        return Rollout(**jax.device_put(divided), memory=memory)
+        divided = tuple(x.reshape(*axes, *x.shape[1:]) for x in self._fields)
+        return Rollout(*jax.device_put(divided), memory=memory)

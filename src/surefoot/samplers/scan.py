@@ -1,104 +1,170 @@
-"""The scan sampler: environments written in JAX, stepped inside one compiled program."""
+"""Samplers of environments written in JAX, stepped inside one compiled program."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
-from surefoot.envs.base import AbstractEnv
 from surefoot.envs.simulation import EpisodeKeys
-from surefoot.options import check
+from surefoot.options import Options, at_least
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
-from surefoot.samplers.base import AbstractSampler, at_once
-from surefoot.samplers.host_rollouts import episode_keys
+from surefoot.samplers.base import (
+    AbstractCollector,
+    AbstractSampler,
+    StreamState,
+    completed,
+    indexed_keys,
+    initial_memories,
+)
 from surefoot.types import Key, Rollout, Task
 
 
 @dataclass(frozen=True)
-class ScanSampler(AbstractSampler):
-    """A scan over time, vmapped over episodes and tasks. `sample` is pure: it can be part of a larger
-    program."""
+class ScanSampler(AbstractSampler, Options):
+    """Whole episodes by a scan over time, vmapped over episodes and tasks. `sample` and `collect` are pure:
+    they can be part of a larger program."""
 
-    env: AbstractEnv  # pyright: ignore[reportIncompatibleVariableOverride] (narrower, and only read)
-    episodes: int
+    env: Any
+    """A family that is traceable: it has the methods of `AbstractEnv`."""
+    episodes: Annotated[int, at_least(1)]
 
-    def __post_init__(self) -> None:
-        check(self.episodes >= 1, "episodes", self.episodes, "1 or more")
-
-    def start(self, policy: AbstractPolicy, task: Task, key: Key) -> None:
-        """Every batch begins anew, with whole episodes."""
-        del policy, task, key
-
-    def collect(self, policy: AbstractPolicy, task: Task, where: None, key: Key) -> tuple[None, Rollout]:
-        del where
-        return None, _task(self, policy, task, key)
+    def collect(self, policy: AbstractPolicy, task: Task, state: None, key: Key) -> tuple[None, Rollout]:
+        return state, _rollout(self, policy, task, key)
 
     def submit(self, policy: AbstractPolicy, task: Task, key: Key) -> Future[Rollout]:
-        return at_once(_sample_task, self, policy, task, key)
+        return completed(_compiled_rollout, self, policy, task, key)
 
-    def sample(self, policies: AbstractPolicy, tasks: Task, key: Key) -> Rollout:
-        count = jax.tree.leaves(tasks)[0].shape[0]
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
-        return eqx.filter_vmap(lambda *one: _task(self, *one))(policies, tasks, keys)
-
-
-@eqx.filter_jit
-def _sample_task(sampler: ScanSampler, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
-    return _task(sampler, policy, task, key)
+    def sample(
+        self, policies: AbstractPolicy, tasks: Task, key: Key, first: Int[Array, ""] | int = 0
+    ) -> Rollout:
+        keys = indexed_keys(key, jax.tree.leaves(tasks)[0].shape[0], first)
+        return eqx.filter_vmap(lambda *one: _rollout(self, *one))(policies, tasks, keys)
 
 
-def _task(sampler: ScanSampler, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
-    keys = episode_keys(key, sampler.episodes)
+def _rollout(sampler: ScanSampler, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
+    keys = indexed_keys(key, sampler.episodes)
     return jax.vmap(lambda k: _episode(sampler.env, policy, task, k))(keys)
 
 
-class _Now(eqx.Module):
-    """An episode in progress."""
+_compiled_rollout = eqx.filter_jit(_rollout)
 
-    state: PyTree
+
+class _EpisodeState(eqx.Module):
+    """An episode between two steps."""
+
+    env_state: PyTree
     observation: Array
     memory: PyTree
     running: Array
 
 
-def _episode(env: AbstractEnv, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
-    """One episode, padded to the horizon; what follows its end is zero."""
+def _episode(env: Any, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
+    """One episode, padded with zeros to the horizon."""
     keys = EpisodeKeys.of(key)
     times = jnp.arange(env.horizon)
     action_keys, step_keys = (
         jax.vmap(lambda t, k=k: jax.random.fold_in(k, t))(times) for k in (keys.actions, keys.steps)
     )
 
-    def advance(now: _Now, xs: tuple[Array, Key, Key]) -> tuple[_Now, dict[str, Array]]:
+    def advance(now: _EpisodeState, xs: tuple[Array, Key, Key]) -> tuple[_EpisodeState, tuple[Array, ...]]:
         time, action_key, step_key = xs
         distribution, memory = act(policy, now.observation, now.memory)
         action = distribution.sample(action_key)
-        step = env.step(step_key, now.state, action, task)
+        step = env.step(step_key, now.env_state, action, task)
         terminated = now.running & step.terminated
-        record = {
-            "observations": now.observation,
-            "actions": action,
-            "log_probs": distribution.log_prob(action),
-            "rewards": step.reward,
-            "terminated": terminated,
-            "truncated": now.running & ~terminated & (time == env.horizon - 1),
-            "valid": now.running,
-            "next_observations": step.observation,
-            "times": time,
-        }
-        record = _where(now.running, record, jax.tree.map(jnp.zeros_like, record))
-        following = _Now(step.state, step.observation, memory, now.running & ~terminated)
-        return _where(now.running, following, now), record
+        fields = (  # of `Rollout`, in their order
+            now.observation,
+            action,
+            distribution.log_prob(action),
+            step.reward,
+            terminated,
+            now.running & ~terminated & (time == env.horizon - 1),
+            now.running,
+            step.observation,
+            time,
+        )
+        following = _EpisodeState(step.state, step.observation, memory, now.running & ~terminated)
+        padding = jax.tree.map(jnp.zeros_like, fields)
+        return _where(now.running, following, now), _where(now.running, fields, padding)
 
-    state, observation = env.reset(keys.reset, task)
-    start = _Now(state, observation, initial_memory(policy), jnp.ones((), bool))
-    _, record = jax.lax.scan(advance, start, (times, action_keys, step_keys))
-    return Rollout(**record)
+    env_state, observation = env.reset(keys.reset, task)
+    start = _EpisodeState(env_state, observation, initial_memory(policy), jnp.ones((), bool))
+    _, fields = jax.lax.scan(advance, start, (times, action_keys, step_keys))
+    return Rollout(*fields)
+
+
+@dataclass(frozen=True)
+class StreamSampler(AbstractCollector, Options):
+    """Parallel environments of one task, `streams` of them, collected in batches of `steps` steps each. An
+    episode that ends is followed by the next one in the same row, and an episode that is cut by the end of a
+    batch continues in the next batch.
+
+    All steps of a batch are valid, however long episodes are.
+    """
+
+    env: Any
+    """A family that is traceable: it has the methods of `AbstractEnv`."""
+    streams: Annotated[int, at_least(1)]
+    steps: Annotated[int, at_least(1)]
+
+    def start(self, policy: AbstractPolicy, task: Task, key: Key) -> StreamState:
+        return self._reset(policy, task, jax.random.split(key, self.streams))
+
+    def collect(
+        self, policy: AbstractPolicy, task: Task, state: StreamState, key: Key
+    ) -> tuple[StreamState, Rollout]:
+        action_key, env_key = jax.random.split(key)
+        keys = (
+            jax.random.split(action_key, self.steps),
+            jax.random.split(env_key, (self.steps, self.streams, 2)),
+        )
+
+        def advance(now: StreamState, keys: tuple[Key, Array]) -> tuple[StreamState, tuple[Array, ...]]:
+            return self._step(policy, task, now, *keys)
+
+        end, fields = jax.lax.scan(advance, state, keys)
+        fields = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), fields)
+        return end, Rollout(*fields, memory=state.memory)
+
+    def _step(
+        self, policy: AbstractPolicy, task: Task, now: StreamState, action_key: Key, env_keys: Array
+    ) -> tuple[StreamState, tuple[Array, ...]]:
+        distribution, memory = act(policy, now.observations, now.memory)
+        actions = distribution.sample(action_key)
+        one = jax.vmap(lambda k, state, action: self.env.step(k, state, action, task))
+        step = one(env_keys[:, 0], now.env_state, actions)
+        times = now.times + 1
+        truncated = ~step.terminated & (times == self.env.horizon)
+        fields = (  # of `Rollout`, in their order
+            now.observations,
+            actions,
+            distribution.log_prob(actions),
+            step.reward,
+            step.terminated,
+            truncated,
+            jnp.ones_like(truncated),
+            step.observation,
+            now.times,
+        )
+        following = StreamState(step.state, step.observation, times, memory)
+        new = self._reset(policy, task, env_keys[:, 1])
+        return _where(step.terminated | truncated, new, following), fields
+
+    def _reset(self, policy: AbstractPolicy, task: Task, keys: Array) -> StreamState:
+        """A new episode in every stream."""
+        env_state, observations = jax.vmap(lambda k: self.env.reset(k, task))(keys)
+        times = jnp.zeros(self.streams, jnp.int32)
+        return StreamState(env_state, observations, times, initial_memories(policy, self.streams))
 
 
 def _where(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    """One or the other of two pytrees, for each row of `condition`, which may be a scalar."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(*condition.shape, *(1,) * (a.ndim - condition.ndim)), a, b)
+
+    return jax.tree.map(choose, yes, no)

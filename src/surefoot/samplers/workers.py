@@ -1,41 +1,78 @@
-"""Workers: calls wait in an executor, and each worker takes the next as soon as it is free.
+"""A pool of workers: calls wait in an executor, and each worker takes the next as soon as it is free.
 
-A worker is a thread here, which hands calls to its *backend*, a process elsewhere, and waits for the answer.
-A backend that is lost is replaced, and its call made again: calls whose results depend on their arguments
-alone come out as if nothing had happened.
+A worker is a thread of this process, which sends its calls to a *backend*, another process here or elsewhere,
+and waits for the answer. A backend that is lost is replaced, and its call is made again: calls whose results
+depend only on their arguments give the same results.
 """
 
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 from surefoot.options import UserError, check
 from surefoot.samplers.messages import name_of, packed, unpacked
-from surefoot.samplers.worker_backends import AbstractWorkerBackend, LostError
+
+
+class LostError(Exception):
+    """A call has no answer because its process died or took too long. The message continues the sentence "the
+    worker process". `started` says whether the process was ready for calls."""
+
+    def __init__(self, message: str, *, started: bool = True) -> None:
+        super().__init__(message)
+        self.started = started
+
+
+class AbstractWorkerBackend(ABC):
+    """A process that carries out calls, one at a time."""
+
+    @abstractmethod
+    def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
+        """The answer to a packed call, within `time_limit` seconds; the first call may take `start_limit`
+        seconds more. Raises `LostError`, after which the backend is of no more use."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the process at once, from any thread. A call in progress raises `LostError`."""
+
+    def wait(self) -> None:  # noqa: B027 (most leave nothing)
+        """Waits, after `close`, until nothing is left of the process."""
 
 
 class Workers:
-    """A fixed number of workers. They start when they are first needed, and end with `close`, when nothing
+    """A fixed number of workers. They start when they are first needed. They end with `close`, when nothing
     refers to them any more, or with this process, whatever they are doing then."""
 
-    def __init__(self, backend: Callable[[], AbstractWorkerBackend], *, workers: int, attempts: int) -> None:
-        """`backend` makes one; it is called in several threads."""
+    def __init__(
+        self,
+        backend: Callable[[], AbstractWorkerBackend],
+        *,
+        workers: int,
+        attempts: int,
+        time_limit: float,
+        start_limit: float,
+    ) -> None:
+        """`backend` makes one; it is called in several threads. A call is made `attempts` times at most. The
+        limits are seconds, those of `AbstractWorkerBackend.call`."""
         check(workers >= 1, "workers", workers, "1 or more")
         check(attempts >= 1, "attempts", attempts, "1 or more")
+        check(time_limit > 0, "time_limit", time_limit, "above 0")
+        check(start_limit > 0, "start_limit", start_limit, "above 0")
         self._backend, self._count, self._attempts = backend, workers, attempts
+        self._limits = {"time_limit": time_limit, "start_limit": start_limit}
         self._lock = threading.RLock()
-        self._end: weakref.finalize | None = None
-        self._worker_pool: _WorkerPool | None = None
+        self._pool: _Pool | None = None
+        self._end: Callable[[], Any] = lambda: None
 
     def submit(self, function: Callable[..., Any], *arguments: Any, about: str = "") -> Future[Any]:
-        """Calls `function(made, *arguments)` in a worker, where `made` is what the backend was set up with.
+        """Calls `function(made, *arguments)` in a worker, where `made` is the object that its factory made.
 
         The function must be found by its name in a module that workers can import. The future holds its
-        result, or its exception, whose cause is its traceback there; or a `UserError` that says what happened
-        to `about` if it was lost in every attempt, or if something in it cannot be sent; or `CancelledError`
-        if the workers were closed first. A future that is cancelled before a worker takes its call costs
+        result, or its exception, whose cause is the traceback in the worker. It holds a `UserError`, which
+        begins with `about`, if the call was lost in every attempt or cannot be sent, and `CancelledError` if
+        the workers were closed first. A future that is cancelled before a worker takes its call costs
         nothing.
         """
         about = about or f"A call of {name_of(function)}"
@@ -46,102 +83,93 @@ class Workers:
             future.set_exception(error)
             return future
         with self._lock:
-            return self._opened().submit(message, about, self)
+            if self._pool is None:
+                self._pool = _Pool(self._backend, self._count)
+                self._end = weakref.finalize(self, self._pool.close)
+                # The interpreter waits for the threads of every executor before it exits, and they would wait
+                # for a process that hangs. The executors' own module uses this hook, which is not public.
+                getattr(threading, "_register_atexit", lambda _: None)(self._end)
+            # A bound method, so that the workers are not collected, and so closed, while the call waits.
+            return self._pool.threads.submit(self._answer, self._pool, message, about)
 
     def close(self) -> None:
-        """At once. Calls that wait or are under way are given up; later ones begin with new workers."""
+        """Ends the workers at once. Calls that wait or are under way are given up; later calls start new
+        workers."""
         with self._lock:
-            end, self._worker_pool = self._end, None
-        if end is not None:
-            end()
+            end, self._pool = self._end, None
+        end()
 
     def split(self) -> tuple["Workers", ...]:
-        """As many workers, each with calls of its own: for functions that keep something in their worker."""
-        return tuple(Workers(self._backend, workers=1, attempts=self._attempts) for _ in range(self._count))
+        """As many pools of one worker each, for functions that keep something in their worker."""
+        options: dict[str, Any] = {"workers": 1, "attempts": self._attempts, **self._limits}
+        return tuple(Workers(self._backend, **options) for _ in range(self._count))
 
-    def _opened(self) -> "_WorkerPool":
-        if self._worker_pool is None:
-            self._worker_pool = _WorkerPool(self._backend, self._count, self._attempts)
-            self._end = weakref.finalize(self, self._worker_pool.close)
-            _before_threads_are_joined(self._end)
-        return self._worker_pool
+    def _answer(self, pool: "_Pool", message: bytes, about: str) -> Any:
+        lost: list[tuple[bool, str]] = []  # not the errors: their tracebacks refer to this frame
+        while len(lost) < self._attempts:
+            backend = pool.backend()
+            try:
+                answered = backend.call(message, **self._limits)
+            except LostError as error:
+                lost.append((error.started, str(error)))
+                pool.discard(backend)
+            else:
+                return unpacked(answered)
+        if pool.closed:
+            raise CancelledError(_CLOSED)
+        raise UserError(_failure(about, lost))
 
 
-class _WorkerPool:
-    """The workers between one opening and one closing: threads of an executor, each with a backend."""
+class _Pool:
+    """The workers between one start and one `close`: threads of an executor, each with a backend."""
 
-    def __init__(self, backend: Callable[[], AbstractWorkerBackend], count: int, attempts: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="surefoot-worker")
-        self._make, self._attempts = backend, attempts
-        self._own = threading.local()
-        # Reentrant: what closes the pool may be run by the garbage collector, anywhere in a worker.
+    def __init__(self, make: Callable[[], AbstractWorkerBackend], count: int) -> None:
+        self.threads = ThreadPoolExecutor(count, thread_name_prefix="surefoot-worker")
+        self.closed = False
+        self._make, self._own = make, threading.local()
+        # Reentrant: the garbage collector may close the pool, anywhere in a worker.
         self._lock = threading.RLock()
         self._backends: set[AbstractWorkerBackend] = set()
-        self._closed = False
 
-    def submit(self, message: bytes, about: str, owner: Workers) -> Future[Any]:
-        """`owner` is not to be collected, and so closed, while the call waits."""
-        return self._pool.submit(self._settle, message, about, owner)
+    def backend(self) -> AbstractWorkerBackend:
+        """The backend of the calling thread, started if there is none."""
+        with self._lock:
+            if self.closed:
+                raise CancelledError(_CLOSED)
+            if getattr(self._own, "backend", None) is None:
+                self._own.backend = self._make()
+                self._backends.add(self._own.backend)
+            return self._own.backend
+
+    def discard(self, backend: AbstractWorkerBackend) -> None:
+        """Lets the calling thread start another backend."""
+        with self._lock:
+            self._backends.discard(backend)
+            self._own.backend = None
 
     def close(self) -> None:
-        """Everything is ended before anything is waited for, so that a wait which is interrupted leaves
-        nothing behind."""
-        self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Ends everything before it waits for anything, so that an interrupted wait leaves nothing behind."""
+        self.closed = True
+        self.threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             backends = list(self._backends)
         for backend in backends:
             backend.close()
         for backend in backends:
             backend.wait()
-        # The last reference to the workers may be dropped by one of them, which cannot wait for itself.
-        self._pool.shutdown(wait=not hasattr(self._own, "backend"))
-
-    def _settle(self, message: bytes, about: str, owner: Workers) -> Any:
-        del owner
-        return unpacked(self._answer(message, about))
-
-    def _answer(self, message: bytes, about: str) -> bytes:
-        lost: list[str] = []
-        while len(lost) < self._attempts:
-            backend = self._at_work()
-            try:
-                return backend.call(message)
-            except LostError as error:
-                lost.append(str(error))
-                self._leave(backend)
-        if self._closed:
-            raise CancelledError("The workers were closed.")
-        raise UserError(_lost(about, lost))
-
-    def _at_work(self) -> AbstractWorkerBackend:
-        """This thread's backend."""
-        with self._lock:
-            if self._closed:
-                raise CancelledError("The workers were closed.")
-            if getattr(self._own, "backend", None) is None:
-                self._own.backend = self._make()
-                self._backends.add(self._own.backend)
-            return self._own.backend
-
-    def _leave(self, backend: AbstractWorkerBackend) -> None:
-        with self._lock:
-            self._backends.discard(backend)
-            self._own.backend = None
+        # A worker may drop the last reference to the pool, and cannot wait for itself.
+        self.threads.shutdown(wait=not hasattr(self._own, "backend"))
 
 
-def _lost(about: str, reasons: list[str]) -> str:
-    times = "once" if len(reasons) == 1 else f"{len(reasons)} times"
+_CLOSED = "The workers were closed."
+
+
+def _failure(about: str, lost: list[tuple[bool, str]]) -> str:
+    attempts, (_, reason) = "1 attempt" if len(lost) == 1 else f"{len(lost)} attempts", lost[-1]
+    if not any(started for started, _ in lost):
+        return f"{about} failed: the worker process failed to start ({attempts}). It {reason}."
     return (
-        f"{about} was tried {times} and is given up. The last time it {reasons[-1]}. If it takes long by "
-        "nature, raise the time limit; if the machine is short of memory, use fewer workers; otherwise the "
-        "environment is at fault: play the same in one process, with --sampler in-process."
+        f"{about} failed ({attempts}): the worker process {reason}. If a task takes long, raise "
+        "--sampler.time-limit; if the machine is short of memory, lower --sampler.workers; otherwise look "
+        "for the fault in the environment, by sampling in one process: --sampler in-process."
     )
-
-
-def _before_threads_are_joined(end: Callable[[], Any]) -> None:
-    """When the interpreter exits. It then waits for the threads of every executor, which would wait for a
-    hung process; the executors' own module uses this hook, which has no public name, for the same end."""
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(end)

@@ -1,7 +1,7 @@
 """Advantages: how much better an action was than what the policy does on average.
 
 Values come in pairs, so that the end of a trajectory needs no special case here: `values[t]` = V(s_t) and
-`next_values[t]` = V(s_{t+1}), the value of what the step led to.
+`next_values[t]` = V(s_{t+1}), the value of the observation after the step.
 """
 
 import jax
@@ -19,7 +19,7 @@ def td_residuals(
     values: Float[Array, " time"],
     next_values: Float[Array, " time"],
 ) -> Float[Array, " time"]:
-    """δ_t = r_t + γ_t V(s_{t+1}) − V(s_t): the advantage seen one step ahead (Sutton, 1988)."""
+    """δ_t = r_t + γ_t V(s_{t+1}) − V(s_t): a one-step estimate of the advantage (Sutton, 1988)."""
     return td_targets(rewards, discounts, next_values) - values
 
 
@@ -33,7 +33,8 @@ def gae(
     """Generalised advantage estimation: A_t = δ_t + γ_t λ_t A_{t+1}; Schulman et al. (2016), eq. 16.
 
     `decay[t]` = λ_t: 0 gives the TD residual, 1 the reward-to-go less V(s_t). It must be zero at the last
-    step of a trajectory that was cut short, where nothing after belongs to it although γ_t is not zero.
+    step of a trajectory that was cut short: the steps after it belong to another one, although γ_t is not
+    zero.
 
     Padding must be masked by the caller: zero rewards, discounts and values there keep it out of the
     recursion.
@@ -77,8 +78,13 @@ def normalise(
 
     Use it within one task: it removes the scale, also that between tasks.
     """
-    mean, deviation = valid_mean(advantages, valid), jnp.sqrt(_variance(advantages, valid))
-    return jnp.where(valid, (advantages - mean) / (deviation + epsilon), 0.0)
+    scale = standard_deviation(advantages, valid) + epsilon
+    return jnp.where(valid, (advantages - valid_mean(advantages, valid)) / scale, 0.0)
+
+
+def standard_deviation(values: Float[Array, "*axes"], valid: Bool[Array, "*axes"]) -> Float[Array, ""]:
+    """√(Σ (x − mean)² / n) over the n valid steps."""
+    return jnp.sqrt(_variance(values, valid))
 
 
 def explained_variance(
@@ -86,8 +92,8 @@ def explained_variance(
 ) -> Float[Array, ""]:
     """1 − Var(G − V) / Var(G) over valid steps, where `returns` = G and `values` = V.
 
-    1 if the values are right but for a constant; 0 if they tell no more than a constant does, or if there is
-    nothing to tell, because the returns do not vary; negative if they do harm.
+    1 if the values are right up to a constant; 0 if they are no better than a constant, or if
+    the returns do not vary; negative if they are worse than a constant.
     """
     total = _variance(returns, valid)
     left = _variance(returns - values, valid)

@@ -15,13 +15,13 @@ def inner_product(a: PyTree, b: PyTree) -> Float[Array, ""]:
 
 
 class Solution(eqx.Module):
-    """What conjugate gradient found, and how well."""
+    """An approximate solution, and its error."""
 
     x: PyTree
     residual: PyTree
-    """b − A x, by the recursion: no further product is spent on it."""
+    """b − A x, from the recursion, without a further product."""
     iterations: Int[Array, ""]
-    """Products with A that were used."""
+    """Number of products with A."""
     relative_residual: Float[Array, ""]
     """‖b − A x‖ / ‖b‖; zero where b is zero."""
 
@@ -38,12 +38,12 @@ class _State(eqx.Module):
 def conjugate_gradient(
     matvec: Callable[[PyTree], PyTree], b: PyTree, *, max_iterations: int, tolerance: float
 ) -> Solution:
-    """Hestenes & Stiefel (1952), from x = 0, over any pytree of arrays.
+    """Solves A x = b from x = 0 (Hestenes & Stiefel, 1952), over any pytree of arrays. `matvec(v)` is A v.
 
     It stops after `max_iterations`, when ‖r‖ ≤ `tolerance`·‖b‖, or when a direction shows no positive
-    curvature (pᵀAp ≤ 0 or not finite); it then returns the last iterate, which is never worse than where it
-    started. Where ‖b‖² is not finite it does not start. The loop has a fixed length whose idle turns are
-    skipped, so it can be differentiated in reverse.
+    curvature (pᵀAp ≤ 0 or not finite); it then returns the last iterate, which is never worse than x = 0.
+    Where ‖b‖² is not finite it returns zero. The loop has a fixed length, and iterations after the stop are
+    skipped, so that it can be differentiated in reverse.
     """
     bb = inner_product(b, b)
 

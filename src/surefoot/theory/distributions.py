@@ -1,4 +1,4 @@
-"""Action distributions: what a policy predicts at an observation.
+"""Action distributions, which a policy returns for an observation.
 
 Each is a pytree over any batch of observations, so a prediction can be differentiated, vmapped and stored.
 Log-probabilities, entropies and divergences are *summed* over action dimensions (their mean would make the
@@ -27,8 +27,8 @@ class AbstractDistribution(eqx.Module):
 
     @abstractmethod
     def noise(self, key: Key) -> Array:
-        """What chance contributes to `sample`. It depends on the key and on the distribution's shape, not on
-        its parameters, and so can be drawn before they are known."""
+        """The random numbers of `sample`. They depend on the key and on the distribution's shape, not on its
+        parameters, and so can be drawn before these are known."""
 
     @abstractmethod
     def sample_from(self, noise: Array) -> Array:
@@ -52,7 +52,7 @@ class AbstractDistribution(eqx.Module):
 
 
 class DiagonalGaussian(AbstractDistribution):
-    """Independent normal distributions, one an action dimension."""
+    """Independent normal distributions, one for each action dimension."""
 
     mean: Float[Array, "*batch act"]
     log_std: Float[Array, "*batch act"]

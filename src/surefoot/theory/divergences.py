@@ -1,4 +1,4 @@
-"""Divergences: how far one policy is from another."""
+"""Divergences between two policies, and the entropy of one."""
 
 from jaxtyping import Array, Bool, Float
 

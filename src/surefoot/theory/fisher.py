@@ -1,8 +1,8 @@
-"""The Fisher information matrix: the metric of a policy's behaviour, through its products with vectors.
+"""Products of the Fisher information matrix with vectors.
 
-*Is the KL not always zero?* At the old policy, yes: its value there is zero, and so is its slope. What is
-left is its curvature, the Fisher information matrix F, and that is what a trust region needs: KL(old ‖ old +
-s) ≈ ½ sᵀFs.
+*Is the KL not always zero?* At the old policy, yes: its value there is zero, and so is its gradient. Its
+second derivative is not: it is the Fisher information matrix F, which a trust region needs, since KL(θ ‖ θ +
+Δθ) ≈ ½ ΔθᵀFΔθ.
 """
 
 import equinox as eqx
@@ -21,8 +21,8 @@ def fisher_vector_product(
 
     The Hessian of the divergence in the parameters is JᵀMJ plus terms that multiply its slope in the
     predictions. That slope is zero here, so J is needed to first order only, whatever `predict` does, an
-    adaptation included: one linearisation and its transpose instead of a second derivative through the
-    network (the Gauss-Newton product; Schraudolph, 2002).
+    adaptation included. It takes one linearisation and its transpose instead of a second derivative through
+    the network (the Gauss-Newton product; Schraudolph, 2002).
     """
     parameters, static = eqx.partition(policy, eqx.is_inexact_array)
 

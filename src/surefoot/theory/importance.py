@@ -1,7 +1,7 @@
-"""Importance weights: what data drawn by one policy says about another.
+"""Importance weights, with which data of one policy estimate expectations under another.
 
 `log_ratios[t]` = log π(a_t|s_t) − log π_old(a_t|s_t), zero in padding, so that every product below keeps its
-value there. What differs is how many of the ratios ρ_t = exp(log ratio) a reward or an action is weighed by:
+value there. The weights differ in how many of the ratios ρ_t = exp(log ratio) they contain:
 
 | weight | of | unbiased | variance grows with |
 |---|---|---|---|
@@ -69,7 +69,7 @@ def weighted_reward_to_go(
 
 def clip_weights(weights: Float[Array, "*axes"], limit: float) -> Float[Array, "*axes"]:
     """min(w, limit): bounded variance for a bias towards the old policy (truncated importance sampling,
-    Ionides, 2008). It makes a weight that overflowed finite, too."""
+    Ionides, 2008). It also makes a weight that overflowed finite."""
     return jnp.minimum(weights, limit)
 
 
@@ -92,7 +92,8 @@ def self_normalise(
 
 
 def effective_sample_size(weights: Float[Array, " trajectory"]) -> Float[Array, ""]:
-    """(Σ_i w_i)² / Σ_i w_i²: about as many trajectories drawn by π itself would say as much (Kong, 1992).
+    """(Σ_i w_i)² / Σ_i w_i²: the number of trajectories drawn by π itself that would be about as informative
+    (Kong, 1992).
 
     From one, where a single weight outweighs the rest, to the number of trajectories, where all are equal;
     zero where all are zero. A trajectory of weight zero does not count.

@@ -1,11 +1,12 @@
 """Meta-learning as a transform of the objective.
 
-`adapted(objective, inner)` is again an objective. Only `predict` changes: take the inner steps on each task's
-support sets, then predict on its query set. Whatever improves a policy on an objective therefore meta-learns
-when it is handed the adapted one; nothing else in the library knows the difference.
+`adapted(objective, inner)` is again an objective. Only `predict` changes: it takes the inner steps on each
+task's support sets and then predicts on the query set. A rule that improves a policy on an objective
+therefore meta-learns when it is given the adapted objective.
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -13,17 +14,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.theory.objectives import AbstractObjective
+from surefoot.theory.objectives import AbstractObjective, OnPart
 from surefoot.types import Batch, MetaBatch
+
+Split = Callable[[PyTree], tuple[PyTree, PyTree]]
+"""From a policy to the part of it that the inner steps change, and the rest; None for no rest."""
 
 
 @runtime_checkable
 class InnerRule(Protocol):
-    """What adaptation asks of a rule."""
+    """The methods of a rule that adaptation calls."""
 
     def init(self, policy: Any, /) -> Any: ...
 
     def step(self, objective: Any, policy: Any, batch: Any, state: Any, /) -> tuple[Any, Any, Any]: ...
+
+
+def whole(policy: PyTree) -> tuple[PyTree, None]:
+    """The split of a policy of which the inner steps change every parameter."""
+    return policy, None
 
 
 def inner_step(
@@ -34,6 +43,7 @@ def inner_step(
     state: PyTree,
     *,
     first_order: bool = False,
+    split: Split = whole,
 ) -> tuple[PyTree, PyTree]:
     """θ' = U(θ): one step of the inner rule on one task's support set; returns the new policy and rule state.
 
@@ -41,11 +51,14 @@ def inner_step(
     drift apart. With `first_order`, dθ'/dθ is taken to be the identity (FOMAML, Finn et al. 2017, sec. 5.2):
     the value is the same, and any rule will do, differentiable or not.
     """
-    if not first_order:
-        policy, state, _ = inner.step(objective, policy, batch, state)
-        return policy, state
-    constant, state, _ = inner.step(objective, _stop_gradient(policy), batch, state)
-    return jax.tree.map(_with_identity_slope, constant, policy), state
+    part, rest = split(policy)
+    if rest is not None:
+        objective = OnPart(objective, rest)
+    start = _stop_gradient(part) if first_order else part
+    moved, state, _ = inner.step(objective, start, batch, state)
+    if first_order:
+        moved = jax.tree.map(_with_identity_slope, moved, part)
+    return (moved if rest is None else eqx.combine(moved, rest)), state
 
 
 def adapt(
@@ -55,32 +68,74 @@ def adapt(
     support: tuple[Batch, ...],
     *,
     first_order: bool = False,
-) -> PyTree:
-    """The policy after one inner step on each of `support` in turn, all of one task."""
-    state = inner.init(policy)
+    split: Split = whole,
+) -> tuple[PyTree, ...]:
+    """θ_0, …, θ_K: the policy before the inner steps and after each, one on each of `support`, all of one
+    task."""
+    policies, state = [policy], inner.init(split(policy)[0])
     for batch in support:
-        policy, state = inner_step(objective, inner, policy, batch, state, first_order=first_order)
-    return policy
+        policy, state = inner_step(
+            objective, inner, policies[-1], batch, state, first_order=first_order, split=split
+        )
+        policies.append(policy)
+    return tuple(policies)
+
+
+class AdaptedPrediction(eqx.Module):
+    """A policy's predictions in every phase of its adaptation, for each task: `[task ...]`."""
+
+    support: tuple[PyTree, ...]
+    """On the k-th support set by the policy after k steps; empty where no term asks for them."""
+    query: PyTree
+    """On the query set by the adapted policy."""
+
+
+class AbstractTerm(eqx.Module):
+    """A term that a meta-loss adds to the outer loss: a function of the predictions of every phase.
+
+    The arrays in it may change from one iteration to the next. What it needs beside the batch is computed
+    once for each meta-batch by `prepare`.
+    """
+
+    @abstractmethod
+    def prepare(
+        self, objective: "Adapted", policy: PyTree, batch: MetaBatch, returns: Float[Array, "task episode"]
+    ) -> PyTree:
+        """Constants of a meta-batch, every array with a leading task axis; `policy` drew the batch and
+        `returns` are the discounted returns of the query's episodes."""
+
+    @abstractmethod
+    def __call__(
+        self, outer: AbstractObjective, prediction: AdaptedPrediction, batch: MetaBatch, prepared: PyTree
+    ) -> Float[Array, ""]:
+        """The term of one task, to be minimised with the outer loss: no argument has a task axis."""
+
+    @abstractmethod
+    def update(
+        self, objective: "Adapted", policy: PyTree, batch: MetaBatch, prepared: PyTree
+    ) -> tuple["AbstractTerm", Mapping[str, Float[Array, ""]]]:
+        """The term for the next iteration, and metrics, after the outer rule has made `policy` from the
+        batch. `prepared` has a leading task axis."""
 
 
 class Adapted(AbstractObjective):
-    """The mean over tasks of `outer`, at the policy that has adapted to each task by minimising `inner`."""
+    """The mean over tasks of `outer`, at the policy that has adapted to each task by minimising `inner`, plus
+    the mean of each term."""
 
     outer: AbstractObjective
     inner_objective: AbstractObjective
+    terms: dict[str, AbstractTerm]
     inner: InnerRule = eqx.field(static=True)
     first_order: bool = eqx.field(static=True)
     chunk: int = eqx.field(static=True)
-    """How many tasks are worked on at a time; all memory but that of the data is in proportion to it."""
+    """Number of tasks computed at a time; all memory but that of the data is in proportion to it."""
+    split: Split = eqx.field(static=True)
 
-    def predict(self, policy: PyTree, batch: MetaBatch) -> PyTree:
-        """The adapted policies' predictions, with a leading task axis."""
+    def predict(self, policy: PyTree, batch: MetaBatch) -> AdaptedPrediction:
+        """The predictions of every phase, with a leading task axis."""
 
-        def on_task(task: MetaBatch) -> PyTree:
-            policy_of_task = adapt(
-                self.inner_objective, self.inner, policy, task.support, first_order=self.first_order
-            )
-            return self.outer.predict(policy_of_task, task.query)
+        def on_task(task: MetaBatch) -> AdaptedPrediction:
+            return self._predict_task(policy, task)
 
         whole, rest = divmod(_length(batch), self.chunk)
         if whole + (rest > 0) <= 1:
@@ -92,11 +147,25 @@ class Adapted(AbstractObjective):
             prediction = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), prediction, tail)
         return prediction
 
-    def loss(self, prediction: PyTree, batch: MetaBatch) -> Float[Array, ""]:
-        return jnp.mean(jax.vmap(self.outer.loss)(prediction, batch.query))
+    def _predict_task(self, policy: PyTree, task: MetaBatch) -> AdaptedPrediction:
+        options = {"first_order": self.first_order, "split": self.split}
+        *before, last = adapt(self.inner_objective, self.inner, policy, task.support, **options)
+        pairs = zip(before, task.support, strict=True) if self.terms else ()
+        support = tuple(self.inner_objective.predict(*pair) for pair in pairs)
+        return AdaptedPrediction(support, self.outer.predict(last, task.query))
 
-    def divergence(self, old: PyTree, new: PyTree, batch: MetaBatch) -> Float[Array, ""]:
-        return jnp.mean(jax.vmap(self.outer.divergence)(old, new, batch.query))
+    def loss(self, prediction: AdaptedPrediction, batch: MetaBatch) -> Float[Array, ""]:
+        loss = jnp.mean(jax.vmap(self.outer.loss)(prediction.query, batch.query))
+        for name, term in self.terms.items():
+            each = jax.vmap(lambda *task, term=term: term(self.outer, *task))
+            loss += jnp.mean(each(prediction, batch, batch.prepared[name]))
+        return loss
+
+    def divergence(
+        self, old: AdaptedPrediction, new: AdaptedPrediction, batch: MetaBatch
+    ) -> Float[Array, ""]:
+        """That of the adapted policies on the query sets."""
+        return jnp.mean(jax.vmap(self.outer.divergence)(old.query, new.query, batch.query))
 
     def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
         """Chunks of tasks one after another, so that a chunk's intermediate results stay in the cache."""
@@ -118,7 +187,7 @@ class Adapted(AbstractObjective):
         return total
 
     def clipped(self, epsilon: float) -> "Adapted":
-        """Clips the ratio after adaptation; the inner steps stay as they are."""
+        """Clips the ratio after adaptation; inner steps and terms stay as they are."""
         return eqx.tree_at(lambda o: o.outer, self, self.outer.clipped(epsilon))
 
     def _tasks(self, batch: PyTree, k: Array | int, count: int) -> PyTree:
@@ -134,13 +203,16 @@ def adapted(
     inner_objective: AbstractObjective | None = None,
     first_order: bool = False,
     chunk: int = 1,
+    terms: dict[str, AbstractTerm] | None = None,
+    split: Split = whole,
 ) -> Adapted:
     """`objective` at the policy adapted by `inner`, averaged over the tasks of a `MetaBatch`.
 
-    The inner steps minimise `inner_objective`, or `objective` itself. MAML (Finn et al., 2017) is a gradient
-    step inside; second-order terms come from differentiating through it.
+    The inner steps minimise `inner_objective`, or `objective` itself, over the part of the policy that
+    `split` selects. MAML (Finn et al., 2017) is a gradient step inside; second-order terms come from
+    differentiating through it. Each term finds its constants in the batch's `prepared`, under its name.
     """
-    return Adapted(objective, inner_objective or objective, inner, first_order, chunk)
+    return Adapted(objective, inner_objective or objective, terms or {}, inner, first_order, chunk, split)
 
 
 def _length(batch: PyTree) -> int:

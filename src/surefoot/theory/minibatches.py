@@ -1,4 +1,4 @@
-"""Minibatches: a batch in parts, so that one collection of data allows many steps."""
+"""Minibatches: a batch divided into parts, each of which gives one step."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Int
 from surefoot.types import Key
 
 _SORTABLE = 2**16
-"""Up to so many samples, an index and enough random bits fit into one word."""
+"""Number of samples up to which an index and enough random bits fit into one word."""
 
 
 def shuffled(
@@ -15,20 +15,20 @@ def shuffled(
 ) -> Int[Array, "minibatches size"]:
     """The indices of each minibatch: no sample is in two of them, and all have the same size.
 
-    Where `samples` is not a multiple of `minibatches`, the few that are over are left out, others each time.
-    What is not `valid` (everything is, if it is not given) is shared out alike: the numbers of valid samples
-    in any two minibatches differ by one at most.
+    Where `samples` is not a multiple of `minibatches`, the remaining few are left out, others each time.
+    Valid samples (all, if `valid` is not given) are distributed evenly: their numbers in any two minibatches
+    differ by at most one.
     """
     size = samples // minibatches
     order = _permutation(key, samples, valid)
-    # Dealt like cards, the valid ones first.
+    # Sample i of the order goes to minibatch i modulo their number; the valid ones come first.
     return order[: size * minibatches].reshape(size, minibatches).T
 
 
 def _permutation(key: Key, samples: int, valid: Bool[Array, " samples"] | None) -> Int[Array, " samples"]:
-    """A random order of what is valid, and then of the rest. Sorting words, with the index in the low bits,
-    noise above and validity on top, takes XLA on a CPU a fifteenth of the time of sorting indices by keys.
-    Samples whose noise is equal, one pair in 2¹⁵ or fewer, stay in their order."""
+    """A random order of the valid samples, and then of the rest. Sorting words, with the index in the low
+    bits, noise above and validity on top, takes XLA on a CPU a fifteenth of the time of sorting indices by
+    keys. Samples whose noise is equal, one pair in 2¹⁵ or fewer, stay in their order."""
     if samples > _SORTABLE:
         order = jax.random.permutation(key, samples)
         return order if valid is None else order[jnp.argsort(~valid[order], stable=True)]

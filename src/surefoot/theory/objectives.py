@@ -201,6 +201,29 @@ class Penalised(AbstractObjective):
         return self.objective.average(f, batch)
 
 
+class OnPart(AbstractObjective):
+    """An objective as a function of some of a policy's parameters; the others are constants."""
+
+    objective: AbstractObjective
+    rest: PyTree
+    """The policy without that part, to be combined with it by `eqx.combine`."""
+
+    def predict(self, policy: PyTree, batch: PyTree) -> PyTree:
+        return self.objective.predict(eqx.combine(policy, self.rest), batch)
+
+    def loss(self, prediction: PyTree, batch: PyTree) -> Float[Array, ""]:
+        return self.objective.loss(prediction, batch)
+
+    def divergence(self, old: PyTree, new: PyTree, batch: PyTree) -> Float[Array, ""]:
+        return self.objective.divergence(old, new, batch)
+
+    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
+        return self.objective.average(f, batch)
+
+    def clipped(self, epsilon: float) -> "OnPart":
+        return OnPart(self.objective.clipped(epsilon), self.rest)
+
+
 def adaptive_kl_coefficient(
     beta: Float[Array, ""], divergence: Float[Array, ""], target: float
 ) -> Float[Array, ""]:

@@ -1,5 +1,4 @@
-"""Off-policy gradients: several steps on data that an earlier policy drew, reweighted for the policy of
-now."""
+"""Off-policy gradients: several steps on data of an earlier policy, weighted for the present one."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -26,13 +25,14 @@ Weighting = Literal["trajectory", "per-decision", "marginal"]
 
 class OffPolicyObjective(AbstractObjective):
     """−mean_t sg(c_t) log π(a_t|s_t), on whole episodes `[episode time ...]`: a pseudo-loss, whose gradient
-    is an importance-weighted policy gradient at the policy of now.
+    is an importance-weighted policy gradient at the present policy.
 
-    c_t is the weighted credit of an action. `trajectory`: w_t A_t, with w_t the product of all of an
-    episode's ratios. `marginal`: the same with ρ_t alone. `per-decision`: with w_t the product of those up to
-    t, Σ_{k≥t} (Π_{t≤j<k} γ_j) w_k r_k − w_t V(s_t), each reward weighed by the decisions that led to it. That
-    is w_t (G_t − V(s_t)) with the past's ratios on the action and the future's on the rewards of G_t (see
-    `importance.weighted_reward_to_go`); written so, a limit on the weights is one on what a reward counts.
+    c_t is the weighted credit of an action, and `sg` (stop gradient) makes it a constant. `trajectory`: w_t
+    A_t, with w_t the product of all of an episode's ratios. `marginal`: the same with ρ_t instead.
+    `per-decision`: with w_t the product of those up to t, Σ_{k≥t} (Π_{t≤j<k} γ_j) w_k r_k − w_t V(s_t),
+    where each reward is weighted by the decisions before it. That is w_t (G_t − V(s_t)) with the past's
+    ratios on the action and the future's on the rewards of G_t (see `importance.weighted_reward_to_go`); in
+    this form a limit on the weights limits the weight of each reward.
     """
 
     weighting: Weighting = eqx.field(static=True)
@@ -57,7 +57,7 @@ class OffPolicyObjective(AbstractObjective):
         return f(batch)
 
     def weights(self, log_probs: Float[Array, "episode time"], batch: Batch) -> Float[Array, "episode time"]:
-        """w_t of every step, for the log-probabilities of now."""
+        """w_t of every step, for the present policy's log-probabilities."""
         ratios = _log_ratios(log_probs, batch)
         if self.weighting == "trajectory":
             weights = jnp.broadcast_to(jax.vmap(trajectory_weight)(ratios)[:, None], ratios.shape)

@@ -1,6 +1,6 @@
-"""Returns: what a trajectory earned, from its start and from each of its steps.
+"""Returns: discounted sums of a trajectory's rewards, from its start and from each of its steps.
 
-Time is in the names: `rewards[t]` = r_t follows action a_t, and `discounts[t]` = γ_t weighs everything after
+`rewards[t]` = r_t follows action a_t, and `discounts[t]` = γ_t is the factor of everything after
 it. γ_t is zero at the step that ends a trajectory for good and γ elsewhere, so no formula needs a "done".
 """
 
@@ -16,7 +16,8 @@ def reward_to_go(
 ) -> Float[Array, " time"]:
     """G_t = r_t + γ_t G_{t+1}, with G_T = `final_value` (the bootstrap).
 
-    Each action is credited with what came after it alone (causality); Sutton & Barto (2018), eq. 3.9.
+    Each action is credited with the rewards after it, not with those before (causality); Sutton & Barto
+    (2018), eq. 3.9.
     """
 
     def backward(g_tp1: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:

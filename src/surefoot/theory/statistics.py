@@ -1,4 +1,4 @@
-"""Running mean and variance, merged exactly: the scale of observations and rewards, as it becomes known."""
+"""Running mean and variance of observations and rewards, merged exactly (often called `running_state`)."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class RunningStatistics(eqx.Module):
-    """Of everything seen so far, each element of a vector by itself."""
+    """Count, mean and sum of squared deviations of all vectors seen so far, for each element."""
 
     count: Float[Array, ""]
     mean: Float[Array, " size"]
@@ -15,19 +15,19 @@ class RunningStatistics(eqx.Module):
 
     @classmethod
     def empty(cls, size: int) -> "RunningStatistics":
-        """Of nothing."""
+        """The statistics of no data."""
         return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
 
     @property
     def variance(self) -> Float[Array, " size"]:
-        """Σ (x − mean)² / n; one before anything is known."""
+        """Σ (x − mean)² / n; one before any data."""
         return jnp.where(self.count > 0, self.squares / jnp.maximum(self.count, 1.0), 1.0)
 
     def merge(self, other: "RunningStatistics") -> "RunningStatistics":
-        """Those of both collections together, exactly: Chan, Golub & LeVeque (1979).
+        """The statistics of both collections together, exactly: Chan, Golub & LeVeque (1979).
 
         n = n_a + n_b, μ = μ_a + (μ_b − μ_a) n_b/n, S = S_a + S_b + (μ_b − μ_a)² n_a n_b/n. The order in which
-        collections are merged makes no difference but for rounding.
+        collections are merged makes no difference, except for rounding.
         """
         count = self.count + other.count
         part = other.count / jnp.maximum(count, 1.0)
@@ -37,7 +37,7 @@ class RunningStatistics(eqx.Module):
 
 
 def statistics_of(values: Float[Array, "*axes size"], valid: Bool[Array, "*axes"]) -> RunningStatistics:
-    """The statistics of one collection; what is not `valid` does not count."""
+    """The statistics of one collection; entries that are not `valid` do not count."""
     size = values.shape[-1]
     flat, counts = values.reshape(-1, size), valid.reshape(-1, 1)
     count = jnp.sum(counts).astype(values.dtype)

@@ -1,8 +1,8 @@
-"""Trust regions: the longest step whose effect on the policy's behaviour is still bounded.
+"""Trust regions: steps whose KL divergence from the old policy is bounded.
 
-minimise L(θ + s) subject to KL(θ ‖ θ + s) ≤ δ. To first order in L and second in the KL: s = −βx with x =
-F⁻¹g and β = √(2δ / xᵀFx); then shortened until the real loss and the real KL agree (Schulman et al., 2015,
-appendix C).
+Minimise L(θ + Δθ) subject to KL(θ ‖ θ + Δθ) ≤ δ. To first order in L and second in the KL, the step is Δθ =
+−αx with x = F⁻¹g and α = √(2δ / xᵀFx). It is then shortened until the loss itself is lower and the KL itself
+within δ (Schulman et al., 2015, appendix C). The constraint's Lagrange multiplier is β = 1/α.
 """
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from surefoot.theory.objectives import AbstractObjective
 
 
 class NaturalDirection(eqx.Module):
-    """The natural gradient, and what the trust region asks of it."""
+    """The natural gradient and its curvature."""
 
     direction: PyTree
     """x = (F + λI)⁻¹ g: subtract it to descend."""
@@ -36,7 +36,11 @@ def natural_direction(
     max_iterations: int,
     tolerance: float,
 ) -> NaturalDirection:
-    """(F + λI)⁻¹ g by conjugate gradient, λ = `damping` (Kakade, 2002). F is that of `batch`."""
+    """x = (F + λI)⁻¹ g by conjugate gradient, where F is the Fisher matrix of `batch` and λ = `damping`
+    (Kakade, 2002).
+
+    `gradient` is shaped like the policy's floating-point arrays, and so is the direction.
+    """
 
     def matvec(vector: PyTree) -> PyTree:
         product = fisher_vector_product(objective, policy, batch, vector)
@@ -49,24 +53,25 @@ def natural_direction(
 
 
 def step_length(max_kl: float, curvature: Float[Array, ""]) -> Float[Array, ""]:
-    """β = √(2δ / xᵀFx): the multiple of x at which the quadratic model of the KL reaches δ; zero where x has
-    no curvature."""
+    """α = √(2δ / xᵀFx): the multiple of x at which the quadratic model of the KL reaches δ; zero where x has
+    no curvature. `max_kl` is δ in nats, `curvature` is xᵀFx (Schulman et al., 2015, appendix C,
+    where α is called β)."""
     positive = curvature > 0
     return jnp.where(positive, jnp.sqrt(2.0 * max_kl / jnp.where(positive, curvature, 1.0)), 0.0)
 
 
 class LineSearch(eqx.Module):
-    """Where a backtracking line search ended."""
+    """The result of a backtracking line search."""
 
     policy: PyTree
     """The accepted policy; the old one, unchanged, where `accepted` is False."""
     accepted: Bool[Array, ""]
     loss: Float[Array, ""]
-    """At `policy`."""
+    """The loss at `policy`."""
     kl: Float[Array, ""]
     """KL(old ‖ policy)."""
     attempts: Int[Array, ""]
-    """How many lengths were tried, the full step included."""
+    """Number of lengths that were tried, the full step included."""
 
 
 def line_search(

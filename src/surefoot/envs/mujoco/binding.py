@@ -1,4 +1,4 @@
-"""MuJoCo itself, which is an extra: nothing else here can be imported without it."""
+"""Import of MuJoCo and its models. MuJoCo is an extra, so it is imported when it is first used."""
 
 import importlib
 from functools import lru_cache
@@ -10,17 +10,17 @@ from surefoot.options import UserError
 
 @lru_cache
 def mujoco() -> Any:
-    """MuJoCo's module, whose names no type checker knows. Raises `UserError` where it is not installed."""
+    """The module `mujoco`, without types. Raises `UserError` if it is not installed."""
     _import("mujoco.rollout")
     return _import("mujoco")
 
 
 @lru_cache
 def load_model(xml: str) -> Any:
-    """One of Gymnasium's models, by its file's name. Not to be changed."""
+    """One of Gymnasium's models, by its file name. It is shared: copy it before changing it."""
     library = mujoco()
     assets = Path(_import("gymnasium.envs.mujoco").__file__).parent / "assets"
-    # Some of the models use words that MuJoCo has since given up, and it says so whenever they are loaded.
+    # Some of the models use deprecated attributes, and MuJoCo warns whenever they are loaded.
     library.set_mju_user_warning(lambda _: None)
     try:
         return library.MjModel.from_xml_path(str(assets / xml))
@@ -36,8 +36,8 @@ def _import(name: str) -> Any:
             f"This environment needs MuJoCo and Gymnasium, and importing {name} failed: {error}. "
             "Install them: pip install 'surefoot[mujoco]'."
         ) from error
-    except Exception as error:  # whatever MuJoCo makes of a MUJOCO_GL that it cannot use
+    except Exception as error:  # MuJoCo's errors for a MUJOCO_GL that it cannot use vary
         raise UserError(
             f"Importing {name} failed: {type(error).__name__}: {error}. If MUJOCO_GL is set, it must be one "
-            "of egl, osmesa and glfw, and work here; physics do not need it."
+            "of egl, osmesa and glfw, and work here; the physics does not need it."
         ) from error

@@ -1,4 +1,4 @@
-"""Physics: many environments advance by one control step, on threads that stay."""
+"""Physics: many environments advance by one control step, on persistent threads."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,25 @@ from surefoot.envs.mujoco.binding import mujoco as load
 mujoco = load()
 State = Float[np.ndarray, "rows state"]
 _WAKING_SECONDS = 150e-6
-"""What other threads must save in a call to be worth waking: about what it takes."""
+"""The time that further threads must save in a call to be used: about the time that waking them takes."""
+
+
+def _seconds_of_a_step(model: Any, steps: int = 20) -> float:
+    """Approximate duration of a physics step, measured with a body at rest."""
+    data = mujoco.MjData(model)
+    mujoco.mj_step(model, data, steps)
+    start = perf_counter()
+    mujoco.mj_step(model, data, steps)
+    return (perf_counter() - start) / steps
 
 
 class AbstractPhysics(ABC):
-    """The dynamics of models of one shape. A state is a row of numbers that everything follows from: MuJoCo's
-    (time, positions, velocities, activations), and accelerations that the constraint solver starts from."""
+    """The dynamics of models of one shape. A state is a row of numbers that determines what follows: MuJoCo's
+    time, positions, velocities and activations, and the accelerations that its constraint solver starts
+    from."""
 
     def __init__(self, model: Any, frame_skip: int, threads: int) -> None:
-        """Of so many steps of the physics for each control step, on so many threads at most."""
+        """Each control step has `frame_skip` physics steps. Uses at most `threads` threads."""
         self._model, self._frame_skip, self._threads = model, frame_skip, threads
         sizes = 1, model.nq, model.nv, model.na, model.nv
         ends = np.cumsum(sizes).tolist()
@@ -33,12 +43,11 @@ class AbstractPhysics(ABC):
         self._row_seconds = frame_skip * _seconds_of_a_step(model)
 
     def use(self, threads: int) -> None:
-        """At most so many of the threads, from the next call of `advance` on. Any thread may say so."""
+        """Use at most `threads` threads from the next call of `advance` on. Any thread may call this."""
         self._threads = threads
 
     def _data_for(self, rows: int) -> list[Any]:
-        """One for each thread that is to advance so many rows: a single one where others are not worth
-        waking."""
+        """MuJoCo's data for each thread that advances `rows` rows; one where more would be no faster."""
         threads = self._threads
         if rows * self._row_seconds * (1 - 1 / threads) <= _WAKING_SECONDS:
             return self._data[:1]
@@ -48,11 +57,11 @@ class AbstractPhysics(ABC):
 
     @abstractmethod
     def reset(self, model: Any, qpos: Float[np.ndarray, " nq"], qvel: Float[np.ndarray, " nv"]) -> Any:
-        """The state of a new episode, and what is measured in it."""
+        """The state of a new episode, and the fields measured in it."""
 
     @abstractmethod
     def advance(self, models: Sequence[Any], states: State, controls: Float[np.ndarray, "rows nu"]) -> Any:
-        """The states after one control step, and what is measured in them."""
+        """The states after one control step, and the fields measured in them."""
 
     @abstractmethod
     def close(self) -> None:
@@ -60,10 +69,10 @@ class AbstractPhysics(ABC):
 
 
 class RolloutPhysics(AbstractPhysics):
-    """All rows in one call of `mujoco.rollout.Rollout`, for families that observe positions and velocities.
+    """All rows in one call of `mujoco.rollout.Rollout`, for bodies that need positions and velocities only.
 
-    What the solver starts from are the last accelerations. It converges to the same forces from anywhere, to
-    its tolerance; MuJoCo's own guess is not among what a rollout returns.
+    The constraint solver starts from the last accelerations, since a rollout does not return MuJoCo's own
+    initial guess. From any start it converges to the same forces, to its tolerance.
     """
 
     def __init__(self, model: Any, frame_skip: int, threads: int) -> None:
@@ -97,7 +106,7 @@ class RolloutPhysics(AbstractPhysics):
         return np.concatenate([path[:, -1], accelerations], axis=1), {}
 
     def _pool(self, threads: int) -> Any:
-        """Its threads stay until it is closed; one alone is the caller's."""
+        """A pool whose threads stay until it is closed; a single thread is the caller's."""
         if threads not in self._pools:
             self._pools[threads] = mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0)
         return self._pools[threads]
@@ -107,20 +116,12 @@ class RolloutPhysics(AbstractPhysics):
             pool.close()
 
 
-def _seconds_of_a_step(model: Any, steps: int = 20) -> float:
-    """About: of a body at rest."""
-    data = mujoco.MjData(model)
-    mujoco.mj_step(model, data, steps)
-    start = perf_counter()
-    mujoco.mj_step(model, data, steps)
-    return (perf_counter() - start) / steps
-
-
 class DataPhysics(AbstractPhysics):
-    """Row by row, on threads of Python that step MuJoCo without its lock, for families that observe what only
-    MuJoCo's data holds after a step: contact forces, inertias, positions of bodies.
+    """Row by row, on Python threads that release the GIL in MuJoCo, for bodies that need other fields of
+    MuJoCo's data after a step: contact forces, inertias, positions of bodies.
 
-    The solver starts from its own last guess: the steps are those of one environment alone, bit for bit.
+    The constraint solver starts from its own last guess: the steps are those of a single environment, bit for
+    bit.
     """
 
     def __init__(self, model: Any, frame_skip: int, threads: int, measured: tuple[str, ...]) -> None:
@@ -164,8 +165,8 @@ class DataPhysics(AbstractPhysics):
         after: State,
         measured: Mapping[str, np.ndarray],
     ) -> None:
-        # A view is found once: to ask MuJoCo's data for it takes as long as to copy it. NumPy does the
-        # copying: MuJoCo's own functions leave the lock, and must wait to have it back.
+        # Views are made once: making one takes as long as copying its numbers. NumPy copies them, because
+        # MuJoCo's own functions release the GIL and must wait to get it back.
         fields = (
             (self._qpos, data.qpos),
             (self._qvel, data.qvel),

@@ -1,5 +1,6 @@
-"""The simulator of MuJoCo's families."""
+"""The simulator of MuJoCo families."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,25 +9,24 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt32
 
 from surefoot.envs.mujoco.binding import mujoco
-from surefoot.envs.mujoco.body import AbstractBody
+from surefoot.envs.mujoco.body import AbstractBody, Snapshot
 from surefoot.envs.mujoco.physics import DataPhysics, RolloutPhysics
-from surefoot.envs.mujoco.snapshot import Snapshot
 from surefoot.envs.simulation import AbstractResumableSimulator, Outcome, selection
 from surefoot.types import Task
 
 
 class MujocoSimulator(AbstractResumableSimulator):
-    """All rows in one call a control step. What one row does never depends on the others."""
+    """Steps all rows in one call. No row depends on the others."""
 
     def __init__(
         self,
         body: AbstractBody,
-        model: Any,
         models: Callable[[Task, int], list[Any]],
         reward: Callable[[Snapshot, Snapshot, np.ndarray, Task], np.ndarray],
         threads: int,
     ) -> None:
-        """`models` gives each row the model of its task; all of them have the shape of `model`."""
+        """`models` gives each row the model of its task; all of them have the shape of the body's."""
+        model = body.model
         self._body, self._models_of, self._reward = body, models, reward
         self._nq, self._nv = model.nq, model.nv
         self._low, self._high = model.actuator_ctrlrange.T
@@ -36,8 +36,9 @@ class MujocoSimulator(AbstractResumableSimulator):
             if measured
             else RolloutPhysics(model, body.frame_skip, threads)
         )
-        shapes = {name: getattr(mujoco().MjData(model), name).shape for name in measured}
-        self._shapes: dict[str, tuple[int, ...]] = shapes
+        data = mujoco().MjData(model)
+        self._shapes: dict[str, tuple[int, ...]] = {name: getattr(data, name).shape for name in measured}
+        self._sizes = [self._physics.state_size, *(math.prod(shape) for shape in self._shapes.values())]
         self._models: list[Any] = []
         self._tasks: Any = None
         self._states = np.zeros((0, self._physics.state_size))
@@ -77,7 +78,7 @@ class MujocoSimulator(AbstractResumableSimulator):
         return Outcome(self._observe(after), rewards, self._body.terminated(after))
 
     def snapshot(self, rows: Int[np.ndarray, " n"] | slice) -> Snapshot:
-        """Where these rows are now, until they move."""
+        """The state of these rows; valid until they are stepped."""
         measured = {name: value[rows] for name, value in self._measured.items()}
         return self._seen(self._states[rows], measured)
 
@@ -86,8 +87,7 @@ class MujocoSimulator(AbstractResumableSimulator):
         return Snapshot(qpos, qvel, measured)
 
     def words(self) -> int:
-        numbers = self._physics.state_size + sum(int(np.prod(shape)) for shape in self._shapes.values())
-        return 2 * numbers
+        return 2 * sum(self._sizes)
 
     def save(self) -> UInt32[np.ndarray, "rows words"]:
         rows = len(self._states)
@@ -96,9 +96,8 @@ class MujocoSimulator(AbstractResumableSimulator):
 
     def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
         self._take(tasks, len(saved))
-        sizes = [self._physics.state_size, *(int(np.prod(shape)) for shape in self._shapes.values())]
         numbers = np.ascontiguousarray(saved).view(float)
-        states, *measured = np.split(numbers, np.cumsum(sizes)[:-1], axis=1)
+        states, *measured = np.split(numbers, np.cumsum(self._sizes)[:-1], axis=1)
         self._states = states.copy()
         self._measured = {
             name: value.reshape(-1, *shape).copy()
@@ -120,5 +119,5 @@ class MujocoSimulator(AbstractResumableSimulator):
 
 
 def number_of(words: UInt32[np.ndarray, " words"]) -> int:
-    """A raw key as one number."""
+    """A raw key as a single number."""
     return int.from_bytes(np.ascontiguousarray(words, ">u4").tobytes())

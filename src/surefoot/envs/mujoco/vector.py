@@ -1,4 +1,4 @@
-"""A family's simulator as a vector environment of Gymnasium's, for learners from other libraries."""
+"""A MuJoCo family as a Gymnasium vector environment, for learners from other libraries."""
 
 from typing import Any
 
@@ -22,24 +22,23 @@ Ends = Bool[np.ndarray, " rows"]
 
 
 class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
-    """`num_envs` episodes of a family's tasks side by side, all of them in one call a step.
+    """`num_envs` episodes of a family's tasks, stepped in one call.
 
-    An episode that has ended begins anew in the next step, which ignores the row's action and earns nothing
+    After an episode has ended, the next step resets its row, ignores the row's action and earns 0
     (`AutoresetMode.NEXT_STEP`, Gymnasium's default). Episodes are truncated at the family's horizon.
 
-    After `reset(seed=s)` row i begins where Gymnasium's environment of the same name does after
-    `reset(seed=s + i)`; later episodes begin elsewhere. Observations are in single
-    precision.
+    After `reset(seed=s)` row i starts as Gymnasium's environment of the same name does after
+    `reset(seed=s + i)`; later episodes start elsewhere. Observations are in single precision.
     """
 
     tasks: Task
-    """Each row's, which it keeps from episode to episode; None before the first `reset`."""
+    """The task of each row, the same in all its episodes; None before the first `reset`."""
 
     def __init__(
         self, family: AbstractMujocoFamily, num_envs: int, threads: int = 1, tasks: Task | None = None
     ) -> None:
-        """`tasks` have a leading axis of `num_envs`. Without them, `reset` draws some from the family's
-        distribution whenever the seeds are new."""
+        """`tasks` have a leading axis of `num_envs`. Without them, `reset` draws tasks from the family's
+        distribution whenever it is given seeds."""
         check(num_envs >= 1, "num_envs", num_envs, "1 or more")
         check(threads >= 1, "threads", threads, "1 or more")
         self.family, self.num_envs = family, num_envs
@@ -61,8 +60,8 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """New episodes in every row. A single seed gives row i `seed + i`; without one, the rows go on to
-        their next episodes. `options={"tasks": ...}` changes the tasks, for good."""
+        """New episodes in every row. A single seed gives row i `seed + i`; without one, the rows continue
+        with their next episodes. `options={"tasks": ...}` changes the tasks permanently."""
         self._check_open()
         self._choose_tasks(options or {}, anew=self._seed(seed))
         self._times[:], self._ended[:] = 0, False
@@ -100,7 +99,7 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
             raise ClosedEnvironmentError("These environments were closed; make new ones.")
 
     def _seed(self, seed: int | list[int] | None) -> bool:
-        """Takes the rows' seeds, or goes on to their next episodes; whether the seeds are new."""
+        """Sets the rows' seeds, or continues with their next episodes. Returns whether the seeds are new."""
         if seed is None and self._seeds:
             self._episodes += 1
             return False
@@ -119,14 +118,14 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
 
     def _choose_tasks(self, options: dict[str, Any], anew: bool) -> None:
         unknown = set(options) - {"tasks"}
-        check(not unknown, "options", unknown, "tasks alone")
+        check(not unknown, "options", unknown, "tasks only")
         if "tasks" in options:
             self.tasks, self._given = self._checked(options["tasks"]), True
         elif anew and not self._given:
             self.tasks = self.family.sample_tasks(jax.random.key(self._seeds[0] % _WORD), self.num_envs)
 
     def _checked(self, tasks: Any) -> Task:
-        """The tasks, if they have the form of the family's."""
+        """The tasks as JAX arrays. Raises `UserError` unless they have the shapes of the family's."""
         tasks = jax.tree.map(jnp.asarray, tasks)
         wanted = jax.eval_shape(lambda key: self.family.sample_tasks(key, self.num_envs), jax.random.key(0))
         if _form(tasks) != _form(wanted):
@@ -137,8 +136,8 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
         return tasks
 
     def _keys(self, rows: Int[np.ndarray, " n"]) -> UInt32[np.ndarray, "n 3"]:
-        """Of these rows' episodes: their number, and the seed. With the first's, which is 0, a generator's
-        seed is the row's, and its numbers are those of Gymnasium's environment."""
+        """The keys of these rows' episodes: the episode's number and the row's seed. The first number is 0,
+        so that the generator's seed is the row's, and its draws are those of Gymnasium's environment."""
         seeds = [(self._seeds[row] // _WORD, self._seeds[row] % _WORD) for row in rows]
         return np.column_stack([self._episodes[rows], seeds]).astype(np.uint32)
 

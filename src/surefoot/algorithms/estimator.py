@@ -1,0 +1,207 @@
+"""From rollouts to batches: normalisation, the end of the return, the baseline and the advantages."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from surefoot.algorithms.estimation import Estimation
+from surefoot.algorithms.normalisation import Normalisation, Scales
+from surefoot.baselines import Samples
+from surefoot.envs import AbstractFamily
+from surefoot.theory.advantages import gae, k_step_advantages, normalise, standard_deviation
+from surefoot.theory.returns import discounted_return, reward_to_go
+from surefoot.types import Batch, Key, Rollout, Transitions
+
+Values = Callable[[Array, Array], Array]
+"""V of one trajectory: (observations `[time obs]`, times `[time]`) -> `[time]`."""
+
+
+class PreparedRollout(eqx.Module):
+    """A rollout made ready to learn from: in the scale that learning sees, with zeros in the padding."""
+
+    rollout: Rollout
+    discounts: Float[Array, "*axes time"]
+    """γ_t, zero where the return ends, and in padding."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How rollouts become batches. Its methods take one task, axes `[episode time ...]`, unless they say
+    otherwise."""
+
+    estimation: Estimation
+    normalisation: Normalisation
+    limit_ends_return: bool
+    """Whether the return ends at the horizon; if not, it goes on with the value of the final observation."""
+
+    @classmethod
+    def of(
+        cls, env: AbstractFamily, estimation: Estimation, normalisation: Normalisation | None = None
+    ) -> "Estimator":
+        """The estimator for an environment, which decides about the time limit unless the options do."""
+        ends = (
+            env.time_limit_ends_return if estimation.time_limit == "env" else estimation.time_limit == "ends"
+        )
+        return cls(estimation, normalisation or Normalisation(), ends)
+
+    def init(self, key: Key, env: AbstractFamily) -> tuple[PyTree, Scales]:
+        """The baseline's parameters and the scales before anything is known."""
+        baseline = self.estimation.baseline.init(key, env.observation_size, env.horizon)
+        return baseline, self.normalisation.init(env.observation_size)
+
+    def acting(self, policy: Any, scales: Scales) -> Any:
+        """The policy as it meets the environment, with its observations normalised."""
+        return self.normalisation.policy(policy, scales)
+
+    def prepare(self, rollout: Rollout, scales: Scales) -> PreparedRollout:
+        """The rollout as learning sees it; any leading axes."""
+        rollout = _without_padding(self.normalisation.rollout(rollout, scales))
+        ends = rollout.terminated | (rollout.truncated & self.limit_ends_return) | ~rollout.valid
+        discount = jnp.asarray(self.estimation.discount, rollout.rewards.dtype)
+        return PreparedRollout(rollout, jnp.where(ends, 0.0, discount))
+
+    def batch(self, prepared: PreparedRollout, previous: PyTree, critic: Values | None = None) -> Batch:
+        """The batch of one task. `previous` holds the baseline's parameters of the iteration before. A
+        `critic` replaces the baseline."""
+        rollout, discounts = prepared.rollout, prepared.discounts
+        values, next_values = self._values(prepared, previous, critic)
+        advantages = jax.vmap(self._advantages)(prepared, values, next_values)
+        transitions = Transitions(
+            rollout.rewards, discounts, values, advantages + values, rollout.next_observations
+        )
+        scale = None
+        if self.estimation.normalise:
+            scale = jnp.broadcast_to(standard_deviation(advantages, rollout.valid), advantages.shape)
+            advantages = normalise(advantages, rollout.valid)
+        return Batch(
+            rollout.observations,
+            rollout.actions,
+            rollout.log_probs,
+            advantages,
+            rollout.valid,
+            transitions=transitions,
+            starts=None if rollout.memory is None else rollout.times == 0,
+            memory=rollout.memory,
+            advantage_scale=scale,
+        )
+
+    def samples(self, prepared: PreparedRollout, previous: PyTree) -> Samples:
+        """What the baseline is fitted to. Its targets are what it is subtracted from; where an episode is cut
+        short and the time limit is not its end, they go on with the value that `previous` gives to what
+        follows."""
+        rollout = prepared.rollout
+        _, next_values = self._evaluate(previous, rollout)
+        return Samples(
+            rollout.observations,
+            _times(rollout),
+            jax.vmap(self._returns)(prepared, next_values),
+            rollout.rewards,
+            prepared.discounts,
+            rollout.next_observations,
+            rollout.valid,
+        )
+
+    def refit(self, prepared: PreparedRollout, previous: PyTree) -> PyTree:
+        """The baseline fitted to many tasks' episodes at once, axes `[task episode time ...]`."""
+        episodes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
+        return self.estimation.baseline.fit(previous, self.samples(episodes, previous))
+
+    def update(self, scales: Scales, rollout: Rollout) -> Scales:
+        """The scales with what a rollout, as it was sampled, adds to them; any leading axes."""
+        return self.normalisation.update(scales, rollout, self.estimation.discount)
+
+    def _advantages(
+        self, prepared: PreparedRollout, values: Float[Array, " time"], next_values: Float[Array, " time"]
+    ) -> Float[Array, " time"]:
+        rollout, discounts, options = prepared.rollout, prepared.discounts, self.estimation
+        goes_on = jnp.where(rollout.truncated, 0.0, jnp.ones_like(values))
+        if options.credit == "k-step":
+            return k_step_advantages(rollout.rewards, discounts, values, next_values, goes_on, options.k)
+        if options.credit == "gae":
+            return gae(rollout.rewards, discounts, values, next_values, options.gae_lambda * goes_on)
+        return jnp.where(rollout.valid, self._returns(prepared, next_values) - values, 0.0)
+
+    def _returns(
+        self, prepared: PreparedRollout, next_values: Float[Array, " time"]
+    ) -> Float[Array, " time"]:
+        """What a baseline is subtracted from, of one trajectory: the reward-to-go, or the whole return at
+        each step."""
+        rollout, discounts = prepared.rollout, prepared.discounts
+        cut = _cut(rollout)
+        rewards = rollout.rewards + jnp.where(cut, discounts * next_values, 0.0)
+        discounts = jnp.where(cut, 0.0, discounts)
+        if self.estimation.credit == "whole-return":
+            return jnp.where(rollout.valid, discounted_return(rewards, discounts), 0.0)
+        return reward_to_go(rewards, discounts)
+
+    def _values(
+        self, prepared: PreparedRollout, previous: PyTree, critic: Values | None
+    ) -> tuple[Array, Array]:
+        """V at every step and at what it led to; zero in padding."""
+        fit, baseline = self.estimation.fit, self.estimation.baseline
+        if critic is not None:
+            return _evaluate(critic, prepared.rollout)
+        if fit == "previous-batch":
+            return self._evaluate(previous, prepared.rollout)
+        samples = self.samples(prepared, previous)
+        if fit == "same-batch":
+            return self._evaluate(baseline.fit(previous, samples), prepared.rollout)
+        half = len(samples.returns) // 2
+        parts = [
+            jax.tree.map(lambda x, s=s: x[s], (prepared.rollout, samples))
+            for s in (slice(half), slice(half, None))
+        ]
+        fits = [baseline.fit(previous, part) for _, part in parts]
+        crossed = [self._evaluate(fits[1 - i], parts[i][0]) for i in (0, 1)]
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *crossed)
+
+    def _evaluate(self, parameters: PyTree, rollout: Rollout) -> tuple[Array, Array]:
+        return _evaluate(lambda *at: self.estimation.baseline.values(parameters, *at), rollout)
+
+
+def episode_returns(rollout: Rollout) -> Float[Array, "*axes"]:
+    """The undiscounted return of each episode, where every trajectory is one."""
+    return jnp.sum(jnp.where(rollout.valid, rollout.rewards, 0.0), axis=-1)
+
+
+def discounted_returns(prepared: PreparedRollout) -> Float[Array, "*axes"]:
+    """The discounted return of each episode, in the scale that learning sees."""
+    each = jnp.vectorize(discounted_return, signature="(t),(t)->()")
+    return each(prepared.rollout.rewards, prepared.discounts)
+
+
+def _without_padding(rollout: Rollout) -> Rollout:
+    """Zeros in the padding, whatever was there: a NaN that is only weighted with zero remains one."""
+
+    def masked(x: Array) -> Array:
+        extra = tuple(range(rollout.valid.ndim, x.ndim))
+        return jnp.where(jnp.expand_dims(rollout.valid, extra), x, 0)
+
+    return eqx.tree_at(
+        lambda r: (r.observations, r.actions, r.log_probs, r.rewards, r.next_observations),
+        rollout,
+        replace_fn=masked,
+    )
+
+
+def _cut(rollout: Rollout) -> Array:
+    """The steps after which one trajectory knows nothing more, though its return may go on."""
+    last = jnp.arange(len(rollout.valid)) == len(rollout.valid) - 1
+    return rollout.truncated | (last & rollout.valid & ~rollout.terminated)
+
+
+def _times(rollout: Rollout) -> Float[Array, "*axes time"]:
+    return rollout.times.astype(rollout.rewards.dtype)
+
+
+def _evaluate(values: Values, rollout: Rollout) -> tuple[Array, Array]:
+    """V at every step and at what it led to, axes `[episode time]`; zero in padding."""
+    times = _times(rollout)
+    now = jax.vmap(values)(rollout.observations, times)
+    following = jax.vmap(values)(rollout.next_observations, times + 1.0)
+    return jnp.where(rollout.valid, now, 0.0), jnp.where(rollout.valid, following, 0.0)

@@ -1,0 +1,166 @@
+"""Meta-learning by gradient: what MAML and the methods that differ from it by terms of the loss share."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from surefoot.algorithms.adaptation import (
+    Adaptation,
+    GradientAdapter,
+    adapt_to_tasks,
+    adapter_by,
+    inner_part,
+    outer_part,
+)
+from surefoot.algorithms.base import (
+    AbstractAlgorithm,
+    LearnerState,
+    LossName,
+    Setting,
+    check_loss,
+    jit_from_host,
+    own_keys,
+    policy_objective,
+)
+from surefoot.algorithms.estimator import Estimator, discounted_returns
+from surefoot.algorithms.reporting import describe_adaptation
+from surefoot.envs import AbstractFamily
+from surefoot.options import Options, UserError, at_least
+from surefoot.policies.base import AbstractPolicy
+from surefoot.rules import AbstractRule, GradientStep, TrustRegion
+from surefoot.rules.base import Metrics
+from surefoot.theory.divergences import mean_entropy
+from surefoot.theory.meta import AbstractTerm, adapted
+from surefoot.theory.objectives import OnPart
+from surefoot.types import Key, MetaBatch, Task
+
+
+class MetaState(eqx.Module):
+    """The state of a gradient-based meta-learner."""
+
+    rule: Any
+    """The outer rule's state."""
+    terms: dict[str, AbstractTerm]
+    """The terms of the meta-loss, by name, as they are by now."""
+
+
+@dataclass(frozen=True)
+class AbstractGradientMeta(Options, AbstractAlgorithm):
+    """Improve the policy that tasks adapt from, on the loss after adaptation (Finn et al., 2017, algorithm 3)
+    plus the terms of the method."""
+
+    inner: AbstractRule = GradientStep()
+    """Rule by which the policy adapts to a task."""
+    outer: AbstractRule = TrustRegion()
+    """Rule by which the policy is meta-trained."""
+    inner_steps: Annotated[int, at_least(1)] = 1
+    """Number of steps of adaptation, each on fresh rollouts."""
+    tasks: Annotated[int, at_least(1)] = 20
+    """Number of tasks drawn at each iteration, the meta-batch size."""
+    order: Literal["second", "first"] = "second"
+    """Order of the meta-gradient: `second` differentiates through the inner steps, `first` takes their
+    derivative to be the identity."""
+    inner_loss: LossName = "reinforce"
+    """Loss of the inner steps: log-likelihood (`reinforce`) or likelihood ratio (`surrogate`). First-order
+    terms agree, second-order terms do not."""
+    chunk: Annotated[int, at_least(1)] = 1
+    """Number of tasks that the outer rule computes at a time. Memory grows with it; results do not depend on
+    it."""
+
+    @abstractmethod
+    def terms(self) -> dict[str, AbstractTerm]:
+        """The terms that the method adds to the loss, by name, before the first iteration."""
+
+    @property
+    def adapts(self) -> bool:
+        return True
+
+    @property
+    def adaptation_rule(self) -> AbstractRule:
+        return self.inner
+
+    def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
+        """Raises `UserError` if the rules cannot use the inner loss."""
+        check_loss(self.inner, self.inner_loss, "--inner-loss")
+        if self.outer.takes_several_steps and self.inner_loss == "reinforce":
+            raise UserError(
+                f"{type(self.outer).__name__} takes several steps on one meta-batch, and from the second on "
+                "the log-likelihood inner loss is wrong, for its data were drawn by another policy; use "
+                "--inner-loss surrogate."
+            )
+        baseline_key, rule_key = jax.random.split(key)
+        baseline, scales = setting.estimator.init(baseline_key, setting.sampler.env)
+        rule = own_keys(self.outer.init(outer_part(policy)[0]), rule_key)
+        baselines = (baseline,) * (self.inner_steps + 1)
+        return LearnerState(policy, scales, baselines, MetaState(rule, self.terms()))
+
+    def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
+        task_key, rollout_key = jax.random.split(key)
+        tasks = setting.sampler.env.sample_tasks(task_key, self.tasks)
+        adapter = self.adapter(setting.estimator, state)
+        adaptation = adapt_to_tasks(
+            setting.sampler, adapter, state.policy, tasks, rollout_key, self.inner_steps
+        )
+        return _learn(self, setting.estimator, state, adaptation)
+
+    def adapter(
+        self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
+    ) -> GradientAdapter:
+        return adapter_by(estimator, state, self.inner, self.inner_loss, self.inner_steps, rule)
+
+    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
+        """New tasks of the family."""
+        del state
+        return env.sample_tasks(key, n)
+
+    def learned(self, state: LearnerState) -> Any:
+        return state
+
+
+@jit_from_host
+def _learn(
+    algorithm: AbstractGradientMeta, estimator: Estimator, state: LearnerState, adaptation: Adaptation
+) -> tuple[LearnerState, Metrics]:
+    """Everything of an iteration that follows sampling."""
+    inner_objective = policy_objective(algorithm.inner_loss)
+    objective = adapted(
+        policy_objective("surrogate"),
+        algorithm.inner,
+        inner_objective=inner_objective,
+        first_order=algorithm.order == "first",
+        chunk=algorithm.chunk,
+        terms=state.own.terms,
+        split=inner_part,
+    )
+    prepared = [estimator.prepare(rollout, state.scales) for rollout in adaptation.rollouts]
+    batch = MetaBatch(support=adaptation.batches[:-1], query=adaptation.batches[-1])
+    returns: Float[Array, "task episode"] = discounted_returns(prepared[-1])
+    constants = {
+        name: term.prepare(objective, state.policy, batch, returns) for name, term in objective.terms.items()
+    }
+    batch = replace(batch, prepared=constants)
+    part, rest = outer_part(state.policy)
+    whole = rest is None
+    policy, rule, metrics = algorithm.outer.step(
+        objective if whole else OnPart(objective, rest), part, batch, state.own.rule
+    )
+    policy = policy if whole else eqx.combine(policy, rest)
+    updated = {
+        name: term.update(objective, policy, batch, constants[name]) for name, term in objective.terms.items()
+    }
+    baselines = tuple(map(estimator.refit, prepared, state.baselines))
+    scales = state.scales
+    for rollout in adaptation.rollouts:
+        scales = estimator.update(scales, rollout)
+    before = inner_objective.predict(state.policy, adaptation.batches[0])
+    own = MetaState(rule, {name: term for name, (term, _) in updated.items()})
+    return LearnerState(policy, scales, baselines, own), {
+        **describe_adaptation(adaptation.rollouts),
+        "entropy": mean_entropy(before, adaptation.batches[0].valid),
+        **metrics,
+        **{name: value for _, seen in updated.values() for name, value in seen.items()},
+    }

@@ -1,0 +1,64 @@
+"""Gymnasium environments that a function makes."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+from surefoot.envs.base import AbstractFamily
+from surefoot.envs.gymnasium import Gymnasium
+from surefoot.envs.simulation import AbstractSimulator
+from surefoot.types import ActionSpace, Key, Task
+
+_NUMBERS = count()
+_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class GymnasiumFactory(AbstractFamily):
+    """The Gymnasium environment that a class or a function without arguments makes. It lives in this process:
+    a run of it cannot be written to a folder, which `Gymnasium("my_module:MyEnv")` can.
+
+    In all other respects it is as `Gymnasium`.
+    """
+
+    make: Callable[[], Any]
+    """Makes a new environment."""
+    time_limit: int | None = None
+    """Number of steps after which an episode is truncated. None for the limit that the environment is
+    registered with, or for 1,000 if it has none."""
+
+    @cached_property
+    def _registered(self) -> Gymnasium:
+        gymnasium = importlib.import_module("gymnasium")
+        name = f"surefoot-made/{getattr(self.make, '__name__', 'env').strip('<>')}{next(_NUMBERS)}-v0"
+        env = self.make()
+        spec = getattr(env, "spec", None)
+        env.close()
+        limit = self.time_limit or getattr(spec, "max_episode_steps", None) or _STEPS
+        gymnasium.register(name, entry_point=self.make)
+        return Gymnasium(name, limit)
+
+    @property
+    def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
+        return self._registered.horizon
+
+    @property
+    def observation_size(self) -> int:
+        return self._registered.observation_size
+
+    @property
+    def action_space(self) -> ActionSpace:
+        return self._registered.action_space
+
+    @property
+    def time_limit_ends_return(self) -> bool:
+        return self._registered.time_limit_ends_return
+
+    def sample_tasks(self, key: Key, n: int) -> Task:
+        return self._registered.sample_tasks(key, n)
+
+    def simulator(self, threads: int) -> AbstractSimulator:
+        return self._registered.simulator(threads)

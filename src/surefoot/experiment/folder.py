@@ -1,0 +1,125 @@
+"""A run on disk: one folder with its configuration and its results.
+
+RUN/config.yaml               the configuration, complete
+RUN/metrics.jsonl             one line for each iteration
+RUN/tensorboard/              the same for TensorBoard
+RUN/checkpoints/000100.ckpt   the training state after 100 iterations
+RUN/evaluation.json           the returns at the end: before and after adaptation, if the policy adapts
+RUN/adaptation.png            the same as a picture; learning.png of a policy that does not adapt
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+from surefoot.experiment import checkpoint
+from surefoot.options import UserError
+
+
+def must_be_new(path: Path) -> None:
+    """Raises `UserError` if there is anything at `path`: no run is ever written over."""
+    try:
+        taken = path.exists()
+    except OSError as error:
+        raise UserError(
+            f"There can be no run folder {path}: {error.strerror}. Choose another --out."
+        ) from error
+    if taken:
+        raise UserError(
+            f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
+        )
+
+
+def make_new(path: Path) -> None:
+    """A folder where there was nothing. Raises `UserError`."""
+    must_be_new(path)
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+
+
+def seed_folders(out: Path) -> list[Path]:
+    """The run folders that `train_seeds` made under `out`; none if it did not."""
+    return sorted(path.parent for path in out.glob("seed*/config.yaml"))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run folder."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> "RunFolder":
+        """A new folder. Raises `UserError` if there is anything at `path`."""
+        make_new(path)
+        (path / "checkpoints").mkdir()
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """The folder of an existing run, at `path` or with the checkpoint at `path`. Raises `UserError` if
+        there is none."""
+        folder = cls(path.resolve().parent.parent if is_checkpoint(path) else path)
+        try:
+            there, complete = folder.path.is_dir(), folder.config.exists()
+        except OSError as error:
+            raise UserError(f"There is no run at {path}: {error.strerror}.") from error
+        if not there:
+            raise UserError(f"There is no run at {path}.")
+        seeds = [] if complete else seed_folders(folder.path)
+        if seeds:
+            raise UserError(
+                f"{folder.path} holds the runs of several seeds. Name one of them, as {seeds[0]}."
+            )
+        if not complete:
+            raise UserError(f"{folder.path} is not a run of surefoot: it has no config.yaml.")
+        return folder
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
+    def checkpoint(self, iteration: int) -> Path:
+        """The file of the state after this number of iterations."""
+        return self.path / "checkpoints" / f"{iteration:06d}.ckpt"
+
+    def latest_checkpoint(self) -> Path:
+        """Raises `UserError` if there is none."""
+        files = [x for x in (self.path / "checkpoints").glob("*.ckpt") if x.stem.isdecimal()]
+        if not files:
+            raise UserError(f"{self.path} holds no checkpoint; start the run again with another --out.")
+        return max(files, key=lambda file: int(file.stem))
+
+    def save(self, state: Any) -> Path:
+        """Writes a checkpoint; returns its path."""
+        iteration = int(state.iteration)
+        path = self.checkpoint(iteration)
+        checkpoint.save(path, state, iteration)
+        return path
+
+
+def locked(folder: RunFolder) -> AcquireReturnProxy:
+    """The right to train a run, for a `with` block. Raises `UserError` if another process has it."""
+    try:
+        return FileLock(folder.path / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"Another process is training {folder.path}; wait for it or stop it.") from None
+    except OSError as error:
+        raise UserError(f"The run in {folder.path} cannot be written to: {error.strerror}.") from error
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path names a checkpoint file."""
+    return path.suffix == ".ckpt"

@@ -1,0 +1,265 @@
+"""A learner: training in memory, without a folder.
+
+`Learner.init` and `Learner.step` are pure functions: where the environment is written in JAX they can be
+jitted, scanned and vmapped, over seeds and over numeric options.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from surefoot.algorithms import AbstractAlgorithm, LearnerState, Setting
+from surefoot.experiment.config import Config
+from surefoot.experiment.evaluation import (
+    EvaluationResult,
+    adapt,
+    default_evaluation,
+    evaluate,
+    stack_tasks,
+)
+from surefoot.experiment.folder import RunFolder, must_be_new
+from surefoot.experiment.loop import Callback, Member, run_loop
+from surefoot.experiment.metrics import MetricsWriter
+from surefoot.experiment.presets import configure, with_options
+from surefoot.experiment.serialise import check_round_trip, save_config
+from surefoot.policies import AbstractPolicy, PolicyOptions
+from surefoot.rules import AbstractRule
+from surefoot.rules.base import Metrics
+from surefoot.types import Key, Task, is_key
+
+Step = Callable[["TrainingState"], tuple["TrainingState", Metrics]]
+
+
+class TrainingState(eqx.Module):
+    """Everything that training goes on from."""
+
+    learner: LearnerState
+    key: Key
+    """The root of every iteration's keys."""
+    iteration: Int[Array, ""]
+    """Number of iterations that have been completed."""
+
+
+class Learner:
+    """Trains a policy, in memory.
+
+        learner = Learner("cartpole/ppo", seed=0)
+        learner.train(100)
+        print(learner.evaluate())
+
+    A context manager: it gives back worker processes and threads at its end, as `close` does.
+    """
+
+    def __init__(
+        self,
+        experiment: str | Config | None = None,
+        *,
+        env: Any = None,
+        algorithm: AbstractAlgorithm | str | None = None,
+        policy: PolicyOptions | None = None,
+        options: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """A learner of a preset's name, of a configuration, or of parts.
+
+        `env` is one of the library's environments or your own, or a Gymnasium environment as it is made: a
+        class or a function without arguments. `algorithm` is an algorithm, or the name of one for any
+        environment: "ppo", "trpo", "npg" or "maml-trpo". `fields` are those of `Config`, such as `seed`,
+        `iterations` and `episodes`; `options` has others by their names on the command line, such as
+        `{"rule.lr": 1e-3}`. Raises `UserError` for what does not exist or does not fit.
+        """
+        config = configure(experiment, env=env, algorithm=algorithm, policy=policy, **fields)
+        self.config = with_options(config, options or {})
+        self.history: list[dict[str, float]] = []
+        """The metrics of every iteration that `train` has done here."""
+        self._state: TrainingState | None = None
+        self._compiled: Step | None = None
+
+    def init(self, key: Key | None = None) -> TrainingState:
+        """The state before the first iteration; by default that of the configuration's seed."""
+        key = jax.random.key(self.config.seed) if key is None else key
+        return initial_state(self.config, key, self.setting)
+
+    def step(self, state: TrainingState) -> tuple[TrainingState, Metrics]:
+        """One iteration: the next state, and metrics.
+
+        Its keys follow from the run's key and the iteration's number. Beside the algorithm's metrics it
+        returns `finite`: 1 if the loss and all that was learned is finite, otherwise 0.
+        """
+        key = jax.random.fold_in(state.key, state.iteration)
+        algorithm = self.config.algorithm
+        learner, metrics = algorithm.iterate(self.setting, state.learner, key)
+        numbers = jax.tree.leaves(eqx.filter(algorithm.learned(learner), eqx.is_inexact_array))
+        finite = _all_finite([metrics["loss"], *numbers])
+        following = TrainingState(learner, state.key, state.iteration + 1)
+        return following, {**metrics, "finite": finite.astype(metrics["loss"].dtype)}
+
+    def lower(self, state: TrainingState) -> Callable[[], Step]:
+        """Traces a step for states like this one, and returns what compiles it as far as it can be. Raises
+        `UserError` for whatever does not fit together."""
+        if self.config.algorithm.in_one_program(self.setting, state.learner):
+            compilable: Any = eqx.filter_jit(self.step)
+            return compilable.lower(state).compile
+        eqx.filter_eval_shape(self.step, state)
+        return lambda: self.step
+
+    def compile(self, state: TrainingState) -> Step:
+        """A step for states like this one, compiled as far as it can be."""
+        return self.lower(state)()
+
+    @property
+    def state(self) -> TrainingState:
+        """The state of training by now."""
+        if self._state is None:
+            self._state = compiled_initial_state(self.config)
+        return self._state
+
+    @state.setter
+    def state(self, state: TrainingState) -> None:
+        self._state = state
+
+    @property
+    def iteration(self) -> int:
+        """Number of iterations of training so far."""
+        return int(self.state.iteration)
+
+    @property
+    def policy(self) -> AbstractPolicy:
+        """The policy as it acts by now: call it on observations for a distribution over actions."""
+        learner = self.state.learner
+        return self.config.estimator.acting(learner.policy, learner.scales)
+
+    def train(
+        self,
+        iterations: int | None = None,
+        *,
+        callback: Callback | Sequence[Callback] = (),
+        progress: bool = True,
+    ) -> "Learner":
+        """Trains for more iterations (by default those of the configuration), and returns itself.
+
+        After each iteration every callback is given an `Event`; one that returns True stops training.
+        `progress` is shown on standard error. Ctrl-C ends training after the iteration. Raises
+        `NonFiniteError` where a loss or a parameter is not finite; the state before it is kept.
+        """
+        total = self.iteration + (self.config.iterations if iterations is None else iterations)
+        callbacks = [callback] if callable(callback) else list(callback)
+        member = Member(self.iteration, [lambda event: self.history.append(event.row()), *callbacks])
+        if self._compiled is None:
+            self._compiled = self.compile(self.state)
+        outcome = run_loop(lambda: self._compiled, self.state, [member], total, quiet=not progress)
+        self.state = outcome.state
+        outcome.raise_failure()
+        return self
+
+    def evaluate(
+        self,
+        tasks: int | list[Task] | None = None,
+        *,
+        steps: int | None = None,
+        episodes: int | None = None,
+        seed: int | None = None,
+        deterministic: bool | None = None,
+        inner: AbstractRule | None = None,
+    ) -> EvaluationResult:
+        """The policy's returns on tasks, before adaptation and after each step of it.
+
+        `tasks` is a number of held-out tasks, or a list of your own. What is not given is as the
+        configuration says. With `deterministic` the policy is evaluated by its mode.
+        """
+        given = {"steps": steps, "episodes": episodes, "seed": seed, "deterministic": deterministic}
+        own = stack_tasks(tasks) if isinstance(tasks, list) else None
+        given["tasks"] = len(tasks) if isinstance(tasks, list) else tasks
+        options = replace(
+            default_evaluation(self.config), **{k: v for k, v in given.items() if v is not None}
+        )
+        return evaluate(self.config, self.state.learner, self.iteration, options, inner, own)
+
+    def adapt(
+        self,
+        task: Task,
+        key: Key | None = None,
+        *,
+        steps: int = 1,
+        episodes: int | None = None,
+        inner: AbstractRule | None = None,
+    ) -> AbstractPolicy:
+        """The policy after `steps` steps of adaptation to one task, each on fresh episodes.
+
+        Without a `key`, that of the evaluation's seed is used. `inner` replaces the rule that the policy
+        adapts by, `episodes` the number of episodes that it was trained with.
+        """
+        key = jax.random.key(self.config.evaluation.seed) if key is None else key
+        adapter, adaptation = adapt(
+            self.config,
+            self.state.learner,
+            stack_tasks([task]),
+            key,
+            steps=steps,
+            episodes=episodes,
+            inner=inner,
+        )
+        return adapter.acting(jax.tree.map(lambda x: x[0], adaptation.learners[-1]))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a run folder, which `surefoot.load`, `surefoot resume` and the other commands take. Raises
+        `UserError` if there is anything at `folder`, or if the configuration cannot be written."""
+        must_be_new(Path(folder))
+        config = replace(self.config, iterations=max(self.config.iterations, self.iteration))
+        check_round_trip(config)
+        made = RunFolder.create(Path(folder))
+        save_config(config, made.config)
+        with MetricsWriter(made.path, 0) as writer:
+            for row in self.history:
+                writer.write(int(row["iteration"]), {k: v for k, v in row.items() if k != "iteration"})
+        made.save(self.state)
+
+    def close(self) -> None:
+        """Gives back worker processes, threads and memory of the sampler."""
+        if "setting" in vars(self):
+            self.setting.close()
+
+    def __enter__(self) -> "Learner":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @cached_property
+    def setting(self) -> Setting:
+        """The sampler and the estimator."""
+        return self.config.setting()
+
+
+def initial_state(config: Config, key: Key, setting: Setting | None = None) -> TrainingState:
+    """The training state before the first iteration."""
+    policy_key, start_key, iterations_key = jax.random.split(key, 3)
+    policy = config.build_policy(policy_key)
+    if setting is None:
+        with closing(config.setting()) as made:
+            learner = config.algorithm.init(made, policy, start_key)
+    else:
+        learner = config.algorithm.init(setting, policy, start_key)
+    state = TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
+    # A weakly typed array compiles to another program than the strongly typed one that a checkpoint gives
+    # back, and another program rounds differently: a resumed run would not equal an uninterrupted one.
+    return jax.tree.map(lambda x: x if is_key(x) else x.astype(x.dtype), state)
+
+
+@eqx.filter_jit
+def compiled_initial_state(config: Config) -> TrainingState:
+    """The training state before the first iteration: all of it follows from the configuration."""
+    return initial_state(config, jax.random.key(config.seed))
+
+
+@jax.jit
+def _all_finite(arrays: list[Array]) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in arrays]))

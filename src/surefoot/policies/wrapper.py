@@ -1,0 +1,72 @@
+"""The base of policies that wrap another policy."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, PyTree
+
+from surefoot.policies.base import AbstractPolicy, act, initial_memory, with_role
+from surefoot.theory.distributions import AbstractDistribution
+from surefoot.theory.objectives import AuxiliaryLoss, Prediction
+
+
+class AbstractPolicyWrapper(AbstractPolicy):
+    """A policy that changes the observations or the distributions of another one, and is that policy in every
+    other respect: recurrent or not, with values or without."""
+
+    policy: eqx.AbstractVar[Any]
+    """The `AbstractPolicy` that it wraps, of any kind."""
+
+    @abstractmethod
+    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch _"]:
+        """The observations that the wrapped policy is given."""
+
+    @abstractmethod
+    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
+        """The distribution over actions, from the wrapped policy's."""
+
+    def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
+        return self.distributed(self.policy(self.observed(observations)))
+
+    @property
+    def is_recurrent(self) -> bool:
+        return self.policy.is_recurrent
+
+    @property
+    def predicts_values(self) -> bool:
+        return self.policy.predicts_values
+
+    def roles(self) -> PyTree:
+        """Those of the wrapped policy; other parameters are `shared`, since no inner step changes them."""
+        return eqx.tree_at(lambda p: p.policy, with_role(self, "shared"), self.policy.roles())
+
+    @property
+    def auxiliary(self) -> AuxiliaryLoss | None:
+        return self.policy.auxiliary
+
+    def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+        return self.policy.values(self.observed(observations))
+
+    def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
+        predicted = self.policy.outputs(self.observed(observations), actions)
+        return eqx.tree_at(lambda p: p.distribution, predicted, self.distributed(predicted.distribution))
+
+    def initial_memory(self) -> PyTree:
+        return initial_memory(self.policy)
+
+    def act(
+        self, observations: Float[Array, "*batch obs"], memory: PyTree
+    ) -> tuple[AbstractDistribution, PyTree]:
+        distribution, memory = act(self.policy, self.observed(observations), memory)
+        return self.distributed(distribution), memory
+
+    def unroll(
+        self,
+        observations: Float[Array, "*axes time obs"],
+        starts: Bool[Array, "*axes time"],
+        memory: PyTree,
+    ) -> AbstractDistribution:
+        seen = self.observed(observations)
+        unrolled = self.policy.unroll(seen, starts, memory) if self.is_recurrent else self.policy(seen)
+        return self.distributed(unrolled)
