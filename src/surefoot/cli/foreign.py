@@ -84,6 +84,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "inner-lr": ("inner.lr", ""),
     "num-inner-grad-steps": _INNER_STEPS,
     "clip-eps": _CLIP,
+    "target-inner-step": ("target-kl", ""),
+    "init-inner-kl-penalty": ("kl-coefficient", ""),
+    "num-promp-steps": _EPOCHS,
     "n-itr": ("iterations", ""),
     "normalize-adv": _NORMALISE,
     "step-size": _TRUST_REGION,
@@ -140,7 +143,7 @@ FAMILIES: dict[str, str] = {
     "AntRandGoal": "ant-goal",
     "HumanoidRandDirec2D": "humanoid-dir",
     "HopperRandParams": "hopper-params",
-    "WalkerRandParamsWrapped": "walker-params",
+    "WalkerRandParamsWrapped": "walker2d-params",
 }
 """The environment of a preset for each family of tasks of other libraries, without version and "Env"."""
 
@@ -167,17 +170,23 @@ PARTS: dict[str, str] = {
 """The options for an algorithm or policy of another library, by its name in lower case."""
 
 
-def refuse_foreign(words: list[str], config: Config) -> None:
-    """Raises `UserError` with our names, if options of other libraries, or the names of their algorithms and
-    environments, are among the words of a command."""
+def refuse_foreign_names(words: list[str]) -> None:
+    """Raises `UserError` with our names, if environments, algorithms or policies of other libraries are among
+    the words of a command."""
     for option, value in pairwise(words):
         if option in ("--env", "--env-name", "--env-id"):
             refuse_foreign_env(value)
         if option in ("--algorithm", "--algo", "--policy") and value.lower() in PARTS:
             raise UserError(f"{value} is another library's name. Here it is {PARTS[value.lower()]}.")
+
+
+def refuse_foreign_options(words: list[str], config: Config) -> None:
+    """Raises `UserError` with our names, if options of other libraries are among the words of a command, and
+    the configuration has no option of that name."""
     named = [word.partition("=")[0][2:].replace("_", "-") for word in words if word[:2] == "--"]
-    hints = [f"--{name}: {_hint(*OPTIONS[name], config)}" for name in named if name in OPTIONS]
-    if hints:
+    unknown = [name for name in named if name in OPTIONS and not has_option(config, name)]
+    if unknown:
+        hints = [f"--{name}: {_hint(*OPTIONS[name], config)}" for name in unknown]
         raise UserError("\n".join(["These are options of other libraries. Here they are:", *hints]))
 
 

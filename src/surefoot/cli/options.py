@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import docstring_parser
 import tyro
 
-from surefoot.cli.foreign import refuse_foreign, refuse_foreign_env
+from surefoot.cli.foreign import refuse_foreign_env, refuse_foreign_names, refuse_foreign_options
 from surefoot.experiment import PRESETS, Config, parts, preset
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.serialise import load_config
@@ -66,7 +66,7 @@ def _flowing_docstrings() -> Iterator[None]:
 def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
     """The preset (by default the first of all), or the file after `--config`; and the other arguments.
 
-    Raises `UserError` if there is none, or if the arguments use another library's names.
+    Raises `UserError` if there is none, or if the arguments name parts as another library does.
     """
     named = arguments and _is_word(arguments[0])
     names, rest = (arguments[:1], arguments[1:]) if named else ([], arguments)
@@ -75,9 +75,10 @@ def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
         raise UserError("Give a preset or --config FILE, not both.")
     if names:
         refuse_foreign_env(names[0])
-    config = load_config(Path(file)) if file else preset(names[0] if names else next(iter(PRESETS)))
-    refuse_foreign(rest, config)
-    return config, rest
+    refuse_foreign_names(rest)
+    if file:
+        return load_config(Path(file)), rest
+    return preset(names[0] if names else next(iter(PRESETS))), rest
 
 
 def run_options(
@@ -147,6 +148,8 @@ def swap_parts(
         name, arguments = take_option(f"--{option}", arguments)
         if name is not None:
             config = _replace_part(config, option.split("."), parts.make(kind, name), option)
+    if isinstance(config, Config):
+        refuse_foreign_options(arguments, config)
     return config, arguments
 
 
