@@ -37,7 +37,7 @@ def test_learners_in_python(here: Path, capsys: pytest.CaptureFixture[str]) -> N
             program = program.replace(printed, run)
         exec(program, names)
     assert names["action"].shape == names["best"].shape == (2,)
-    assert names["run"].iteration == 2
+    assert names["run"].iteration == 2, "one iteration in memory, one in the folder"
     assert names["adapted"](names["observation"]).mean.shape == (2,)
     assert "by the mode of the policy" in capsys.readouterr().out
     assert cli.run(["evaluate", "runs/mine", "--tasks", "2", "--episodes", "2", "--steps", "1"]) == 0
