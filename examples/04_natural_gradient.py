@@ -1,12 +1,11 @@
-"""The natural gradient (Kakade, 2002): a step is as long as the change of behaviour that it makes.
+"""The natural gradient (Kakade, 2002): the length of a step is measured by the KL that it causes.
 
 θ ← θ − α F⁻¹g with α = √(2δ / gᵀF⁻¹g), so that KL(old ‖ new) ≈ δ: docs/theory/trust_region.md derives it.
 """
 
-import equinox as eqx
 import jax
 
-from surefoot.algorithms import Estimation
+from surefoot.algorithms import Estimation, Estimator, Scales
 from surefoot.baselines import Zero
 from surefoot.envs import Gymnax
 from surefoot.policies import CategoricalMLP
@@ -16,18 +15,18 @@ from surefoot.theory.trust_region import natural_direction, step_length
 
 
 def main(iterations: int = 40, max_kl: float = 0.01) -> None:
-    env, estimation, objective = Gymnax("CartPole-v1"), Estimation(Zero()), PolicyObjective(reinforce)
+    env, objective = Gymnax("CartPole-v1"), PolicyObjective(reinforce)
+    estimator = Estimator.of(env, Estimation(Zero()))
     policy = CategoricalMLP().build(jax.random.key(0), env.observation_size, env.action_space)
     (task,) = env.sample_tasks(jax.random.key(1), 1)
 
     @jax.jit
     def improve(policy, key):
         _, r = ScanSampler(env, episodes=20).collect(policy, task, None, key)
-        batch = estimation.batch(r, None, env.time_limit_ends_return)
+        batch = estimator.batch(estimator.prepare(r, Scales(None, None)), None)
         _, g = loss_and_gradient(objective, policy, batch)
         s = natural_direction(objective, policy, g, batch, damping=0.01, max_iterations=10, tolerance=1e-5)
-        length = step_length(max_kl, s.curvature)
-        new = eqx.apply_updates(policy, jax.tree.map(lambda x: -length * x, s.direction))
+        new = jax.tree.map(lambda p, x: p - step_length(max_kl, s.curvature) * x, policy, s.direction)
         kl = objective.divergence(policy(batch.observations), new(batch.observations), batch)
         return new, r.rewards.sum(axis=1).mean(), kl
 
