@@ -153,5 +153,5 @@ class WholeRun:
 
     def last_return(self) -> float:
         """Mean over the episodes that ended in the last batch in which any did; of all seeds."""
-        progress: list[Any] = [run.state.learner.progress for run in self._runs]
+        progress: list[Any] = [run.state.learner.own.progress for run in self._runs]
         return fmean(float(of.last_return) for of in progress)
