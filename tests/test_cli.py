@@ -17,7 +17,7 @@ from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.cli.training import SWAPPING
 from surefoot.experiment import PRESETS, load, parts, preset
 from surefoot.experiment.folder import RunFolder
-from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.learner import compiled_initial_state
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.serialise import save_config
 from surefoot.policies import CategoricalMLP
@@ -80,7 +80,7 @@ def test_the_run_is_the_positional_argument_wherever_it_stands(
     config = replace(load(trained).config, preset="another", algorithm=SingleTask())
     folder = RunFolder.create(tmp_path / "5")
     save_config(config, folder.config)
-    folder.save(initial_state(config))
+    folder.save(compiled_initial_state(config))
     monkeypatch.chdir(tmp_path)
     code, out, errors = run(capsys, "evaluate", "--tasks", "5", str(trained), "--episodes", "2", "--json")
     assert code == 0, errors

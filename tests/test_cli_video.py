@@ -12,7 +12,7 @@ from surefoot import cli
 from surefoot.envs import HalfCheetahVel, Navigation2D
 from surefoot.experiment import Config, preset
 from surefoot.experiment.folder import RunFolder
-from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.learner import compiled_initial_state
 from surefoot.experiment.serialise import save_config
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
@@ -25,7 +25,7 @@ def left_behind(path: Path, config: Config) -> Path:
     """A run that has not begun."""
     folder = RunFolder.create(path)
     save_config(config, folder.config)
-    folder.save(initial_state(config))
+    folder.save(compiled_initial_state(config))
     return path
 
 

@@ -1,16 +1,29 @@
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
 import surefoot
-from surefoot import experiment
+from surefoot import algorithms, envs, experiment, rules
 
 
-@pytest.mark.parametrize("name", surefoot._FROM_EXPERIMENT)
-def test_the_package_offers_what_runs_experiments(name: str) -> None:
-    assert getattr(surefoot, name) is getattr(experiment, name)
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        *((name, experiment) for name in surefoot._EXPERIMENT),
+        *((name, algorithms) for name in ("MAML", "ProMP", "EMAML", "SingleTask")),
+        *((name, rules) for name in ("GradientStep", "TrustRegion", "PPOClip")),
+    ],
+)
+def test_the_package_offers_learners_algorithms_and_rules(name: str, module: ModuleType) -> None:
+    assert getattr(surefoot, name) is getattr(module, name)
     assert name in dir(surefoot)
+
+
+def test_it_offers_its_packages() -> None:
+    assert surefoot.envs is envs
+    assert "envs" in dir(surefoot)
 
 
 def test_what_it_does_not_have() -> None:
@@ -18,7 +31,7 @@ def test_what_it_does_not_have() -> None:
         _ = surefoot.trane
 
 
-def test_a_room_alone_loads_no_more_than_it_needs() -> None:
+def test_a_package_by_itself_loads_no_more_than_it_needs() -> None:
     program = (
         "import surefoot.rules, sys\n"
         "print([m for m in ('tyro', 'tensorboardX', 'matplotlib', 'torch') if m in sys.modules])"

@@ -25,13 +25,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_use_what_you_trained(here: Path) -> None:
-    assert cli.run(["train", "navigation-2d", *SMALL, "--out", "runs/mine"]) == 0
-    (program,) = [block for block in blocks("python") if "surefoot.load" in block]
+def test_learners_in_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With fewer iterations, tasks and episodes than it prints."""
+    first, second = [block for block in blocks("python") if "Learner(" in block]
     names: dict = {}
-    exec(program, names)
+    smaller = {"train(20": "train(1", "evaluate()": "evaluate(2, episodes=2, steps=1)", "tasks=20": "tasks=2"}
+    smaller |= {"algorithm=maml)": "algorithm=maml, episodes=2)", '"navigation-2d/maml-trpo"': '"bandit"'}
+    smaller |= {"deterministic=True)": "deterministic=True, episodes=2)"}
+    for program in (first, second):
+        for printed, run in smaller.items():
+            program = program.replace(printed, run)
+        exec(program, names)
     assert names["action"].shape == names["best"].shape == (2,)
-    assert names["more"].run.iteration == 22
+    assert names["run"].iteration == 2, "one iteration in memory, one in the folder"
+    assert names["adapted"](names["observation"]).mean.shape == (2,)
+    assert "by the mode of the policy" in capsys.readouterr().out
+    assert cli.run(["evaluate", "runs/mine", "--tasks", "2", "--episodes", "2", "--steps", "1"]) == 0
 
 
 def test_the_two_ideas(here: Path) -> None:

@@ -11,7 +11,14 @@ from support.dense import identical
 from support.on_policy import prepared_batch
 from support.probes import Clock, Target
 from support.settings import iterate, policy_for, setting_of, train
-from surefoot.algorithms import MAML, Normalisation, Setting, SingleTask, adapt_to_tasks, policy_objective
+from surefoot.algorithms import (
+    MAML,
+    GradientAdapter,
+    Normalisation,
+    Setting,
+    SingleTask,
+    adapt_to_tasks,
+)
 from surefoot.options import UserError
 from surefoot.policies import NormalisedPolicy
 from surefoot.rules import GradientStep, TrustRegion
@@ -159,20 +166,11 @@ def test_adapting_and_evaluating_leave_the_statistics_alone():
     state, _ = train(LEARNING, setting, policy_of(setting), iterations=2)
     before = jax.tree.map(jnp.copy, state.scales)
     tasks = LEARNING.evaluation_tasks(setting.sampler.env, state, KEY, 2)
-    lived = eqx.filter_jit(adapt_to_tasks)(
-        setting,
-        policy_objective("reinforce"),
-        GradientStep(lr=0.0),
-        state.policy,
-        tasks,
-        KEY,
-        steps=1,
-        baselines=state.baselines * 2,
-        scales=state.scales,
-    )
+    adapter = GradientAdapter.of(setting.estimator, state, GradientStep(lr=0.0), "reinforce", 1)
+    adaptation = eqx.filter_jit(adapt_to_tasks)(setting.sampler, adapter, state.policy, tasks, KEY, 1)
     assert identical(state.scales, before)
     acting = setting.estimator.normalisation.policy(state.policy, before)
-    for rollout, batch in zip(lived.rollouts, lived.batches, strict=True):
+    for rollout, batch in zip(adaptation.rollouts, adaptation.batches, strict=True):
         valid = np.asarray(rollout.valid)
         log_probs = acting(rollout.observations).log_prob(rollout.actions)
         np.testing.assert_allclose(

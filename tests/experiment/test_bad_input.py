@@ -13,8 +13,8 @@ from surefoot.algorithms import MAML, Estimation, OffPolicyReinforce, Reinforce,
 from surefoot.baselines import ValueNetwork, Zero
 from surefoot.envs import ActionReward, Gymnax
 from surefoot.experiment import Config, train
-from surefoot.experiment.learner import compiled_initial_state as initial_state
-from surefoot.experiment.training import traced_iteration, train_seeds
+from surefoot.experiment.learner import Learner, compiled_initial_state
+from surefoot.experiment.training import train_seeds
 from surefoot.options import UserError
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
 from surefoot.rules import (
@@ -51,11 +51,11 @@ def single(rule: Any) -> dict[str, Any]:
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "continuous actions, categorical policy": (
         {"policy": CategoricalMLP()},
-        "discrete actions and this environment's are continuous; use --policy gaussian-mlp",
+        "discrete actions, and this environment's are continuous; use --policy gaussian-mlp",
     ),
     "discrete actions, Gaussian policy": (
         {"env": ActionReward()},
-        "continuous actions and this environment's are discrete; use --policy categorical-mlp",
+        "continuous actions, and this environment's are discrete; use --policy categorical-mlp",
     ),
     "more minibatches than steps": (
         single(PPOClip(minibatches=5)),
@@ -90,7 +90,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "use --inner-loss surrogate",
     ),
     "more minibatches than tasks": (
-        {"algorithm": MAML(outer=PPOClip(minibatches=4), tasks=3)},
+        {"algorithm": MAML(outer=PPOClip(minibatches=4), tasks=3, inner_loss="surrogate")},
         "A batch of 3 .*--outer.minibatches",
     ),
     "more minibatches than samples of a value network": (
@@ -177,8 +177,8 @@ def test_the_same_parts_where_they_fit(streams: int) -> None:
     """A batch has room for as many minibatches as it has samples."""
     samples = 2 * 4 if streams else 4
     fits = config(**single(PPOClip(minibatches=samples)), streams=streams, steps=4)
-    with closing(fits.setting()) as setting:
-        traced_iteration(fits, setting, initial_state(fits))
+    with closing(Learner(fits)) as learner:
+        learner.lower(compiled_initial_state(fits))
 
 
 def test_whole_returns_of_streams_are_refused_with_the_configuration() -> None:

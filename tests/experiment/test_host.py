@@ -9,7 +9,7 @@ import pytest
 
 from support.dense import identical
 from surefoot.experiment import Config, Evaluation, evaluate, load, preset, resume, train
-from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.learner import compiled_initial_state
 from surefoot.experiment.training import resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.samplers import InProcess, Processes
@@ -93,7 +93,9 @@ def test_many_seeds_are_trained_in_turn_each_as_if_alone(tmp_path: Path):
 
 def test_a_policy_adapts_to_a_task_of_its_own():
     config = adapting()
-    run = evaluate(config, initial_state(config).learner, 0, Evaluation(tasks=3, episodes=2, steps=1))
+    run = evaluate(
+        config, compiled_initial_state(config).learner, 0, Evaluation(tasks=3, episodes=2, steps=1)
+    )
     assert run.returns.shape == (2, 3)
     assert set(np.asarray(run.tasks).tolist()) <= {-1.0, 1.0}
 

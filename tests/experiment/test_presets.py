@@ -6,9 +6,8 @@ import pytest
 
 from surefoot.envs import Bandit, Gymnasium
 from surefoot.experiment import PRESETS, parts, preset
-from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.serialise import load_config, save_config
-from surefoot.experiment.training import iteration_of
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.rules import TrustRegion
@@ -29,8 +28,8 @@ def test_every_preset_fits_together(name: str) -> None:
     """Its policy, algorithm, sampler and estimation are built and traced, and an iteration's state is
     one that the next can start from; nothing is compiled or run. Its metrics are in the guide."""
     config = PRESETS[name]
-    state = eqx.filter_eval_shape(initial_state, config)
-    following, metrics = eqx.filter_eval_shape(iteration_of(config, config.setting()), state)
+    state = eqx.filter_eval_shape(compiled_initial_state, config)
+    following, metrics = eqx.filter_eval_shape(Learner(config).step, state)
     assert {"loss", "return", "entropy", "finite"} <= metrics.keys()
     assert all(metric.shape == () for metric in metrics.values())
     assert metrics.keys() - {"finite"} <= EXPLAINED

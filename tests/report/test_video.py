@@ -25,7 +25,7 @@ from surefoot.envs import (
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.experiment import Config, Evaluation
 from surefoot.experiment.folder import RunFolder
-from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.learner import compiled_initial_state
 from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
@@ -63,7 +63,7 @@ def untrained(path: Path, env: AbstractFamily, **changes: object) -> Run:
         episodes=2,
     )
     config = replace(config, **changes)
-    return Run(RunFolder.create(path), config, initial_state(config))
+    return Run(RunFolder.create(path), config, compiled_initial_state(config))
 
 
 @pytest.fixture(scope="module")

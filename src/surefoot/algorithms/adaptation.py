@@ -65,13 +65,7 @@ class GradientAdapter(AbstractAdapter):
         return cls(steps, policy_objective(loss), state.scales, state.baselines, rule, estimator)
 
     def begin(self, policy: AbstractPolicy) -> tuple[AbstractPolicy, PyTree]:
-        """The policy, with its context set to zero, and the rule's first state. Raises `UserError` for an
-        actor-critic."""
-        if policy.predicts_values:
-            raise UserError(
-                "Adaptation takes its advantages from a baseline and would not train an actor-critic's "
-                "values; use another policy, such as --policy categorical-mlp or --policy gaussian-mlp."
-            )
+        """The policy, with its context set to zero, and the rule's first state."""
         context, rest = partition_by_role(policy, "context")
         policy = eqx.combine(jax.tree.map(jnp.zeros_like, context), rest)
         return policy, self.rule.init(inner_part(policy)[0])
@@ -86,7 +80,13 @@ class GradientAdapter(AbstractAdapter):
         return replace(self.estimator.batch(prepared, baseline), transitions=None)
 
     def improve(self, learner: tuple[AbstractPolicy, PyTree], batch: Batch) -> tuple[AbstractPolicy, PyTree]:
+        """One step of the rule. Raises `UserError` for an actor-critic."""
         policy, state = learner
+        if policy.predicts_values:
+            raise UserError(
+                "Adaptation takes its advantages from a baseline and would not train an actor-critic's "
+                "values; use another policy, such as --policy categorical-mlp or --policy gaussian-mlp."
+            )
         return inner_step(self.objective, self.rule, policy, batch, state, split=inner_part)
 
 

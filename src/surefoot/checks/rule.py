@@ -28,6 +28,7 @@ _SEED = 7
 _STEPS = 5
 _ROUNDING = 0.05
 _BENT = 100.0
+_THRESHOLD = 1e-3
 _WHY_FORM = "Training is one compiled program, in which forms are fixed."
 _CAPABILITIES = {
     "requires_surrogate": ("Only a rule that says False is given the pseudo-loss `reinforce`.", True),
@@ -57,10 +58,11 @@ def check_rule(rule: Any) -> list[Problem]:
 
 
 class BentObjective(AbstractObjective):
-    """The surrogate loss, plus a constant, plus a multiple of (log π(a|s) − log π_old(a|s))².
+    """The surrogate loss, plus a constant, plus a multiple of max(|log π(a|s) − log π_old(a|s)| − 10⁻³, 0)².
 
     At the policy that drew the data its gradient is that of the surrogate and of `reinforce`, whatever the
-    two coefficients are. Its value there, and at other policies, depends on them.
+    two coefficients are: rounding of the log-probabilities stays below the threshold. Its value there, and
+    at other policies, depends on the coefficients.
     """
 
     constant: Float[Array, ""]
@@ -72,7 +74,8 @@ class BentObjective(AbstractObjective):
 
     def loss(self, prediction: PyTree, batch: Batch) -> Float[Array, ""]:
         log_ratios = prediction.log_prob(batch.actions) - batch.log_probs
-        bent = self.constant + self.bend * valid_mean(log_ratios**2, batch.valid)
+        excess = jnp.maximum(jnp.abs(log_ratios) - _THRESHOLD, 0.0)
+        bent = self.constant + self.bend * valid_mean(excess**2, batch.valid)
         return self.objective.loss(prediction, batch) + bent
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:

@@ -78,7 +78,7 @@ class Learner:
         """
         config = configure(experiment, env=env, algorithm=algorithm, policy=policy, **fields)
         self.config = with_options(config, options or {})
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
         """The metrics of every iteration that `train` has done here."""
         self._state: TrainingState | None = None
         self._compiled: Step | None = None

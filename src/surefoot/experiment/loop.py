@@ -37,12 +37,12 @@ class Event:
         """The `TrainingState` after the iteration."""
         return self.get_state()
 
-    def row(self) -> dict[str, float]:
+    def row(self) -> dict[str, Any]:
         """The metrics with the iteration's number."""
         return {"iteration": self.iteration, **self.metrics}
 
     def __str__(self) -> str:
-        return f"iteration {self.iteration}/{self.total}  {headline(self.metrics)}"
+        return f"iteration {self.iteration}/{self.total}  {', '.join(headline(self.metrics))}"
 
 
 Callback = Callable[[Event], Any]

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.algorithms import Estimation
+from surefoot import algorithms
+from surefoot.algorithms import Estimation, Normalisation, Scales
 from surefoot.baselines import (
     AbstractBaseline,
     Constant,
@@ -98,14 +99,14 @@ def fitted(credit: str, baseline: AbstractBaseline, fit: Fit = "previous-batch")
     the other half of them (`cross`), or to all (`before`)."""
 
     def estimate(data: Data) -> Array:
-        estimation = _estimation(data, credit, baseline, fit)
+        estimator = _estimator(data, credit, baseline, fit)
         *_, steps, observation_size = data.judged.observations.shape
         with jax.ensure_compile_time_eval():  # once and for all batches: a network's start is a QR by LAPACK
             parameters = baseline.init(data.key, observation_size, steps)
         if fit == "previous-batch":
             one_task = jax.tree.map(lambda x: x[None], data.others)
-            parameters = estimation.refit(one_task, parameters, limit_ends_return=True)
-        batch = estimation.batch(data.judged, parameters, limit_ends_return=True)
+            parameters = estimator.refit(estimator.prepare(one_task, SCALES), parameters)
+        batch = estimator.batch(estimator.prepare(data.judged, SCALES), parameters)
         return _gradient(data, credit, batch.advantages)
 
     return estimate
@@ -120,8 +121,8 @@ def known(credit: str, table: Table) -> Estimator:
         def critic(observations: Array, times: Array) -> Array:
             return jnp.sum(values[times.astype(int)] * observations, axis=-1)
 
-        estimation = _estimation(data, credit, Zero(), "previous-batch")
-        batch = estimation.batch(data.judged, None, limit_ends_return=True, critic=critic)
+        estimator = _estimator(data, credit, Zero(), "previous-batch")
+        batch = estimator.batch(estimator.prepare(data.judged, SCALES), None, critic)
         return _gradient(data, credit, batch.advantages)
 
     return estimate
@@ -142,8 +143,9 @@ def optimal_constant(fit: Literal["others", "same", "exact"]) -> Estimator:
     return estimate
 
 
-def _estimation(data: Data, credit: str, baseline: AbstractBaseline, fit: Fit) -> Estimation:
-    return Estimation(baseline, data.problem.discount, CREDITS[credit], normalise=False, fit=fit)
+def _estimator(data: Data, credit: str, baseline: AbstractBaseline, fit: Fit) -> algorithms.Estimator:
+    estimation = Estimation(baseline, data.problem.discount, CREDITS[credit], normalise=False, fit=fit)
+    return algorithms.Estimator(estimation, Normalisation(), limit_ends_return=True)
 
 
 def _gradient(data: Data, credit: str, advantages: Float[Array, "n time"]) -> Float[Array, " parameters"]:
@@ -159,6 +161,8 @@ def _of_time(solved: exact.Exact) -> Float[Array, "time states"]:
     return jnp.broadcast_to(means, solved.values.shape)
 
 
+SCALES = Scales(None, None)
+"""Nothing is normalised."""
 NONE: Mapping[str, Estimator] = {credit: fitted(credit, Zero()) for credit in CREDITS}
 EXACT: Mapping[str, Estimator] = {
     f"{PLAIN}, constant, exact": known(PLAIN, lambda x: jnp.full_like(x.values, x.value)),

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.envs.simulation import AbstractResumableSimulator, EpisodeKeys
+from surefoot.envs.simulation import EpisodeKeys
 from surefoot.options import UserError, check
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.action_sampler import ActionSampler
@@ -99,7 +99,7 @@ class BatchedStreams(AbstractCollector):
         )
         record = Record(self.env, self.streams, self.steps)
 
-        def sample_part(simulator: AbstractResumableSimulator, part: slice) -> tuple[Any, ...]:
+        def sample_part(simulator: Any, part: slice) -> tuple[Any, ...]:
             own, renewals = _rows(tasks, part), Renewals(begins[part])
             action_sampler = ActionSampler(acting, acts[None, part], add_task_axis(_rows(state.memory, part)))
             if begun:

@@ -1,0 +1,151 @@
+"""Training in memory, and what becomes of it on disk."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from support.dense import assert_same
+from surefoot.algorithms import MAML
+from surefoot.envs import Bandit
+from surefoot.experiment import Config, Event, Learner, load, train
+from surefoot.experiment.metrics import read_metrics
+from surefoot.experiment.run import Run
+from surefoot.experiment.wandb import WeightsAndBiases
+from surefoot.options import UserError
+from surefoot.policies import CategoricalMLP, GaussianMLP
+from surefoot.rules import GradientStep, TrustRegion
+
+pytestmark = pytest.mark.usefixtures("as_users_compile")
+
+
+@pytest.fixture(scope="module")
+def learner(config: Config) -> Learner:
+    """Six iterations, in two parts."""
+    return Learner(config).train(2, progress=False).train(4, progress=False)
+
+
+def test_it_learns_what_a_run_learns(learner: Learner, trained: Run) -> None:
+    assert_same(learner.state, trained.state)
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in learner.history]
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in read_metrics(trained.folder.metrics)]
+    assert rows == kept
+
+
+def test_a_callback_sees_every_iteration_and_may_stop(config: Config) -> None:
+    seen: list[Event] = []
+
+    def callback(event: Event) -> bool:
+        seen.append(event)
+        return event.iteration == 2
+
+    learner = Learner(config).train(5, callback=callback, progress=False)
+    assert [(event.iteration, event.total) for event in seen] == [(1, 5), (2, 5)]
+    assert learner.iteration == 2
+    assert seen[-1].state is learner.state
+    assert {"return", "loss", "seconds"} <= seen[0].metrics.keys()
+    assert str(seen[0]).startswith("iteration 1/5  return ")
+
+
+def test_saved_it_is_a_run_that_goes_on_as_if_it_had_not_stopped(
+    config: Config, trained: Run, tmp_path: Path
+) -> None:
+    learner = Learner(replace(config, iterations=2)).train(progress=False)
+    learner.save(tmp_path / "run")
+    found = load(tmp_path / "run")
+    assert_same(found.state, learner.state)
+    further = found.train(4, progress=False)
+    assert_same(further.state, trained.state)
+    assert [row["iteration"] for row in read_metrics(further.folder.metrics)] == [1, 2, 3, 4, 5, 6]
+    assert load(tmp_path / "run").config.iterations == 6
+    with pytest.raises(UserError, match="exists already"):
+        learner.save(tmp_path / "run")
+
+
+def test_a_failing_callback_loses_nothing(config: Config, tmp_path: Path) -> None:
+    def fails(event: Event) -> None:
+        if event.iteration == 3:
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        train(replace(config, checkpoint_every=100), tmp_path / "run", callbacks=[fails])
+    kept = load(tmp_path / "run")
+    assert kept.iteration == 3
+    assert [row["iteration"] for row in read_metrics(kept.folder.metrics)] == [1, 2, 3]
+
+
+def test_a_step_can_be_vmapped_over_seeds(config: Config) -> None:
+    learner = Learner(config)
+
+    @jax.jit
+    @jax.vmap
+    def returns(seed: jax.Array) -> jax.Array:
+        state = learner.init(jax.random.key(seed))
+        return learner.step(state)[1]["return"]
+
+    both = returns(jnp.array([config.seed, 7]))
+    (first,) = Learner(config).train(1, progress=False).history
+    assert both[0] == pytest.approx(first["return"], rel=1e-5)
+    assert both[0] != both[1]
+
+
+def test_parts_are_put_together() -> None:
+    meta = Learner(env=Bandit(), algorithm=MAML(GradientStep(0.5), TrustRegion(max_kl=0.02)), episodes=4)
+    assert meta.config.policy == CategoricalMLP()
+    assert meta.config.episodes == 4
+    named = Learner("navigation-2d/trpo", seed=3, options={"rule.max-kl": 0.5, "estimation.discount": 0.5})
+    assert (named.config.seed, named.config.algorithm.rule.max_kl) == (3, 0.5)
+    assert named.config.estimation.discount == 0.5
+    assert isinstance(named.config.policy, GaussianMLP)
+
+
+def test_a_gymnasium_environment_as_it_is_made(tmp_path: Path) -> None:
+    made = Learner(
+        env=lambda: gymnasium.make("CartPole-v1", max_episode_steps=20), algorithm="trpo", episodes=4
+    )
+    with made as learner:
+        learner.train(1, progress=False)
+        assert learner.config.env.horizon == 20
+        assert learner.evaluate(episodes=2).returns.shape == (1, 1)
+        with pytest.raises(UserError, match=r"env\.make is .*which config\.yaml cannot hold"):
+            learner.save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "needs a preset, a configuration or an environment"),
+        ({"experiment": "cartpole/pppo"}, "There is no preset 'cartpole/pppo'"),
+        ({"env": Bandit(), "algorithm": "trpoo"}, "There is no algorithm 'trpoo'.* Did you mean 'trpo'"),
+        ({"experiment": "bandit", "options": {"outer.maxkl": 1}}, "has no option outer.maxkl"),
+        ({"experiment": "bandit", "iterations": 0}, "iterations is 0; it must be 1 or more"),
+    ],
+)
+def test_what_does_not_exist_is_named(arguments: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Learner(**arguments)
+
+
+def test_weights_and_biases_offline(config: Config, tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    callback = WeightsAndBiases(mode="offline", dir=str(tmp_path))
+    Learner(config).train(2, callback=callback, progress=False)
+    (file,) = tmp_path.rglob("*.wandb")
+    for _ in range(200):  # wandb's own process writes it
+        if b"return_after" in file.read_bytes():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the metrics are not in the file")
+
+
+def test_numbers_of_an_evaluation(learner: Learner) -> None:
+    result = learner.evaluate(2, episodes=3, steps=1, seed=5)
+    assert result.episode_returns.shape == (2, 2, 3)
+    np.testing.assert_allclose(result.returns, result.episode_returns.mean(axis=-1))
+    assert "2 tasks, 3 episodes a step" in str(result)
