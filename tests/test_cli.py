@@ -67,7 +67,7 @@ def test_evaluate_prints_one_json_object(trained: Path, capsys: pytest.CaptureFi
     code, out, _ = run(capsys, "evaluate", str(trained), *options, "--inner.lr", "2.0", "1.0")
     assert code == 0
     found = json.loads(out)
-    assert list(found) == ["preset", "iteration", "seed", "tasks", "episodes", "returns"]
+    assert list(found) == ["preset", "iteration", "seed", "tasks", "episodes", "actions", "returns"]
     assert (found["tasks"], found["episodes"], found["seed"], found["iteration"]) == (5, 4, 1, 2)
     assert [row["step"] for row in found["returns"]] == [0, 1, 2, 3]
     assert all(row["ci95"][0] <= row["mean"] <= row["ci95"][1] for row in found["returns"])
