@@ -31,7 +31,7 @@ class Claim:
     """A statement of the theory, and whether the measurements confirm it."""
 
     statement: str
-    """What should hold, with its tolerance."""
+    """The statement, with its tolerance."""
     holds: bool
     measured: str
     """The numbers that decide whether it holds."""

@@ -43,7 +43,7 @@ class Line:
     notes: Sequence[str] = ()
     """A text beside each point, or none."""
     notes_at: tuple[float, float] = (3.0, 4.0)
-    """Where the texts begin, to the right of and above the point, in points."""
+    """Offset of the texts to the right of and above the point, in points."""
 
 
 @dataclass(frozen=True)
