@@ -5,11 +5,11 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
-from matplotlib.figure import Figure
 
 from surefoot import cli, lab
 from surefoot.lab import AbstractExperiment, Claim, Result
 from surefoot.lab.base import experiments
+from surefoot.lab.figures import Line, Panel
 from surefoot.options import UserError
 
 
@@ -27,7 +27,8 @@ class Coin(AbstractExperiment):
             Claim("A coin has two sides", True, f"seed {seed}"),
             Claim("It is fair", self.fair, f"{jnp.ones(1).dtype}"),
         )
-        return Result("Coins", ("side", "share [%]"), (("heads", 1 / 3), ("tails", 2)), Figure(), claims)
+        panels = [Panel("Shares", "side", "share", [Line((0, 1), (1 / 3, 2))])]
+        return Result("Coins", ("side", "share [%]"), (("heads", 1 / 3), ("tails", 2)), panels, claims)
 
 
 @dataclass(frozen=True)
@@ -154,4 +155,4 @@ def test_the_registry_is_what_the_laboratory_exports() -> None:
 
 def test_a_row_has_a_cell_for_each_column() -> None:
     with pytest.raises(ValueError, match="not one cell for each of the columns"):
-        Result("t", ("a", "b"), (("x",),), Figure(), ())
+        Result("t", ("a", "b"), (("x",),), (), ())

@@ -39,8 +39,9 @@ from surefoot.lab.baseline_estimators import (
     rollout_of,
 )
 from surefoot.lab.baselines import Baselines, claims, constant_baselines
-from surefoot.lab.problems import Problem
-from surefoot.lab.sampling import Episodes, Quality, discounts_of, draw, past_discounts, step_scores
+from surefoot.lab.exact import step_scores
+from surefoot.lab.problems import Episodes, Problem
+from surefoot.lab.sampling import Quality, draw
 from surefoot.options import UserError
 from surefoot.theory.policy_gradient import optimal_baseline
 from surefoot.theory.returns import reward_to_go
@@ -58,6 +59,10 @@ def result() -> Result:
 def test_claims(result: Result, i: int):
     assert len(result.claims) == 7
     assert result.claims[i].holds, result.claims[i]
+
+
+def test_the_figure_can_be_drawn(result: Result):
+    assert result.png().startswith(b"\x89PNG")
 
 
 def test_the_table_has_every_estimator_relative_to_the_first(result: Result):
@@ -84,17 +89,15 @@ def test_every_baseline_of_the_library_is_measured():
     assert {NETWORK.target, TD_NETWORK.target} == {"monte-carlo", "td"}
 
 
-def test_the_same_seed_gives_the_same_and_another_one_does_not(
-    result: Result, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_same_seed_gives_the_same_and_another_one_does_not(monkeypatch: pytest.MonkeyPatch):
     few = (PLAIN, f"{CAUSAL}, value-network")
     monkeypatch.setattr(baselines, "ESTIMATORS", {name: ESTIMATORS[name] for name in few})
-    rows: Any = {row[0]: row for row in result.rows}
     with jax.enable_x64(True):
-        again, other = (SMALL.estimate(*SMALL.start(), jnp.zeros(6), seed) for seed in (0, 1))
+        experiment = replace(SMALL, batches=100)
+        first, again, other = (experiment.estimate(jnp.zeros(6), seed) for seed in (0, 0, 1))
     for name in few:
-        spread = [SMALL.episodes * np.trace(np.cov(x[name], rowvar=False)) for x in (again, other)]
-        np.testing.assert_allclose(spread[0], rows[name][4], rtol=1e-6)
+        np.testing.assert_array_equal(first[name], again[name])
+        spread = [SMALL.episodes * np.trace(np.cov(x[name], rowvar=False)) for x in (first, other)]
         assert abs(spread[1] - spread[0]) > 1e-4
 
 
@@ -111,50 +114,47 @@ def test_what_the_claims_deny(result: Result, monkeypatch: pytest.MonkeyPatch):
 
 def listed(problem: Problem) -> tuple[Episodes, Array]:
     """Every episode as a batch of one, and their probabilities."""
-    paths = exact.all_trajectories(problem)
-    one = Episodes(paths.states[:, None], paths.actions[:, None], paths.rewards[:, None])
-    return one, paths.probabilities(problem, SMALL.start()[1])
+    episodes, chances = exact.all_trajectories(problem, SMALL.start()[1])
+    return jax.tree.map(lambda x: x[:, None], episodes), chances
 
 
-@pytest.mark.usefixtures("x64")
-def test_variances_are_those_by_enumeration(result: Result):
+@pytest.fixture(scope="module")
+def enumerated() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """The gradient, each episode's probability, and each estimator's estimate from it as a batch of one."""
+    fitted_to_others = {name: LIBRARY[name] for name in LIBRARY if "cross-fit" not in name}
+    estimators = {**ESTIMATORS, **{name: fitted(name, Zero(), "same-batch") for name in NONE}}
+    with jax.enable_x64(True):
+        problem, policy = SMALL.start()
+        optimal = constant_baselines(problem, policy).optimal
+        others = rollout_of(problem, draw(problem, policy, KEY, (5,)))
+        one, chances = listed(problem)
+
+        @jax.jit
+        @jax.vmap
+        def of_each(episodes: Episodes) -> dict[str, Array]:
+            data = data_of(problem, policy, optimal, episodes, KEY)
+            data = eqx.tree_at(lambda d: d.others, data, others)
+            return {name: estimators[name](data) for name in (*NONE, *EXACT, *fitted_to_others)}
+
+        estimates = {name: np.asarray(x) for name, x in of_each(one).items()}
+        return np.asarray(exact.policy_gradient(problem, policy)), np.asarray(chances), estimates
+
+
+def test_variances_are_those_by_enumeration(result: Result, enumerated: Any):
     """Of an episode's estimate with known baselines: Σ P(τ) ‖g(τ)‖² − ‖∇J‖²."""
-    problem, policy = SMALL.start()
-    optimal = constant_baselines(problem, policy).optimal
-    one, chances = listed(problem)
-    names = (*NONE, *EXACT)
-
-    def of_one(episodes: Episodes) -> dict[str, Array]:
-        data = data_of(problem, policy, optimal, episodes, KEY)
-        estimators = {**ESTIMATORS, **{name: fitted(name, Zero(), "same-batch") for name in NONE}}
-        return {name: estimators[name](data) for name in names}
-
-    each = jax.jit(jax.vmap(of_one))(one)
-    truth = exact.policy_gradient(problem, policy).table.reshape(-1)
+    truth, chances, estimates = enumerated
     table: Any = {row[0]: row[1:] for row in result.rows}
-    for name in names:
-        np.testing.assert_allclose(chances @ each[name], truth, atol=1e-12)
-        variance = chances @ jnp.sum(each[name] ** 2, axis=1) - truth @ truth
+    for name in (*NONE, *EXACT):
+        variance = chances @ np.sum(estimates[name] ** 2, axis=1) - truth @ truth
         # 24,000 episodes: a relative standard error of about 1%.
         np.testing.assert_allclose(table[name][3], variance, rtol=0.06)
 
 
-@pytest.mark.usefixtures("x64")
-def test_whatever_is_fitted_to_other_episodes_is_unbiased_by_enumeration():
-    problem, policy = SMALL.start()
-    one, chances = listed(problem)
-    others = rollout_of(problem, draw(problem, policy, KEY, (5,)))
-    names = [name for name in LIBRARY if "cross-fit" not in name]
-
-    def of_one(episodes: Episodes) -> dict[str, Array]:
-        data = data_of(problem, policy, jnp.zeros(6), episodes, KEY)
-        data = eqx.tree_at(lambda d: d.others, data, others)
-        return {name: LIBRARY[name](data) for name in names}
-
-    each = jax.jit(jax.vmap(of_one))(one)
-    truth = exact.policy_gradient(problem, policy).table.reshape(-1)
-    for name in names:
-        np.testing.assert_allclose(chances @ each[name], truth, atol=1e-12)
+def test_known_baselines_and_those_fitted_to_other_episodes_are_unbiased_by_enumeration(enumerated: Any):
+    truth, chances, estimates = enumerated
+    assert len(estimates) == len(NONE) + len(EXACT) + len(LIBRARY) - 1
+    for estimate in estimates.values():
+        np.testing.assert_allclose(chances @ estimate, truth, atol=1e-12)
 
 
 def drawn(episodes: int = 4) -> tuple[Data, Episodes]:
@@ -168,54 +168,71 @@ def samples(problem: Problem, episodes: Episodes, *, whole: bool = False) -> Sam
     """What a baseline learns from, put together by hand."""
     observations = problem.observations[episodes.states]
     shape = episodes.rewards.shape
-    returns = jax.vmap(reward_to_go, (0, None))(episodes.rewards, discounts_of(problem))
+    returns = jax.vmap(reward_to_go, (0, None))(episodes.rewards, problem.discounts)
     return Samples(
         observations,
         jnp.broadcast_to(jnp.arange(shape[1], dtype=returns.dtype), shape),
         jnp.broadcast_to(returns[:, :1], shape) if whole else returns,
         episodes.rewards,
-        jnp.broadcast_to(discounts_of(problem), shape),
+        jnp.broadcast_to(problem.discounts, shape),
         jnp.concatenate([observations[:, 1:], observations[:, :1]], axis=1),
         jnp.ones(shape, bool),
     )
 
 
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    ("credit", "baseline", "fit"),
-    [
-        (PLAIN, Constant(), "previous-batch"),
-        (CAUSAL, Constant(), "previous-batch"),
-        (CAUSAL, TimeDependent(), "previous-batch"),
-        (CAUSAL, LinearFeatures(), "previous-batch"),
-        (CAUSAL, LinearFeatures(), "cross-fit"),
-        (CAUSAL, LinearFeatures(), "same-batch"),
-        (CAUSAL, NETWORK, "previous-batch"),
-        (CAUSAL, TD_NETWORK, "previous-batch"),
-    ],
-)
-def test_estimates_with_the_librarys_baselines_by_hand(credit: str, baseline: AbstractBaseline, fit: Any):
-    data, episodes = drawn()
+BY_HAND: dict[str, tuple[str, AbstractBaseline, Any]] = {
+    "constant": (PLAIN, Constant(), "previous-batch"),
+    "causal constant": (CAUSAL, Constant(), "previous-batch"),
+    "time": (CAUSAL, TimeDependent(), "previous-batch"),
+    "features": (CAUSAL, LinearFeatures(), "previous-batch"),
+    "cross-fitted features": (CAUSAL, LinearFeatures(), "cross-fit"),
+    "features of the same": (CAUSAL, LinearFeatures(), "same-batch"),
+    "network": (CAUSAL, NETWORK, "previous-batch"),
+    "network by TD": (CAUSAL, TD_NETWORK, "previous-batch"),
+}
+
+
+def by_hand(data: Data, episodes: Episodes, credit: str, baseline: AbstractBaseline, fit: str) -> Array:
     problem, policy = SMALL.start()
-    judged, others = (jax.tree.map(lambda x, s=s: x[s], episodes) for s in (slice(4), slice(4, None)))
+    batch, others = (jax.tree.map(lambda x, s=s: x[s], episodes) for s in (slice(4), slice(4, None)))
     whole = credit == PLAIN
-    start = baseline.init(KEY, 3, 4)
+    with jax.ensure_compile_time_eval():  # As in the estimator: a network starts by LAPACK's QR.
+        start = baseline.init(KEY, 3, 4)
 
     def values(of: Episodes, to: Episodes) -> Array:
         learned = baseline.fit(start, samples(problem, to, whole=whole))
         seen = samples(problem, of)
         return jax.vmap(lambda x, t: baseline.values(learned, x, t))(seen.observations, seen.times)
 
-    halves = [jax.tree.map(lambda x, s=s: x[s], judged) for s in (slice(2), slice(2, None))]
+    halves = [jax.tree.map(lambda x, s=s: x[s], batch) for s in (slice(2), slice(2, None))]
     by_fit: dict[str, Callable[[], Array]] = {
-        "previous-batch": lambda: values(judged, others),
-        "same-batch": lambda: values(judged, judged),
+        "previous-batch": lambda: values(batch, others),
+        "same-batch": lambda: values(batch, batch),
         "cross-fit": lambda: jnp.concatenate([values(*halves), values(*halves[::-1])]),
     }
-    weights = jnp.ones(4) if whole else past_discounts(problem)
-    advantages = weights * (samples(problem, judged, whole=whole).returns - by_fit[fit]())
-    expected = jnp.einsum("ntp,nt->p", step_scores(problem, policy, judged), advantages) / 4
-    np.testing.assert_allclose(fitted(credit, baseline, fit)(data), expected, rtol=1e-9)
+    weights = jnp.ones(4) if whole else problem.discount_powers
+    advantages = weights * (samples(problem, batch, whole=whole).returns - by_fit[fit]())
+    return jnp.einsum("ntp,nt->p", step_scores(policy, batch), advantages) / 4
+
+
+@pytest.fixture(scope="module")
+def estimates() -> tuple[dict[str, Array], dict[str, Array]]:
+    """The estimates of the library and those by hand, in one program."""
+
+    @jax.jit
+    def both() -> tuple[dict[str, Array], dict[str, Array]]:
+        found = {name: fitted(*options)(data) for name, options in BY_HAND.items()}
+        return found, {name: by_hand(data, episodes, *options) for name, options in BY_HAND.items()}
+
+    with jax.enable_x64(True):
+        data, episodes = drawn()
+        return both()
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_estimates_with_the_librarys_baselines_by_hand(estimates: Any, name: str):
+    found, expected = estimates
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
 
 
 @pytest.mark.usefixtures("x64")
@@ -261,14 +278,14 @@ def test_what_estimators_see_by_hand():
         jnp.array([[0.0, 1.0], [0.2, 0.2], [0.0, 0.0]]),
     )
     data = data_of(problem, policy, jnp.zeros(6), steps, KEY)
-    np.testing.assert_array_equal(data.judged.rewards, steps.rewards[:2])
+    np.testing.assert_array_equal(data.batch.rewards, steps.rewards[:2])
     np.testing.assert_array_equal(data.others.actions, [[1, 0]])
-    np.testing.assert_array_equal(data.judged.observations[0], jnp.eye(3)[jnp.array([0, 1])])
-    np.testing.assert_array_equal(data.judged.next_observations[0, 0], jnp.eye(3)[1])
-    np.testing.assert_array_equal(data.judged.times, [[0, 1], [0, 1]])
-    np.testing.assert_array_equal(data.judged.truncated, [[False, True], [False, True]])
-    assert data.judged.valid.all()
-    assert not data.judged.terminated.any()
+    np.testing.assert_array_equal(data.batch.observations[0], jnp.eye(3)[jnp.array([0, 1])])
+    np.testing.assert_array_equal(data.batch.next_observations[0, 0], jnp.eye(3)[1])
+    np.testing.assert_array_equal(data.batch.times, [[0, 1], [0, 1]])
+    np.testing.assert_array_equal(data.batch.truncated, [[False, True], [False, True]])
+    assert data.batch.valid.all()
+    assert not data.batch.terminated.any()
     assert data.scores.shape == (2, 2, 6)
 
 

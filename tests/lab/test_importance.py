@@ -1,15 +1,14 @@
+from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from surefoot.lab import exact, run
 from surefoot.lab.base import Result
-from surefoot.lab.importance import WEIGHTS, ImportanceWeights, Place, mean_kl, second_moment, start
+from surefoot.lab.importance import WEIGHTS, ImportanceWeights, Setting, mean_kl, second_moment, start
 from surefoot.lab.importance_estimators import MARGINAL, UNBIASED, Data, data_of
-from surefoot.lab.sampling import Episodes
 from surefoot.options import UserError
 from surefoot.theory.importance import trajectory_weight
 
@@ -25,6 +24,10 @@ def result() -> Result:
 def test_claims(result: Result, i: int):
     assert len(result.claims) == 6
     assert result.claims[i].holds, result.claims[i]
+
+
+def test_the_figure_can_be_drawn(result: Result):
+    assert result.png().startswith(b"\x89PNG")
 
 
 def test_the_table_has_every_place_once_and_every_kind_of_weights(result: Result):
@@ -55,65 +58,64 @@ def test_clipping_raises_the_sample_size_and_normalising_keeps_it(result: Result
 def test_the_sample_size_is_that_of_theory_where_episodes_are_many():
     many = ImportanceWeights(horizons=(2, 4), episodes=2000, batches=100)
     with jax.enable_x64(True):
-        found = many.judge(Place(4, 1.0), seed=0)
-        predicted = 1 / second_moment(*start(Place(4, 1.0)))
+        found = many.compare(Setting(4, 1.0), seed=0)
+        predicted = 1 / second_moment(*start(Setting(4, 1.0)))
     np.testing.assert_allclose(found["trajectory"].sample_size, predicted, rtol=0.02)
 
 
-def listed(horizon: int, distance: float) -> tuple[Any, jax.Array, Data]:
-    """The problem and its policies, the old policy's probabilities, and each trajectory as a batch."""
-    place = start(Place(horizon, distance))
-    paths = exact.all_trajectories(place[0])
-    episodes = Episodes(paths.states[:, None], paths.actions[:, None], paths.rewards[:, None])
-    data = jax.vmap(lambda e: data_of(*place, e))(episodes)
-    return place, paths.probabilities(*place[:2]), data
+KINDS = (*UNBIASED, MARGINAL)
 
 
-@pytest.mark.usefixtures("x64")
+@jax.jit
+@jax.vmap
+def weights_and_gradients(data: Data) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    weights = {kind: data.weights(kind) for kind in KINDS}
+    gradients = {kind: data.gradient(kind, w) for kind, w in weights.items()}
+    return weights, gradients | {"causal": data.causal_gradient()}
+
+
+@cache
+def listed(distance: float) -> Any:
+    """The problem and its policies, the gradient, and of each trajectory as a batch: its probability, log
+    ratios, weights and gradients."""
+    with jax.enable_x64(True):
+        problem, old, new = start(Setting(4, distance))
+        episodes, chances = exact.all_trajectories(problem, old)
+        batches = jax.tree.map(lambda x: x[:, None], episodes)
+        data = jax.vmap(lambda e: data_of(problem, old, new, e))(batches)
+        log_ratios = (data.log_probs - data.old_log_probs)[:, 0]
+        truth = np.asarray(exact.policy_gradient(problem, new))
+        return (problem, old, new), truth, np.asarray(chances), log_ratios, *weights_and_gradients(data)
+
+
 @pytest.mark.parametrize("kind", UNBIASED)
 def test_the_exact_weights_are_unbiased_by_enumeration(kind: str):
-    (problem, _, new), chances, data = listed(4, 2.0)
-    each = jax.jit(jax.vmap(lambda d: d.gradient(kind, d.weights(kind))))(data)
-    truth = exact.policy_gradient(problem, new).table.reshape(-1)
-    np.testing.assert_allclose(chances @ each, truth, atol=1e-12)
+    _, truth, chances, _, _, gradients = listed(2.0)
+    np.testing.assert_allclose(chances @ np.asarray(gradients[kind]), truth, atol=1e-12)
 
 
-@pytest.mark.usefixtures("x64")
 def test_weights_on_actions_and_rewards_are_those_on_the_rewards_alone():
-    _, _, data = listed(4, 2.0)
-    kind = "per decision"
-    on_rewards = jax.jit(jax.vmap(lambda d: d.gradient(kind, d.weights(kind))))(data)
-    on_both = jax.jit(jax.vmap(lambda d: d.causal_gradient()))(data)
-    np.testing.assert_allclose(on_both, on_rewards, atol=1e-12)
+    *_, gradients = listed(2.0)
+    np.testing.assert_allclose(gradients["causal"], gradients["per decision"], atol=1e-12)
 
 
-@pytest.mark.usefixtures("x64")
 def test_the_marginal_weight_is_biased_by_as_much_as_measured(result: Result):
-    (problem, _, new), chances, data = listed(4, 2.0)
-    each = jax.jit(jax.vmap(lambda d: d.gradient(MARGINAL, d.weights(MARGINAL))))(data)
-    truth = exact.policy_gradient(problem, new).table.reshape(-1)
-    bias = jnp.linalg.norm(chances @ each - truth) / jnp.linalg.norm(truth)
-    (row,) = (row for row in result.rows if row[:2] == (4, 2.0) and row[3] == MARGINAL)
+    _, truth, chances, _, _, gradients = listed(2.0)
+    bias = np.linalg.norm(chances @ np.asarray(gradients[MARGINAL]) - truth) / np.linalg.norm(truth)
+    (row,) = (row for row in result.rows if tuple(row[:2]) == (4, 2.0) and row[3] == MARGINAL)
     assert abs(float(row[4]) - bias) < 4 * float(row[5])
 
 
-@pytest.mark.usefixtures("x64")
 def test_all_weights_are_one_at_the_old_policy():
-    (problem, old, _), chances, data = listed(3, 0.0)
-    truth = exact.policy_gradient(problem, old).table.reshape(-1)
-    kinds = (*UNBIASED, MARGINAL)
-    weights, each = jax.jit(
-        jax.vmap(lambda d: ([d.weights(k) for k in kinds], [d.gradient(k, d.weights(k)) for k in kinds]))
-    )(data)
-    np.testing.assert_allclose(weights, 1.0, rtol=1e-12)
-    for gradients in each:
-        np.testing.assert_allclose(chances @ gradients, truth, atol=1e-12)
+    _, truth, chances, _, weights, gradients = listed(0.0)
+    for kind in KINDS:
+        np.testing.assert_allclose(weights[kind], 1.0, rtol=1e-12)
+        np.testing.assert_allclose(chances @ np.asarray(gradients[kind]), truth, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
 def test_the_second_moment_by_enumeration_and_its_growth():
-    place, chances, data = listed(4, 1.0)
-    log_ratios = (data.log_probs - data.old_log_probs)[:, 0]
+    place, _, chances, log_ratios, *_ = listed(1.0)
     weights = jax.vmap(trajectory_weight)(log_ratios)
     np.testing.assert_allclose(second_moment(*place), chances @ weights**2, rtol=1e-12)
     # Both policies are the same in every state: each step multiplies it by E[ρ²].
@@ -125,7 +127,7 @@ def test_the_second_moment_by_enumeration_and_its_growth():
 def test_the_divergence_by_hand():
     p = 1 / (1 + np.exp(-2.0))
     kl = -0.5 * (np.log(2 * p) + np.log(2 * (1 - p)))
-    np.testing.assert_allclose(mean_kl(*start(Place(4, 2.0))), kl, rtol=1e-12)
+    np.testing.assert_allclose(mean_kl(*start(Setting(4, 2.0))), kl, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,17 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.lab.exact import solve, value
-from surefoot.lab.problems import SoftmaxTable, action_probabilities, chain, random_policy
+from surefoot.lab.exact import solve, step_scores
+from surefoot.lab.problems import SoftmaxTable, chain, random_policy
 from surefoot.lab.sampling import (
     CONFIDENCE,
-    discounts_of,
     draw,
     in_batches,
-    past_discounts,
     quality,
-    step_scores,
 )
 from surefoot.theory.policy_gradient import score
 from surefoot.theory.returns import discounted_return
@@ -25,7 +24,7 @@ def test_states_and_actions_are_as_frequent_as_the_exact_ones():
     problem = chain(4)
     policy = random_policy(jax.random.key(1), problem)
     episodes = draw(problem, policy, jax.random.key(KEY), (EPISODES,))
-    pi = action_probabilities(problem, policy)
+    pi = policy.probabilities
     joint = solve(problem, pi).occupancy[..., None] * pi
     for t in range(4):
         counts = np.zeros((3, 2))
@@ -49,8 +48,10 @@ def test_their_mean_return_is_the_value():
     problem = chain(4, discount=0.5)
     policy = SoftmaxTable(jnp.zeros((3, 2)))
     episodes = draw(problem, policy, jax.random.key(KEY), (EPISODES,), noise=0.5)
-    returns = np.asarray(jax.vmap(discounted_return, (0, None))(episodes.rewards, discounts_of(problem)))
-    assert abs(returns.mean() - value(problem, policy)) < 4 * returns.std() / np.sqrt(EPISODES)
+    returns = np.asarray(jax.vmap(discounted_return, (0, None))(episodes.rewards, problem.discounts))
+    assert abs(returns.mean() - solve(problem, policy.probabilities).value) < 4 * returns.std() / np.sqrt(
+        EPISODES
+    )
 
 
 def test_noise_is_normal_with_the_deviation_asked_for():
@@ -65,7 +66,7 @@ def test_step_scores_sum_to_the_score_of_the_trajectory():
     problem = chain(4)
     policy = random_policy(jax.random.key(1), problem)
     episodes = draw(problem, policy, jax.random.key(KEY), (5,))
-    steps = step_scores(problem, policy, episodes)
+    steps = step_scores(policy, episodes)
     for i in range(5):
         observations = problem.observations[episodes.states[i]]
         whole = score(policy, observations, episodes.actions[i], jnp.ones(4, bool))
@@ -74,9 +75,9 @@ def test_step_scores_sum_to_the_score_of_the_trajectory():
 
 def test_discounts():
     problem = chain(4, discount=0.5)
-    np.testing.assert_array_equal(discounts_of(problem), [0.5, 0.5, 0.5, 0.0])
-    np.testing.assert_array_equal(discounts_of(problem, 0.25), [0.25, 0.25, 0.25, 0.0])
-    np.testing.assert_array_equal(past_discounts(problem), [1.0, 0.5, 0.25, 0.125])
+    np.testing.assert_array_equal(problem.discounts, [0.5, 0.5, 0.5, 0.0])
+    np.testing.assert_array_equal(replace(problem, discount=0.25).discounts, [0.25, 0.25, 0.25, 0.0])
+    np.testing.assert_array_equal(problem.discount_powers, [1.0, 0.5, 0.25, 0.125])
 
 
 def test_quality_by_hand():

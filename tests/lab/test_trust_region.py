@@ -9,30 +9,24 @@ import numpy as np
 import pytest
 
 from surefoot.lab import TrustRegionSteps, run
-from surefoot.lab.exact import policy_iteration, solve
-from surefoot.lab.problems import action_probabilities
-from surefoot.lab.trust_region import Outcome, full_steps, penalty_coefficient
+from surefoot.lab.exact import solve
+from surefoot.lab.trust_region import Outcome, penalty_coefficient
 from surefoot.options import UserError
 
-EXPERIMENT = TrustRegionSteps(steps=40)
+EXPERIMENT = TrustRegionSteps()
 
 
 @pytest.fixture(scope="module")
 def measured() -> Any:
     with jax.enable_x64(True):
-        problem, policy = EXPERIMENT.start(1)
-        history = policy_iteration(problem, action_probabilities(problem, policy))
-        start, best = float(history[0].value), float(history[-1].value)
-        full = full_steps(problem, policy, EXPERIMENT.deltas)
-        taken = EXPERIMENT.follow_rule(problem, policy, best - EXPERIMENT.gap * (best - start))
-        return full, taken, start, best
+        return EXPERIMENT.compare(1)
 
 
 def test_every_claim_holds():
-    result = run(TrustRegionSteps(), seed=0)
+    result = run(EXPERIMENT, seed=0)
     assert [claim for claim in result.claims if not claim.holds] == []
     assert len(result.claims) == 7
-    assert len(result.rows) == len(TrustRegionSteps().deltas) + 1
+    assert len(result.rows) == len(EXPERIMENT.deltas) + 1
     assert result.png().startswith(b"\x89PNG")
 
 
@@ -71,7 +65,7 @@ def test_the_bound_holds_and_needs_its_penalty(measured: Any):
 
 def test_the_coefficient_of_the_penalty_by_hand(x64: None):
     problem, policy = EXPERIMENT.start(1)
-    exact = solve(problem, action_probabilities(problem, policy))
+    exact = solve(problem, policy.probabilities)
     largest = float(jnp.max(jnp.abs(exact.advantages)))
     np.testing.assert_allclose(penalty_coefficient(problem, exact), 360 * largest, rtol=1e-12)
 

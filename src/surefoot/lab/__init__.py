@@ -1,7 +1,7 @@
-"""The laboratory: theory against measurement, on problems small enough to know everything about them.
+"""Experiments that compare theory with measurement, on problems small enough to compute everything exactly.
 
-`exact` knows the answers; each other file is one experiment (see `base` for what that is). To add one, write
-its file and export its class here.
+`exact` computes the exact answers. Each experiment is one file (see `base`). To add one, write its file and
+export its class here.
 """
 
 from surefoot.lab.advantages import AdvantageEstimation as AdvantageEstimation

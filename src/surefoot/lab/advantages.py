@@ -1,84 +1,75 @@
-"""Advantages: the bias and variance of GAE and of k-step advantages under an imperfect value function."""
+"""Advantages: the bias and variance of GAE and of k-step advantages with an imperfect value function."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from surefoot.lab import exact
-from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
-from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, chain
-from surefoot.lab.sampling import Episodes, Quality, discounts_of, draw, in_batches, quality, step_scores
-from surefoot.options import check
+from surefoot.lab.base import AbstractExperiment, Claim, Result, ascends
+from surefoot.lab.exact import all_trajectories, policy_gradient, solve, step_scores
+from surefoot.lab.figures import COLOURS, VIOLET, Line, Panel
+from surefoot.lab.problems import Episodes, Problem, ShortHorizon, SoftmaxTable, chain, chain_policy
+from surefoot.lab.sampling import Quality, draw, in_batches, least_p_value, quality
+from surefoot.options import NonNegative, Options, Positive, at_least, check
 from surefoot.theory.advantages import gae, k_step_advantages
 
-TITLE = "Advantages: bias and variance with an imperfect value function"
-
-Advantages = Callable[[Array, Array, Array], Array]
-"""(rewards, values, next values) of one episode -> its advantages; `[time]`."""
-Key = tuple[str, float, float]
-"""The kind of estimator, its γ, and its λ or k."""
+Name = tuple[str, float, float]
+"""An estimator: its kind, its γ, and its λ or k."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An estimator's bias, exactly, and what a sample says of it."""
+    """The exact bias of an estimator, and its quality in a sample."""
 
     bias: float
     """‖E[g] − ∇J‖, by enumeration."""
     sample: Quality
-    """Against ∇J."""
+    """The estimates, compared with ∇J."""
     agreement: Quality
-    """Against E[g]."""
+    """The estimates, compared with E[g]."""
 
 
 @dataclass(frozen=True)
 class AdvantageEstimation(AbstractExperiment):
     """Advantages: GAE over (γ, λ) and k-step advantages, the curves of bias against variance.
 
-    A chain of three states with noisy rewards, and a value function with an error in every state. Each
-    estimator makes a gradient of each of many episodes, and its bias is known by enumeration. What the theory
-    says (Schulman et al., 2016, sec. 3): with λ = 1, or k the whole episode, the errors of the values cancel;
-    with less they bias the gradient, for less variance; and so does a γ below the problem's.
+    The problem is a chain of three states with noisy rewards; the value function has an error in every state.
+    Each estimator makes a gradient from each of many episodes, and its bias is known by enumeration. The
+    theory (Schulman et al., 2016, sec. 3): with λ = 1, or k the whole episode, the errors of the values
+    cancel. A smaller λ or k, or a γ below the problem's, has a bias and less variance.
     """
 
-    horizon: int = 6
-    """Steps in an episode, none of them discounted."""
+    horizon: Annotated[int, ShortHorizon] = 6
+    """Steps in an episode, without a discount."""
     discounts: tuple[float, ...] = (0.7, 0.9, 1.0)
     """γ of the estimators, ascending to 1, the problem's."""
-    decays: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-    """λ, ascending from 0 to 1."""
-    noise: float = 1.0
-    """The standard deviation of the rewards about their means."""
-    error: float = 0.3
-    """The root mean square of the values' errors."""
-    episodes: int = 40_000
-    """Episodes."""
+    lambdas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+    """λ of the estimators, ascending from 0 to 1."""
+    noise: Annotated[float, NonNegative] = 1.0
+    """Standard deviation of the rewards about their means."""
+    value_error: Annotated[float, Positive] = 0.3
+    """Root mean square of the errors of the values."""
+    episodes: Annotated[int, at_least(1000)] = 40_000
+    """Number of episodes."""
 
     def __post_init__(self) -> None:
-        check(2 <= self.horizon <= 6, "horizon", self.horizon, "from 2 to 6, to list all that can happen")
-        check(_ascends(self.discounts, 1.0), "discounts", self.discounts, "two or more, ascending to 1")
-        check(_ascends(self.decays, 1.0), "decays", self.decays, "two or more, ascending from 0 to 1")
-        check(self.decays[0] == 0, "decays", self.decays, "two or more, ascending from 0 to 1")
-        check(self.noise >= 0, "noise", self.noise, "0 or more")
-        check(self.error > 0, "error", self.error, "above 0")
-        check(self.episodes >= 1000, "episodes", self.episodes, "1000 or more")
+        Options.__post_init__(self)
+        for name, values in (("discounts", self.discounts), ("lambdas", self.lambdas)):
+            check(ascends(values) and values[0] >= 0 and values[-1] == 1, name, values, "ascending to 1")
+        check(self.lambdas[0] == 0, "lambdas", self.lambdas, "ascending from 0 to 1")
 
     def measure(self, seed: int) -> Result:
-        found = self.judge(seed)
+        found = self.compare(seed)
         plain = found["GAE", 1.0, 1.0].sample.variance
-        rows: list[tuple[Cell, ...]] = [
-            (kind, discount, reach, m.bias, m.sample.bias, m.sample.standard_error, m.sample.variance / plain)
-            for (kind, discount, reach), m in found.items()
+        rows = [
+            (*name, x.bias, x.sample.bias, x.sample.standard_error, x.sample.variance / plain)
+            for name, x in found.items()
         ]
-        columns = (
+        names = (
             "estimator",
             "γ",
             "λ or k",
@@ -87,189 +78,128 @@ class AdvantageEstimation(AbstractExperiment):
             "its standard error",
             "variance / plain",
         )
-        return Result(TITLE, columns, tuple(rows), self._draw(found), self._claims(found))
-
-    def judge(self, seed: int) -> dict[Key, Measured]:
-        """Every estimator's bias and variance, on the same episodes."""
-        problem, policy = self.start()
-        episodes = draw(problem, policy, jax.random.key(seed), (self.episodes,), noise=self.noise)
-        truth = ravel_pytree(exact.policy_gradient(problem, policy))[0]
-        expected = self.expected(problem, policy)
-
-        def of_one(episode: Episodes) -> list[Array]:
-            return list(self.gradients(problem, policy, episode).values())
-
-        estimates = in_batches(of_one, episodes, at_once=4000)
-        return {
-            key: Measured(
-                float(np.linalg.norm(mean - truth)), quality(each, truth, 1), quality(each, mean, 1)
-            )
-            for (key, mean), each in zip(expected.items(), estimates, strict=True)
-        }
+        title = "Advantages: bias and variance with an imperfect value function"
+        return Result(title, names, rows, self._panels(found), self._claims(found))
 
     def start(self) -> tuple[Problem, SoftmaxTable]:
-        """A policy that is neither uniform nor the same in all states."""
-        table = jnp.array([[0.4, -0.4], [0.0, 0.3], [-0.5, 0.2]])
-        return chain(self.horizon, discount=1.0), SoftmaxTable(table)
+        """The problem and the policy whose gradient is estimated."""
+        return chain(self.horizon, discount=1.0), chain_policy()
 
-    def expected(
-        self, problem: Problem, policy: SoftmaxTable, *, error: float | None = None
-    ) -> dict[Key, Float[Array, " parameters"]]:
-        """E[g] of every estimator: it is linear in the rewards, so their means say all about it."""
-        paths = exact.all_trajectories(problem)
-        chances = paths.probabilities(problem, policy)
-        listed = Episodes(paths.states, paths.actions, paths.rewards)
-        each = jax.vmap(lambda episode: self.gradients(problem, policy, episode, error=error))
+    def compare(self, seed: int) -> dict[Name, Measured]:
+        """Bias and variance of every estimator, on the same episodes."""
+        problem, policy = self.start()
+        episodes = draw(problem, policy, jax.random.key(seed), (self.episodes,), noise=self.noise)
+        truth = policy_gradient(problem, policy)
+        estimates = in_batches(self.gradients, episodes, at_once=4000)
+        return {
+            name: Measured(
+                float(np.linalg.norm(mean - truth)),
+                quality(estimates[name], truth, 1),
+                quality(estimates[name], mean, 1),
+            )
+            for name, mean in self.expected().items()
+        }
 
-        def mean(listed: Episodes) -> dict[Key, Array]:
-            return jax.tree.map(lambda g: chances @ g, each(listed))
+    def expected(self, value_error: float | None = None) -> dict[Name, Float[Array, " parameters"]]:
+        """E[g] of every estimator. Since g is linear in the rewards, their means are enough."""
+        listed, chances = all_trajectories(*self.start())
 
-        found = jax.jit(mean)(listed)
-        return {key: found[key] for key in self.estimators()}
+        @jax.jit
+        def mean(episodes: Episodes) -> dict[Name, Array]:
+            each = jax.vmap(lambda episode: self.gradients(episode, value_error))(episodes)
+            return jax.tree.map(lambda g: chances @ g, each)
+
+        return mean(listed)
 
     def gradients(
-        self, problem: Problem, policy: SoftmaxTable, episode: Episodes, *, error: float | None = None
-    ) -> dict[Key, Float[Array, " parameters"]]:
+        self, episode: Episodes, value_error: float | None = None
+    ) -> dict[Name, Float[Array, " parameters"]]:
         """g = Σ_t ∇log π(a_t|s_t) A_t of one episode, by every estimator.
 
-        An estimator with another γ has the values of that γ; the errors are the same.
+        An estimator with another γ uses the values of that γ; the errors of the values are the same.
         """
-        scores = step_scores(problem, policy, episode)
-        errors = value_errors(problem, self.error if error is None else error)
-        values = {
-            discount: self._values(problem, policy, discount, errors, episode) for discount in self.discounts
-        }
+        problem, policy = self.start()
+        scores, ones = step_scores(policy, episode), jnp.ones(self.horizon)
+        errors = value_errors(problem, self.value_error if value_error is None else value_error)
+        inputs: dict[float, tuple[Array, Array, Array, Array]] = {}
+        for discount in self.discounts:
+            discounted = replace(problem, discount=discount)
+            table = solve(discounted, policy.probabilities).values + errors
+            values = table[jnp.arange(self.horizon), episode.states]
+            # The value after the last step has no effect, since γ_t is zero there.
+            next_values = jnp.append(values[1:], 0.0)
+            inputs[discount] = (episode.rewards, discounted.discounts, values, next_values)
+        advantages = {("GAE", g, x): gae(*inputs[g], x * ones) for g in self.discounts for x in self.lambdas}
+        for k in range(1, self.horizon + 1):
+            advantages["k-step", 1.0, float(k)] = k_step_advantages(*inputs[1.0], ones, k)
+        return {name: scores.T @ x for name, x in advantages.items()}
 
-        def gradient(key: Key, advantages: Advantages) -> Array:
-            return scores.T @ advantages(episode.rewards, *values[key[1]])
-
-        return {key: gradient(key, advantages) for key, advantages in self.estimators(problem).items()}
-
-    def estimators(self, problem: Problem | None = None) -> dict[Key, Advantages]:
-        """GAE for every γ and λ; k-step advantages for every k, with the problem's γ."""
-        problem = self.start()[0] if problem is None else problem
-        ones = jnp.ones(self.horizon)
-
-        def generalised(discount: float, decay: float) -> Advantages:
-            discounts = discounts_of(problem, discount)
-            return lambda r, v, following: gae(r, discounts, v, following, decay * ones)
-
-        def k_step(k: int) -> Advantages:
-            return lambda r, v, following: k_step_advantages(r, discounts_of(problem), v, following, ones, k)
-
-        by_gae = {("GAE", g, x): generalised(g, x) for g in self.discounts for x in self.decays}
-        by_steps = {("k-step", 1.0, float(k)): k_step(k) for k in range(1, self.horizon + 1)}
-        return {**by_gae, **by_steps}
-
-    def _values(
-        self, problem: Problem, policy: SoftmaxTable, discount: float, errors: Array, episode: Episodes
-    ) -> tuple[Array, Array]:
-        """V̂(s_t) and V̂(s_{t+1}); what follows the last step does not count, since γ_t is zero there."""
-        discounted = Problem(problem.mdp, problem.start, discount, problem.horizon)
-        solved = exact.solve(discounted, action_probabilities(problem, policy))
-        table = solved.values + errors
-        values = table[jnp.arange(self.horizon), episode.states]
-        return values, jnp.concatenate([values[1:], jnp.zeros(1)])
-
-    def _claims(self, found: Mapping[Key, Measured]) -> tuple[Claim, ...]:
-        ends = {
-            "λ": (("GAE", 1.0, 0.0), ("GAE", 1.0, 1.0)),
-            "k": (("k-step", 1.0, 1.0), ("k-step", 1.0, float(self.horizon))),
-        }
-        unbiased = [found[long] for _, long in ends.values()]
-        worst = min(m.agreement.p_value for m in found.values())
-        low, true = found["GAE", self.discounts[0], 1.0], found["GAE", 1.0, 1.0]
-        without = self._bias_with_exact_values()
-        return (
+    def _claims(self, found: Mapping[Name, Measured]) -> list[Claim]:
+        td, plain = found["GAE", 1.0, 0.0], found["GAE", 1.0, 1.0]
+        one_step, all_steps = found["k-step", 1.0, 1.0], found["k-step", 1.0, float(self.horizon)]
+        unbiased, low = (plain, all_steps), found["GAE", self.discounts[0], 1.0]
+        truth = policy_gradient(*self.start())
+        with_exact_values = max(
+            float(np.linalg.norm(g - truth)) for name, g in self.expected(0.0).items() if name[1] == 1.0
+        )
+        return [
             Claim(
                 "λ = 1 at the problem's γ, and k the whole episode, are unbiased whatever the values: by "
-                "enumeration (to 1e-10), and in the sample within the 99.99% confidence region",
-                all(m.bias <= 1e-10 and m.sample.unbiased for m in unbiased),
-                f"bias {max(m.bias for m in unbiased):.1e}, "
-                f"least p-value {min(m.sample.p_value for m in unbiased):.2g}",
+                "enumeration (to 1e-10), and in the sample (99.99% confidence region)",
+                all(x.bias <= 1e-10 and x.sample.unbiased for x in unbiased),
+                f"bias {max(x.bias for x in unbiased):.1e}, {least_p_value(x.sample for x in unbiased)}",
             ),
             Claim(
-                "With the exact values every λ and every k is unbiased at the problem's γ (by enumeration, "
-                "to 1e-10)",
-                without <= 1e-10,
-                f"bias {without:.1e}",
+                "With exact values every λ and k is unbiased at the problem's γ, by enumeration (to 1e-10)",
+                with_exact_values <= 1e-10,
+                f"bias {with_exact_values:.1e}",
             ),
-            *(_trade_off(symbol, found[short], found[long]) for symbol, (short, long) in ends.items()),
+            *(
+                Claim(
+                    f"From the least {symbol} to the greatest the bias falls to zero and the variance rises",
+                    long.bias < 0.01 * short.bias and short.sample.variance < long.sample.variance,
+                    f"bias {short.bias:.3f} → {long.bias:.1e}, "
+                    f"variance {short.sample.variance:.2f} → {long.sample.variance:.2f}",
+                )
+                for symbol, short, long in (("λ", td, plain), ("k", one_step, all_steps))
+            ),
             Claim(
-                "A γ below the problem's is biased even with λ = 1, for less variance",
-                low.bias > 1e-3 and not low.sample.unbiased and low.sample.variance < true.sample.variance,
-                f"bias {low.bias:.3f}, variance {low.sample.variance:.2f} against {true.sample.variance:.2f}",
+                "With a γ below the problem's even λ = 1 is biased, and has less variance",
+                low.bias > 1e-3 and not low.sample.unbiased and low.sample.variance < plain.sample.variance,
+                f"bias {low.bias:.3f}, variance {low.sample.variance:.2f} < {plain.sample.variance:.2f}",
             ),
             Claim(
-                "Each estimator's mean is within the 99.99% confidence region of its exact expectation",
-                all(m.agreement.unbiased for m in found.values()),
-                f"least p-value {worst:.2g} of {len(found)}",
+                "The mean of each estimator is within the 99.99% confidence region of its exact expectation",
+                all(x.agreement.unbiased for x in found.values()),
+                f"{least_p_value(x.agreement for x in found.values())} of {len(found)}",
             ),
-        )
+        ]
 
-    def _bias_with_exact_values(self) -> float:
-        """The largest, over all estimators with the problem's γ."""
-        problem, policy = self.start()
-        truth = ravel_pytree(exact.policy_gradient(problem, policy))[0]
-        expected = self.expected(problem, policy, error=0.0)
-        return max(float(np.linalg.norm(g - truth)) for key, g in expected.items() if key[1] == 1.0)
-
-    def _draw(self, found: Mapping[Key, Measured]) -> Figure:
-        figure, (biases, variances, plane) = panels(TITLE, 3)
+    def _panels(self, found: Mapping[Name, Measured]) -> list[Panel]:
+        biases, variances, plane = [], [], []
         for colour, discount in zip(COLOURS, self.discounts, strict=False):
-            of = [found["GAE", discount, decay] for decay in self.decays]
-            label = f"GAE, γ = {discount:g}"
-            biases.plot(self.decays, [m.bias for m in of], color=colour, label=label)
-            biases.plot(self.decays, [m.sample.bias for m in of], "o", color=colour, markersize=4)
-            variances.plot(self.decays, [m.sample.variance for m in of], "o-", color=colour, markersize=4)
-            _curve(
-                plane, of, [f"{x:g}" for x in self.decays] if discount == 1 else [], colour, label, (-3, -11)
-            )
+            curve = [found["GAE", discount, x] for x in self.lambdas]
+            bias, label = [x.bias for x in curve], f"GAE, γ = {discount:g}"
+            variance = [x.sample.variance for x in curve]
+            biases.append(Line(self.lambdas, bias, label, colour))
+            biases.append(Line(self.lambdas, [x.sample.bias for x in curve], "", colour, "o"))
+            variances.append(Line(self.lambdas, variance, label, colour, "o-"))
+            notes = [f"{x:g}" for x in self.lambdas] if discount == 1 else []
+            plane.append(Line(variance, bias, label, colour, "o-", notes=notes, notes_at=(-3.0, -11.0)))
         steps = range(1, self.horizon + 1)
-        _curve(
-            plane,
-            [found["k-step", 1.0, float(k)] for k in steps],
-            [f"k={k}" for k in steps],
-            COLOURS[4],
-            "k-step, γ = 1",
-            (3, 4),
-        )
-        biases.set(title="Bias: exact (lines), measured (dots)", xlabel="λ", ylabel="‖E[g] − ∇J‖")
-        variances.set(title="Variance of an episode's estimate", xlabel="λ", ylabel="tr Cov g")
-        plane.set(title="Bias against variance", xlabel="tr Cov g", ylabel="‖E[g] − ∇J‖")
-        biases.legend(frameon=False)
-        plane.legend(frameon=False)
-        return figure
+        curve = [found["k-step", 1.0, float(k)] for k in steps]
+        variance, bias = [x.sample.variance for x in curve], [x.bias for x in curve]
+        notes = [f"k={k}" for k in steps]
+        plane.append(Line(variance, bias, "k-step, γ = 1", VIOLET, "o-", notes=notes))
+        return [
+            Panel("Bias: exact (lines), measured (dots)", "λ", "‖E[g] − ∇J‖", biases),
+            Panel("Variance of an episode's estimate", "λ", "tr Cov g", variances),
+            Panel("Bias against variance", "tr Cov g", "‖E[g] − ∇J‖", plane),
+        ]
 
 
 def value_errors(problem: Problem, size: float) -> Float[Array, " states"]:
-    """Errors of the values at any time, with mean zero and the root mean square `size` over the states: one
-    sign in the outer states, the other in the middle."""
+    """Errors of the values with mean zero and the root mean square `size` over the states: of one sign in the
+    outer states, of the other in the middle."""
     pattern = jnp.where(jnp.arange(problem.states) % 2 == 0, 1.0, -2.0)
     return size * (pattern - pattern.mean()) / pattern.std()
-
-
-def _trade_off(symbol: str, short: Measured, long: Measured) -> Claim:
-    return Claim(
-        f"From the least {symbol} to the greatest the bias falls to zero, and the variance rises",
-        long.bias < 0.01 * short.bias and short.sample.variance < long.sample.variance,
-        f"bias {short.bias:.3f} → {long.bias:.1e}, variance {short.sample.variance:.2f} → "
-        f"{long.sample.variance:.2f}",
-    )
-
-
-def _curve(
-    axes: Axes, of: list[Measured], names: list[str], colour: str, label: str, offset: tuple[int, int]
-) -> None:
-    """Bias over variance; `names`, if there are any, are those of the points."""
-    x, y = [m.sample.variance for m in of], [m.bias for m in of]
-    axes.plot(x, y, "o-", color=colour, markersize=4, label=label)
-    for name, *at in zip(names, x, y, strict=False):
-        axes.annotate(
-            name, (at[0], at[1]), textcoords="offset points", xytext=offset, fontsize=7, color=colour
-        )
-
-
-def _ascends(values: tuple[float, ...], last: float) -> bool:
-    rises = all(a < b for a, b in pairwise(values))
-    return len(values) >= 2 and values[0] >= 0 and values[-1] == last and rises

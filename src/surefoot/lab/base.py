@@ -1,58 +1,69 @@
 """The contract of an experiment.
 
-An experiment is one file of this room with one frozen dataclass of options that derives from
-`AbstractExperiment`, and one line in `surefoot.lab` that exports it. From that line follow its name, which is
-the file's (`trust_region.py` -> `trust-region`), and its place in `surefoot lab`; the first paragraph of the
-class's docstring is what the list says of it.
+An experiment is one file of this package. It defines one frozen dataclass of options that derives from
+`AbstractExperiment`, and `surefoot.lab` exports that class. The experiment's name is the file's
+(`trust_region.py` -> `trust-region`); the first paragraph of the class's docstring describes it in
+`surefoot lab`.
 
-Experiments run in double precision, through `run`, in under a minute on two busy cores. They draw everything
-random from the seed.
+Experiments run through `run`, in double precision, and take less than a minute on two busy cores. All their
+random numbers come from the seed.
 """
 
 import csv
 import inspect
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import jax
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from surefoot.options import check
+from surefoot.lab.figures import Numbers, Panel, draw
+from surefoot.options import Options, Seed, check
 
 Cell = str | int | float
-
-COLOURS = ("#0b6e99", "#d1495b", "#edae49", "#66a182", "#7a5195", "#9aa5b1")
-"""For lines in the order in which they are drawn; the last is a grey, for what is only compared with."""
-
-_STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the theory, and whether the measurements bear it out."""
+    """A statement of the theory, and whether the measurements confirm it."""
 
     statement: str
-    """What should hold, with its tolerance."""
+    """The statement, with its tolerance."""
     holds: bool
     measured: str
-    """The figure that it was judged by."""
+    """The numbers that decide whether it holds."""
+
+
+def close(statement: str, error: float, tolerance: float) -> Claim:
+    """The claim that `error` is at most `tolerance`."""
+    return Claim(statement, bool(error <= tolerance), f"off by {error:.1e}")
+
+
+def converges(statement: str, errors: Numbers, tolerance: float) -> Claim:
+    """The claim that the first of the errors is at most `tolerance`, and less than the second."""
+    holds = errors[0] <= tolerance and errors[0] < errors[1]
+    return Claim(statement, bool(holds), f"off by {errors[0]:.2e}, and by {errors[1]:.2e} at the next value")
+
+
+def ascends(values: Sequence[int | float]) -> bool:
+    """Whether there are two values or more, each of them greater than the one before."""
+    return len(values) >= 2 and all(before < after for before, after in pairwise(values))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found."""
+    """The title, table, figure and claims that an experiment returns."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
     """One cell for each column."""
-    figure: Figure
-    claims: tuple[Claim, ...]
+    panels: Sequence[Panel]
+    """The panels of the figure, one or more."""
+    claims: Sequence[Claim]
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -60,51 +71,43 @@ class Result:
                 raise ValueError(f"The row {row} has not one cell for each of the columns {self.columns}.")
 
     def csv(self) -> bytes:
-        """The table, with its numbers in full."""
+        """The table as a CSV file, with all digits of its numbers."""
         buffer = io.StringIO(newline="")
         csv.writer(buffer, lineterminator="\n").writerows([self.columns, *self.rows])
         return buffer.getvalue().encode()
 
     def png(self) -> bytes:
-        """The figure."""
-        buffer = io.BytesIO()
-        with mpl.rc_context(_STYLE):  # ticks are made as they are drawn
-            self.figure.savefig(buffer, format="png", dpi=130)
-        return buffer.getvalue()
+        """The figure as a PNG file."""
+        return draw(self.title, self.panels)
 
 
-class AbstractExperiment(ABC):
-    """A frozen dataclass of options that measures what a piece of theory says."""
+class AbstractExperiment(Options, ABC):
+    """A frozen dataclass of options that measures what a part of the theory says."""
 
     @abstractmethod
     def measure(self, seed: int) -> Result:
-        """Measures, draws and judges. Called by `run`, in double precision."""
+        """Measure, and check the claims. Called by `run`, in double precision."""
 
 
 def run(experiment: AbstractExperiment, seed: int = 0) -> Result:
-    """The result of an experiment: the same for the same seed."""
+    """The result of an experiment: the same for the same seed.
+
+    Raises `UserError` if the seed is out of its range.
+    """
     check_seed(seed)
-    with jax.enable_x64(True), mpl.rc_context(_STYLE):
+    with jax.enable_x64(True):
         return experiment.measure(seed)
 
 
 def check_seed(seed: int) -> None:
-    """Raises `UserError` if it is none that everything random can be drawn from."""
-    check(0 <= seed < 2**32, "seed", seed, "a whole number from 0 to 4294967295")
+    """Raise a `UserError` if the seed is not a whole number from 0 to 2³² − 1."""
+    check(Seed.holds(seed), "seed", seed, Seed.words)
 
 
 def experiments(exports: Mapping[str, Any]) -> dict[str, type[AbstractExperiment]]:
     """The experiments among a module's names, each by the name of its file."""
-    classes: Iterable[type] = (x for x in exports.values() if inspect.isclass(x))
     return {
         cls.__module__.rpartition(".")[2].replace("_", "-"): cls
-        for cls in classes
-        if issubclass(cls, AbstractExperiment) and not inspect.isabstract(cls)
+        for cls in exports.values()
+        if inspect.isclass(cls) and issubclass(cls, AbstractExperiment) and not inspect.isabstract(cls)
     }
-
-
-def panels(title: str, count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels side by side. Not through pyplot, which keeps every figure it makes."""
-    figure = Figure(figsize=(4.2 * count, 3.9), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])

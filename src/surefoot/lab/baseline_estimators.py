@@ -1,5 +1,8 @@
-"""Estimators of the policy gradient, each with another baseline: the library's, fitted and subtracted as
-`Estimation` does it, the optimal constant, and exact ones, which only a small problem lets us know."""
+"""Estimators of the policy gradient with different baselines.
+
+The library's baselines are fitted and subtracted as `Estimation` does it. The others are the optimal
+constant, and exact baselines, which can be computed for a small problem.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -11,17 +14,9 @@ from jaxtyping import Array, Float
 
 from surefoot import algorithms
 from surefoot.algorithms import Estimation, Normalisation, Scales
-from surefoot.baselines import (
-    AbstractBaseline,
-    Constant,
-    LinearFeatures,
-    TimeDependent,
-    ValueNetwork,
-    Zero,
-)
-from surefoot.lab import exact
-from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities
-from surefoot.lab.sampling import Episodes, discounts_of, past_discounts, step_scores
+from surefoot.baselines import AbstractBaseline, Constant, LinearFeatures, TimeDependent, ValueNetwork, Zero
+from surefoot.lab.exact import Exact, solve, step_scores
+from surefoot.lab.problems import Episodes, Problem, SoftmaxTable
 from surefoot.theory.policy_gradient import optimal_baseline, policy_gradient
 from surefoot.theory.returns import discounted_return
 from surefoot.types import Key, Rollout
@@ -29,55 +24,54 @@ from surefoot.types import Key, Rollout
 PLAIN = "whole return"
 CAUSAL = "reward-to-go"
 CREDITS: Mapping[str, Literal["gae", "whole-return"]] = {PLAIN: "whole-return", CAUSAL: "gae"}
-"""As `Estimation` names them; `gae` with its λ of 1 is the reward-to-go."""
+"""The names of `Estimation`; `gae` with its λ of 1 is the reward-to-go."""
 Fit = Literal["previous-batch", "cross-fit", "same-batch"]
 
 NETWORK = ValueNetwork(hidden=(16,), lr=0.05, epochs=50)
-"""It starts anew in every batch, so that a few large steps must do."""
+"""A network for few, large steps, since it starts again in every batch."""
 TD_NETWORK = ValueNetwork(hidden=(16,), lr=0.05, epochs=10, target="td", rounds=10)
 
 
 class Data(eqx.Module):
-    """One batch of episodes, as the estimators see it."""
+    """One batch of episodes, and what the estimators know of the problem."""
 
     problem: Problem
-    solved: exact.Exact
+    solved: Exact
     optimal: Float[Array, " parameters"]
     """The exact optimal constant."""
-    judged: Rollout
-    """The episodes of which the estimate is made."""
+    batch: Rollout
+    """The episodes from which the gradient is estimated."""
     scores: Float[Array, "n time parameters"]
     """∇log π(a_t|s_t) in them."""
     others: Rollout
-    """For baselines to be fitted to: one fewer, as leaving one out leaves."""
+    """Other episodes, to which baselines are fitted: one fewer, as many as remain if one is left out."""
     key: Key
-    """For a baseline that draws its first parameters; the same in every batch."""
+    """For a baseline with random initial parameters; the same in every batch."""
 
 
 Estimator = Callable[[Data], Float[Array, " parameters"]]
-Table = Callable[[exact.Exact], Float[Array, "time states"]]
 
 
 def data_of(
     problem: Problem, policy: SoftmaxTable, optimal: Float[Array, " parameters"], episodes: Episodes, key: Key
 ) -> Data:
-    """What the estimators see of 2n − 1 episodes: the first n are judged. `optimal` is the exact constant."""
-    judged = (len(episodes.states) + 1) // 2
+    """The estimators' inputs from 2n − 1 episodes, of which the first n are the batch."""
+    size = (len(episodes.states) + 1) // 2
     rollout = rollout_of(problem, episodes)
     return Data(
         problem,
-        exact.solve(problem, action_probabilities(problem, policy)),
+        solve(problem, policy.probabilities),
         optimal,
-        jax.tree.map(lambda x: x[:judged], rollout),
-        step_scores(problem, policy, episodes)[:judged],
-        jax.tree.map(lambda x: x[judged:], rollout),
+        jax.tree.map(lambda x: x[:size], rollout),
+        step_scores(policy, episodes)[:size],
+        jax.tree.map(lambda x: x[size:], rollout),
         key,
     )
 
 
 def rollout_of(problem: Problem, episodes: Episodes) -> Rollout:
-    """The episodes as a sampler would hand them over, but for the probabilities of the actions, which no
-    baseline sees, and the state after the last step, which no return counts."""
+    """The episodes as a sampler returns them, except for two fields that no baseline uses: log-probabilities,
+    and the observation after the last step."""
     observations = problem.observations[episodes.states]
     steps = jnp.broadcast_to(jnp.arange(episodes.states.shape[-1]), episodes.states.shape)
     last = steps == steps.shape[-1] - 1
@@ -95,25 +89,29 @@ def rollout_of(problem: Problem, episodes: Episodes) -> Rollout:
 
 
 def fitted(credit: str, baseline: AbstractBaseline, fit: Fit = "previous-batch") -> Estimator:
-    """With one of the library's baselines, fitted to the other episodes (`after`), or to those judged: to
-    the other half of them (`cross`), or to all (`before`)."""
+    """An estimator with one of the library's baselines.
+
+    It is fitted to the other episodes (`previous-batch`), to the other half of the batch (`cross-fit`), or to
+    the batch itself (`same-batch`).
+    """
 
     def estimate(data: Data) -> Array:
         estimator = _estimator(data, credit, baseline, fit)
-        *_, steps, observation_size = data.judged.observations.shape
-        with jax.ensure_compile_time_eval():  # once and for all batches: a network's start is a QR by LAPACK
+        *_, steps, observation_size = data.batch.observations.shape
+        # Once for all batches: a network's initial parameters take a QR decomposition.
+        with jax.ensure_compile_time_eval():
             parameters = baseline.init(data.key, observation_size, steps)
         if fit == "previous-batch":
             one_task = jax.tree.map(lambda x: x[None], data.others)
             parameters = estimator.refit(estimator.prepare(one_task, SCALES), parameters)
-        batch = estimator.batch(estimator.prepare(data.judged, SCALES), parameters)
+        batch = estimator.batch(estimator.prepare(data.batch, SCALES), parameters)
         return _gradient(data, credit, batch.advantages)
 
     return estimate
 
 
-def known(credit: str, table: Table) -> Estimator:
-    """With an exact V_t(s)."""
+def known(credit: str, table: Callable[[Exact], Float[Array, "time states"]]) -> Estimator:
+    """An estimator with an exact V_t(s)."""
 
     def estimate(data: Data) -> Array:
         values = table(data.solved)
@@ -122,19 +120,22 @@ def known(credit: str, table: Table) -> Estimator:
             return jnp.sum(values[times.astype(int)] * observations, axis=-1)
 
         estimator = _estimator(data, credit, Zero(), "previous-batch")
-        batch = estimator.batch(estimator.prepare(data.judged, SCALES), None, critic)
+        batch = estimator.batch(estimator.prepare(data.batch, SCALES), None, critic)
         return _gradient(data, credit, batch.advantages)
 
     return estimate
 
 
 def optimal_constant(fit: Literal["others", "same", "exact"]) -> Estimator:
-    """mean s (R − b) with b = Σ s²R / Σ s² for each parameter, from the judged episodes but the one that it
-    is subtracted from, from all of them, or exact."""
+    """mean s (R − b) with b = Σ s²R / Σ s² for each parameter.
+
+    The sums are over the batch without the episode that b is subtracted from (`others`), over the whole batch
+    (`same`), or expectations (`exact`).
+    """
 
     def estimate(data: Data) -> Array:
         scores = data.scores.sum(axis=1)
-        returns = jax.vmap(discounted_return, (0, None))(data.judged.rewards, discounts_of(data.problem))
+        returns = jax.vmap(discounted_return, (0, None))(data.batch.rewards, data.problem.discounts)
         if fit == "exact":
             return policy_gradient(scores, returns, data.optimal)
         estimated = optimal_baseline(scores, returns, leave_one_out=fit == "others")
@@ -149,14 +150,14 @@ def _estimator(data: Data, credit: str, baseline: AbstractBaseline, fit: Fit) ->
 
 
 def _gradient(data: Data, credit: str, advantages: Float[Array, "n time"]) -> Float[Array, " parameters"]:
-    """mean Σ_t ∇log π(a_t|s_t) A_t of the whole return, mean Σ_t γᵗ ∇log π(a_t|s_t) A_t of the
+    """The mean of Σ_t ∇log π(a_t|s_t) A_t for the whole return, and of Σ_t γᵗ ∇log π(a_t|s_t) A_t for the
     reward-to-go."""
-    weighted = advantages if credit == PLAIN else past_discounts(data.problem) * advantages
+    weighted = advantages if credit == PLAIN else data.problem.discount_powers * advantages
     return jnp.einsum("ntp,nt->p", data.scores, weighted) / len(weighted)
 
 
-def _of_time(solved: exact.Exact) -> Float[Array, "time states"]:
-    """E[G_t] = Σ_s P(s_t = s) V_t(s)."""
+def _mean_values(solved: Exact) -> Float[Array, "time states"]:
+    """E[G_t] = Σ_s P(s_t = s) V_t(s), the same in every state."""
     means = jnp.sum(solved.occupancy * solved.values, axis=1, keepdims=True)
     return jnp.broadcast_to(means, solved.values.shape)
 
@@ -167,7 +168,7 @@ NONE: Mapping[str, Estimator] = {credit: fitted(credit, Zero()) for credit in CR
 EXACT: Mapping[str, Estimator] = {
     f"{PLAIN}, constant, exact": known(PLAIN, lambda x: jnp.full_like(x.values, x.value)),
     f"{PLAIN}, optimal constant, exact": optimal_constant("exact"),
-    f"{CAUSAL}, of time, exact": known(CAUSAL, _of_time),
+    f"{CAUSAL}, of time, exact": known(CAUSAL, _mean_values),
     f"{CAUSAL}, of time and state, exact": known(CAUSAL, lambda x: x.values),
 }
 LIBRARY: Mapping[str, Estimator] = {
@@ -179,13 +180,13 @@ LIBRARY: Mapping[str, Estimator] = {
     f"{CAUSAL}, value-network": fitted(CAUSAL, NETWORK),
     f"{CAUSAL}, value-network by TD": fitted(CAUSAL, TD_NETWORK),
 }
-"""The library's baselines, fitted to other episodes than those judged."""
+"""The library's baselines, fitted to other episodes."""
 FITTED: Mapping[str, Estimator] = {f"{PLAIN}, optimal constant": optimal_constant("others"), **LIBRARY}
 UNBIASED: Mapping[str, Estimator] = {**NONE, **EXACT, **FITTED}
-"""Baselines that have not seen the episodes that they judge."""
+"""Estimators whose baseline does not depend on the episode that it is subtracted from."""
 BIASED: Mapping[str, Estimator] = {
     f"{PLAIN}, optimal constant, same episodes": optimal_constant("same"),
     f"{CAUSAL}, linear-features, same episodes": fitted(CAUSAL, LinearFeatures(), "same-batch"),
 }
-"""Baselines fitted to the very episodes that they judge."""
+"""Estimators whose baseline is fitted to the same episodes."""
 ESTIMATORS: Mapping[str, Estimator] = {**UNBIASED, **BIASED}

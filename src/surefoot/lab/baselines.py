@@ -1,19 +1,16 @@
-"""Baselines: what they do to the bias and the variance of the policy gradient."""
+"""Baselines: their effect on the bias and the variance of the policy gradient."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import astuple, dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
 
-from surefoot.lab import exact
-from surefoot.lab.base import COLOURS, AbstractExperiment, Claim, Result, panels
+from surefoot.lab.base import AbstractExperiment, Claim, Result, ascends
 from surefoot.lab.baseline_estimators import (
     BIASED,
     CAUSAL,
@@ -26,13 +23,19 @@ from surefoot.lab.baseline_estimators import (
     UNBIASED,
     data_of,
 )
-from surefoot.lab.problems import Problem, SoftmaxTable, chain
-from surefoot.lab.sampling import Episodes, Quality, draw, in_batches, quality, step_scores
-from surefoot.options import check
+from surefoot.lab.exact import all_trajectories, policy_gradient, step_scores
+from surefoot.lab.figures import BLUE, COLOURS, GREEN, GREY, RED, Line, Panel
+from surefoot.lab.problems import Episodes, Problem, ShortHorizon, SoftmaxTable, chain, chain_policy
+from surefoot.lab.sampling import Quality, draw, in_batches, quality
+from surefoot.options import at_least
 from surefoot.theory.policy_gradient import optimal_baseline
 
-TITLE = "Baselines: bias and variance of the policy gradient"
-KINDS = {"none": NONE, "exact": EXACT, "fitted to others": FITTED, "fitted to the same": BIASED}
+KINDS = {
+    "no baseline": (NONE, GREY),
+    "exact": (EXACT, GREEN),
+    "fitted to others": (FITTED, BLUE),
+    "fitted to the same": (BIASED, RED),
+}
 ORDERS = {
     "none to the mean return to the optimal constant": (
         PLAIN,
@@ -52,11 +55,11 @@ ESTIMATES = {
     f"{CAUSAL}, time-dependent": f"{CAUSAL}, of time, exact",
     f"{CAUSAL}, linear-features": f"{CAUSAL}, of time and state, exact",
 }
-"""What is fitted, and the exact baseline that it is an estimate of."""
+"""Fitted baselines, and the exact ones that they estimate."""
 
 
-class Spread(eqx.Module):
-    """How the variance of plain REINFORCE depends on a constant baseline, exactly."""
+class ConstantBaselines(eqx.Module):
+    """The exact variance of plain REINFORCE with constant baselines."""
 
     constants: Float[Array, " constants"]
     variances: Float[Array, "constants parameters"]
@@ -69,52 +72,40 @@ class Spread(eqx.Module):
 class Baselines(AbstractExperiment):
     """Baselines: the bias and variance of each, and of reward-to-go against the whole return.
 
-    A chain of three states, and a policy whose gradient is known exactly. Each estimator makes an estimate of
-    each of many small batches: with exact baselines, with those of `surefoot.baselines`, fitted to other
-    episodes by their state, one-hot, and time, and with two that are fitted to the very episodes they judge.
-    What the theory says: a baseline that does not depend on the action leaves the gradient unbiased
-    (Williams, 1992); so does leaving out rewards that came before the action; and of all constants
-    Σ s²R / Σ s² has the least variance, in each parameter (Greensmith et al., 2004).
+    The problem is a chain of three states; the gradient is known exactly. Each estimator makes an estimate of
+    each of many small batches. The baselines are exact ones, those of `surefoot.baselines`, fitted to the
+    one-hot states and times of other episodes, and two that are fitted to the same episodes. The theory: a
+    baseline that does not depend on the action leaves the gradient unbiased (Williams, 1992); so does leaving
+    out the rewards before the action; and of all constants Σ s²R / Σ s² has the least variance, for each
+    parameter (Greensmith et al., 2004).
     """
 
-    horizon: int = 6
+    horizon: Annotated[int, ShortHorizon] = 6
     """Steps in an episode."""
-    episodes: int = 10
-    """Episodes in a batch; what is fitted to others is fitted to one fewer."""
-    batches: int = 8000
-    """Batches."""
-
-    def __post_init__(self) -> None:
-        check(2 <= self.horizon <= 6, "horizon", self.horizon, "from 2 to 6, to list all that can happen")
-        check(self.episodes >= 2, "episodes", self.episodes, "2 or more, to leave one out")
-        check(self.batches >= 100, "batches", self.batches, "100 or more")
+    episodes: Annotated[int, at_least(2)] = 10
+    """Episodes in a batch. Baselines that are fitted to other episodes are fitted to one fewer."""
+    batches: Annotated[int, at_least(100)] = 8000
+    """Number of batches."""
 
     def measure(self, seed: int) -> Result:
-        problem, policy = self.start()
-        truth = ravel_pytree(exact.policy_gradient(problem, policy))[0]
-        spread = constant_baselines(problem, policy)
-        estimates = self.estimate(problem, policy, spread.optimal, seed)
+        truth, constants = policy_gradient(*self.start()), constant_baselines(*self.start())
+        estimates = self.estimate(constants.optimal, seed)
         found = {name: quality(estimates[name], truth, self.episodes) for name in ESTIMATORS}
-        return Result(
-            TITLE,
-            ("estimator", "bias", "its standard error", "p-value", "variance", "relative to plain"),
-            tuple(
-                (name, q.bias, q.standard_error, q.p_value, q.variance, q.variance / found[PLAIN].variance)
-                for name, q in found.items()
-            ),
-            _draw(found, spread),
-            claims(found, spread),
-        )
+        plain = found[PLAIN].variance
+        rows = [(name, *astuple(q), q.variance / plain) for name, q in found.items()]
+        columns = ("estimator", "bias", "its standard error", "p-value", "variance", "relative to plain")
+        title = "Baselines: bias and variance of the policy gradient"
+        return Result(title, columns, rows, _panels(found, constants), claims(found, constants))
 
     def start(self) -> tuple[Problem, SoftmaxTable]:
-        """A policy that is neither uniform nor the same in all states."""
-        table = jnp.array([[0.4, -0.4], [0.0, 0.3], [-0.5, 0.2]])
-        return chain(self.horizon), SoftmaxTable(table)
+        """The problem and the policy whose gradient is estimated."""
+        return chain(self.horizon), chain_policy()
 
     def estimate(
-        self, problem: Problem, policy: SoftmaxTable, optimal: Float[Array, " parameters"], seed: int
+        self, optimal: Float[Array, " parameters"], seed: int
     ) -> dict[str, Float[Array, "batch parameters"]]:
-        """Every estimator's estimates, all of the same batches."""
+        """The estimates of every estimator, all from the same batches; `optimal` is the optimal constant."""
+        problem, policy = self.start()
         episodes_key, start_key = jax.random.split(jax.random.key(seed))
 
         def of_one(episodes: Episodes) -> dict[str, Array]:
@@ -124,12 +115,12 @@ class Baselines(AbstractExperiment):
         return in_batches(of_one, draw(problem, policy, episodes_key, (self.batches, 2 * self.episodes - 1)))
 
 
-def constant_baselines(problem: Problem, policy: SoftmaxTable, count: int = 41) -> Spread:
+def constant_baselines(problem: Problem, policy: SoftmaxTable, count: int = 41) -> ConstantBaselines:
     """Var[s (R − b)] of each parameter for constants b over the range of the returns, by enumeration."""
-    paths = exact.all_trajectories(problem)
-    chances, returns = paths.probabilities(problem, policy), paths.returns(problem)
-    scores = step_scores(problem, policy, Episodes(paths.states, paths.actions, paths.rewards)).sum(axis=1)
-    # The roots of the probabilities as weights: they enter the formula by their squares.
+    episodes, chances = all_trajectories(problem, policy)
+    returns = episodes.rewards @ problem.discount_powers
+    scores = step_scores(policy, episodes).sum(axis=1)
+    # The roots of the probabilities are the weights, because the formula squares them.
     optimal = optimal_baseline(jnp.sqrt(chances)[:, None] * scores, returns)
 
     def variances(b: Array) -> Array:
@@ -137,80 +128,75 @@ def constant_baselines(problem: Problem, policy: SoftmaxTable, count: int = 41) 
         return chances @ terms**2 - (chances @ terms) ** 2
 
     constants = jnp.linspace(returns.min(), returns.max(), count)
-    return Spread(constants, jax.vmap(variances)(constants), optimal, variances(optimal))
+    return ConstantBaselines(constants, jax.vmap(variances)(constants), optimal, variances(optimal))
 
 
-def claims(found: Mapping[str, Quality], spread: Spread) -> tuple[Claim, ...]:
-    """What the qualities of all estimators bear out."""
+def claims(found: Mapping[str, Quality], constants: ConstantBaselines) -> list[Claim]:
+    """The claims, from the qualities of all estimators."""
     worst = min(UNBIASED, key=lambda name: found[name].p_value)
     ratio = {name: q.variance / found[PLAIN].variance for name, q in found.items()}
     saved = {
         name: 1 - ratio[name] / ratio[none] for none in NONE for name in LIBRARY if name.startswith(none)
     }
     least = min(saved, key=lambda name: saved[name])
-    excess = float(np.max(spread.least / np.min(spread.variances, axis=0)) - 1)
-    return (
+    excess = float(np.max(constants.least / np.min(constants.variances, axis=0)) - 1)
+    errors = [found[name].bias / found[name].standard_error for name in BIASED]
+    return [
         Claim(
-            "Without a baseline, and with each that has not seen the episodes, exact or fitted to others, "
-            "the mean is within the 99.99% confidence region of the exact gradient (χ²)",
+            "Without a baseline, with exact ones and with those fitted to other episodes, the mean is within "
+            "the 99.99% confidence region of the exact gradient (χ²)",
             all(found[name].unbiased for name in UNBIASED),
             f"least p-value {found[worst].p_value:.2g} of {len(UNBIASED)} ({worst})",
         ),
         Claim(
-            "A baseline fitted to the same episodes is biased: its mean is outside of that region",
+            "With a baseline fitted to the same episodes the mean is outside of that region: it is biased",
             not any(found[name].unbiased for name in BIASED),
-            ", ".join(
-                f"{found[name].bias / found[name].standard_error:.0f} standard errors" for name in BIASED
-            ),
+            ", ".join(f"{x:.0f} standard errors" for x in errors),
         ),
         Claim(
-            "Each of the library's baselines, fitted to other episodes, has at least a tenth less variance "
-            "than none with the same credit",
+            "Each of the library's baselines, fitted to other episodes, leaves at least a tenth less "
+            "variance than no baseline with the same credit",
             all(x >= 0.1 for x in saved.values()),
             f"{saved[least]:.0%} less, at least, of {len(saved)} ({least})",
         ),
         *(
             Claim(
                 f"Variance falls from {steps}, with exact baselines",
-                all(after < before for before, after in pairwise(ratio[name] for name in order)),
+                ascends([ratio[name] for name in reversed(order)]),
                 " > ".join(f"{ratio[name]:.3f}" for name in order),
             )
             for steps, order in ORDERS.items()
         ),
         Claim(
-            "What has to be estimated from the other episodes has more variance than what it estimates, "
-            "exactly known: constants, values of time, values of time and state",
+            "Baselines estimated from other episodes leave more variance than the exact ones they estimate: "
+            "constants, values of time, values of time and state",
             all(ratio[name] > ratio[known] for name, known in ESTIMATES.items()),
             ", ".join(f"{ratio[name]:.3f} > {ratio[known]:.3f}" for name, known in ESTIMATES.items()),
         ),
         Claim(
-            "The optimal constant has, in every parameter, no more variance than any other (by enumeration, "
-            "to 1e-9)",
+            "For every parameter the optimal constant has the least variance (by enumeration, to 1e-9)",
             excess <= 1e-9,
-            f"{1 + excess:.5f} of the least among {len(spread.constants)} constants, at most",
+            f"{1 + excess:.5f} of the least among {len(constants.constants)} constants, at most",
         ),
-    )
+    ]
 
 
-def _draw(found: Mapping[str, Quality], spread: Spread) -> Figure:
-    figure, (bars, biases, curves) = panels(TITLE, 3)
-    colours = dict(zip(KINDS, COLOURS[-1:] + COLOURS[3:4] + COLOURS[:2], strict=True))
+def _panels(found: Mapping[str, Quality], constants: ConstantBaselines) -> list[Panel]:
     names = list(found)
-    for kind, members in KINDS.items():
-        at = [names.index(name) for name in members]
-        of = [found[name] for name in members]
-        bars.barh(at, [q.variance / found[PLAIN].variance for q in of], color=colours[kind], label=kind)
-        biases.barh(at, [q.bias / q.standard_error for q in of], color=colours[kind])
-    bars.set(title="Variance, relative to plain REINFORCE", yticks=range(len(names)), yticklabels=names)
-    bars.legend(title="baseline", frameon=False, loc="lower right")
-    biases.axvline(1.0, color="black", linestyle="--", linewidth=1, label="chance alone")
-    biases.set(title="Bias, in standard errors", yticks=[], xscale="log", xlim=(0.2, None))
-    biases.legend(frameon=False)
-    for axes in (bars, biases):
-        axes.set_ylim(len(names) - 0.4, -0.6)
-    for i in range(0, spread.variances.shape[1], 2):
-        curves.plot(spread.constants, spread.variances[:, i], color=COLOURS[i // 2], label=f"state {i // 2}")
-        curves.plot(spread.optimal[i], spread.least[i], "o", color=COLOURS[i // 2])
-    curves.set(title="Variance under a constant, exactly", xlabel="b", ylabel="Var[s (R − b)]")
-    curves.legend(title="parameter of", frameon=False)
-    return figure
+    bars, biases, curves = [], [], []
+    for kind, (members, colour) in KINDS.items():
+        at, of = [names.index(name) for name in members], [found[name] for name in members]
+        bars.append(Line([q.variance / found[PLAIN].variance for q in of], at, kind, colour, "bars"))
+        biases.append(Line([q.bias / q.standard_error for q in of], at, "", colour, "bars"))
+    rows = (len(names) - 0.4, -0.6)
+    biases.append(Line((1.0, 1.0), rows, "expected by chance", "black", "--"))
+    for i, colour in zip(range(0, constants.variances.shape[1], 2), COLOURS, strict=False):
+        curves.append(Line(constants.constants, constants.variances[:, i], f"state {i // 2}", colour))
+        curves.append(Line(constants.optimal[i : i + 1], constants.least[i : i + 1], "", colour, "o"))
+    ticks = {"ylim": rows, "yticks": range(len(names)), "yticklabels": names}
+    errors = {"ylim": rows, "yticks": [], "xscale": "log", "xlim": (0.2, None)}
+    return [
+        Panel("Variance", "relative to plain REINFORCE", "", bars, ticks),
+        Panel("Bias", "standard errors", "", biases, errors),
+        Panel("Exact variance with a constant", "b", "Var[s (R − b)]", curves),
+    ]

@@ -1,23 +1,23 @@
-"""What there is to know of a tabular problem, exactly: values, gradients and Fisher matrices.
+"""Exact values, gradients and Fisher matrices of tabular problems.
 
-Two ways lead to each quantity. `solve` finds the values by backward induction, or by one linear solve where
-the episode never ends, and the policy gradient theorem and the definition of the Fisher matrix do the rest.
-`all_trajectories` lists whatever can happen, with its probability, so that any expectation is a finite sum.
+There are two ways to each quantity. `solve` finds the values by backward induction, or by a linear solve if
+episodes never end; the policy gradient theorem and the definition of the Fisher matrix give the rest.
+`all_trajectories` lists every trajectory with its probability, so that any expectation is a finite sum.
 
-Nothing here that solves a linear system may be called under `jax.vmap`: a batched solve is another routine,
-which can wait for ever on two cores. Episodes of finite length need none.
+Do not call `solve` under `jax.vmap` if episodes never end: a batched linear solve is another routine, which
+can hang on two cores.
 """
 
+from collections.abc import Callable
 from itertools import product
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from surefoot.lab.problems import Problem, action_probabilities
+from surefoot.lab.problems import Episodes, Problem, SoftmaxTable
 from surefoot.options import check
 from surefoot.theory.distributions import Categorical
 from surefoot.theory.objectives import AbstractObjective
@@ -26,10 +26,10 @@ _MOST_TRAJECTORIES = 200_000
 
 
 class Exact(eqx.Module):
-    """All there is to know about a policy on a problem.
+    """The values and state distributions of a policy on a problem.
 
-    The axis `time` has the T steps of an episode; where episodes never end it has length 1, since nothing
-    depends on the time there, and `occupancy` is then the discounted one, (1 − γ) Σ_t γᵗ P(s_t = s).
+    The axis `time` has the T steps of an episode. If episodes never end, nothing depends on the time: the
+    axis has length 1, and `occupancy` is the discounted one, (1 − γ) Σ_t γᵗ P(s_t = s).
     """
 
     values: Float[Array, "time states"]
@@ -39,7 +39,7 @@ class Exact(eqx.Module):
     occupancy: Float[Array, "time states"]
     """P(s_t = s); each row sums to 1."""
     weights: Float[Array, " time"]
-    """What each row counts in J: γᵗ, or 1/(1 − γ) where episodes never end."""
+    """The weight of each row in J: γᵗ, or 1/(1 − γ) if episodes never end."""
     value: Float[Array, ""]
     """J = Σ_s P(s_0 = s) V_0(s)."""
 
@@ -55,26 +55,19 @@ class Exact(eqx.Module):
 
     @property
     def state_distribution(self) -> Float[Array, " states"]:
-        """The mean of `occupancy` over time: how often a step of a batch is in each state."""
+        """The mean of `occupancy` over time: the probability that a step of a batch is in each state."""
         return jnp.mean(self.occupancy, axis=0)
 
 
 def solve(problem: Problem, probabilities: Float[Array, "*time states actions"]) -> Exact:
-    """Everything about the policy π_t(a|s) = `probabilities`, with or without an axis of time.
+    """Exact values and state distributions of π_t(a|s) = `probabilities` (Sutton & Barto, 2018, sec. 4.1).
 
-    Differentiable in `probabilities` and in the problem's arrays. Sutton & Barto (2018), sec. 4.1.
+    It can be differentiated by `probabilities` and by the problem's arrays.
     """
-    probabilities = _in_time(problem, probabilities)
+    probabilities = jnp.broadcast_to(probabilities, (problem.horizon or 1, problem.states, problem.actions))
     if problem.horizon is None:
         return _solve_forever(problem, probabilities[0])
     return _solve_episode(problem, probabilities)
-
-
-def _in_time(
-    problem: Problem, probabilities: Float[Array, "*time states actions"]
-) -> Float[Array, "time states actions"]:
-    """With an axis of time: of length 1 where episodes never end."""
-    return jnp.broadcast_to(probabilities, (problem.horizon or 1, problem.states, problem.actions))
 
 
 def _solve_episode(problem: Problem, probabilities: Float[Array, "time states actions"]) -> Exact:
@@ -92,8 +85,7 @@ def _solve_episode(problem: Problem, probabilities: Float[Array, "time states ac
         backward, jnp.zeros_like(problem.start), probabilities, reverse=True
     )
     _, occupancy = jax.lax.scan(forward, problem.start, probabilities)
-    weights = jnp.asarray([problem.discount**t for t in range(len(probabilities))], occupancy.dtype)
-    return Exact(values, action_values, occupancy, weights, problem.start @ values[0])
+    return Exact(values, action_values, occupancy, problem.discount_powers, problem.start @ values[0])
 
 
 def _solve_forever(problem: Problem, probabilities: Float[Array, "states actions"]) -> Exact:
@@ -110,101 +102,71 @@ def _solve_forever(problem: Problem, probabilities: Float[Array, "states actions
     )
 
 
-def value(problem: Problem, policy: PyTree) -> Float[Array, ""]:
-    """J(θ), which can be differentiated."""
-    return solve(problem, action_probabilities(problem, policy)).value
+def policy_gradient(problem: Problem, policy: SoftmaxTable) -> Float[Array, " parameters"]:
+    """∇J = Σ_t γᵗ Σ_s P(s_t = s) Σ_a ∇π(a|s) Q_t(s, a), over the flattened parameters: the policy gradient
+    theorem (Sutton et al., 2000).
 
-
-def policy_gradient(problem: Problem, policy: PyTree) -> PyTree:
-    """∇J = Σ_t γᵗ Σ_s P(s_t = s) Σ_a ∇π(a|s) Q_t(s, a): the policy gradient theorem (Sutton et al., 2000).
-
-    Shaped like the policy's floating-point arrays. Without a discount it is T times what the mean over the
-    valid steps of ∇log π(a|s) A estimates.
+    Without a discount it is T times the expectation of ∇log π(a|s) A, averaged over the valid steps.
     """
-    exact = solve(problem, action_probabilities(problem, policy))
+    exact = solve(problem, policy.probabilities)
     weights = jnp.einsum("ts,tsa->sa", exact.visits, exact.action_values)
-    return eqx.filter_grad(lambda policy: jnp.sum(weights * action_probabilities(problem, policy)))(policy)
+    return eqx.filter_grad(lambda policy: jnp.sum(weights * policy.probabilities))(policy).table.reshape(-1)
 
 
-def fisher_matrix(problem: Problem, policy: PyTree) -> Float[Array, "parameters parameters"]:
+def fisher_matrix(problem: Problem, policy: SoftmaxTable) -> Float[Array, "parameters parameters"]:
     """F = Σ_s d(s) Σ_a π(a|s) ∇log π(a|s) ∇log π(a|s)ᵀ over the flattened parameters, with d the
-    `state_distribution`.
+    `state_distribution` (Kakade, 2002; Schulman et al., 2015, eq. 12).
 
-    So it is averaged over steps as the mean KL is, whose Hessian it is: in an episode every step counts the
-    same, whatever the discount (Kakade, 2002; Schulman et al., 2015, eq. 12).
+    It is the Hessian of the mean KL, and averaged over steps in the same way: every step of an episode has
+    the same weight, whatever the discount.
     """
-    probabilities = action_probabilities(problem, policy)
+    probabilities, scores = policy.probabilities, policy.scores
     weights = solve(problem, probabilities).state_distribution[:, None] * probabilities
-    scores = score_table(problem, policy)
     return jnp.einsum("sa,sai,saj->ij", weights, scores, scores)
 
 
-def score_table(problem: Problem, policy: PyTree) -> Float[Array, "states actions parameters"]:
-    """∇log π(a|s) over the flattened parameters, for each state and action."""
-    parameters, static = eqx.partition(policy, eqx.is_inexact_array)
-    vector, unravel = ravel_pytree(parameters)
+def step_scores(policy: SoftmaxTable, episodes: Episodes) -> Float[Array, "*n time parameters"]:
+    """∇log π(a_t|s_t) over the flattened parameters."""
+    return policy.scores[episodes.states, episodes.actions]
 
-    def log_probs(vector: Array) -> Array:
-        return jax.nn.log_softmax(eqx.combine(unravel(vector), static)(problem.observations).logits)
 
-    return jax.jacobian(log_probs)(vector)
+def log_probs(policy: SoftmaxTable, episodes: Episodes) -> Float[Array, "*n time"]:
+    """log π(a_t|s_t)."""
+    return jnp.log(policy.probabilities)[episodes.states, episodes.actions]
 
 
 def greedy(exact: Exact) -> Float[Array, "time states actions"]:
-    """π'_t(s) = argmax_a A_t(s, a), as probabilities; the first of equals."""
+    """The greedy policy argmax_a A_t(s, a) as probabilities; of equal actions the first."""
     advantages = exact.advantages
     return jax.nn.one_hot(jnp.argmax(advantages, axis=-1), advantages.shape[-1], dtype=advantages.dtype)
 
 
 def policy_iteration(
-    problem: Problem, probabilities: Float[Array, "*time states actions"], *, tolerance: float = 1e-10
+    problem: Problem,
+    probabilities: Float[Array, "states actions"],
+    improve: Callable[[Exact], Float[Array, "time states actions"]] = greedy,
 ) -> tuple[Exact, ...]:
-    """The policies that exact greedy improvement goes through, the first and an optimal one included; in an
-    episode they depend on the time (Howard, 1960; Sutton & Barto, 2018, sec. 4.3).
+    """The policies of policy iteration, from the first to an optimal one; in an episode they depend on the
+    time (Howard, 1960; Sutton & Barto, 2018, sec. 4.3).
 
-    It ends when no value V_t(s) grows by more than `tolerance` × (1 + |V_t(s)|).
+    It ends when no value V_t(s) grows by more than 1e-10 × (1 + |V_t(s)|). J would not do: it ignores the
+    states that the first policies do not reach.
     """
     find = eqx.filter_jit(solve)
-    history = [find(problem, _in_time(problem, probabilities))]
-    while len(history) < 2 or _grew(history[-2], history[-1], tolerance):
-        history.append(find(problem, greedy(history[-1])))
+    history = [find(problem, probabilities[None])]
+    grows = True
+    while grows:
+        history.append(find(problem, improve(history[-1])))
+        old, new = (np.asarray(exact.values) for exact in history[-2:])
+        grows = np.any(new - old > 1e-10 * (1.0 + np.abs(old)))
     return tuple(history)
 
 
-def _grew(before: Exact, after: Exact, tolerance: float) -> bool:
-    """Whether any state's value did; J says nothing of states that the start does not lead to yet."""
-    old, new = np.asarray(before.values), np.asarray(after.values)
-    return bool(np.any(new - old > tolerance * (1.0 + np.abs(old))))
+def all_trajectories(problem: Problem, policy: SoftmaxTable) -> tuple[Episodes, Float[Array, " n"]]:
+    """Every possible episode, with its mean rewards r(s_t, a_t), and its probability
+    P(τ) = P(s_0) Π_t π(a_t|s_t) P(s_{t+1}|s_t, a_t). The policy must have full support.
 
-
-class Trajectories(eqx.Module):
-    """Everything that can happen in an episode."""
-
-    states: Int[Array, "n time"]
-    actions: Int[Array, "n time"]
-    rewards: Float[Array, "n time"]
-    """The mean rewards r(s_t, a_t)."""
-    chance: Float[Array, " n"]
-    """The environment's part of the probability: P(s_0) Π_t P(s_{t+1}|s_t, a_t)."""
-
-    def log_probs(self, problem: Problem, policy: PyTree) -> Float[Array, "n time"]:
-        """log π(a_t|s_t)."""
-        return jnp.log(action_probabilities(problem, policy))[self.states, self.actions]
-
-    def probabilities(self, problem: Problem, policy: PyTree) -> Float[Array, " n"]:
-        """P(τ) = P(s_0) Π_t π(a_t|s_t) P(s_{t+1}|s_t, a_t); they sum to 1."""
-        return self.chance * jnp.exp(jnp.sum(self.log_probs(problem, policy), axis=-1))
-
-    def returns(self, problem: Problem) -> Float[Array, " n"]:
-        """R = Σ_t γᵗ r_t."""
-        powers = [problem.discount**t for t in range(self.rewards.shape[-1])]
-        return self.rewards @ jnp.asarray(powers, self.rewards.dtype)
-
-
-def all_trajectories(problem: Problem) -> Trajectories:
-    """Every trajectory that a policy with full support can take.
-
-    Raises `UserError` where there would be too many to list, or no end to them.
+    Raises `UserError` if episodes never end, or if there are more than 200,000 state-action sequences.
     """
     check(problem.horizon is not None, "horizon", problem.horizon, "finite, to list all trajectories")
     assert problem.horizon is not None
@@ -216,42 +178,46 @@ def all_trajectories(problem: Problem) -> Trajectories:
     moves = np.asarray(problem.mdp.transitions)[states[:, :-1], actions[:, :-1], states[:, 1:]]
     chance = np.asarray(problem.start)[states[:, 0]] * moves.prod(axis=1)
     states, actions, chance = (jnp.asarray(x[chance > 0]) for x in (states, actions, chance))
-    return Trajectories(states, actions, problem.mdp.rewards[states, actions], chance)
+    episodes = Episodes(states, actions, problem.mdp.rewards[states, actions])
+    return episodes, chance * jnp.exp(jnp.sum(log_probs(policy, episodes), axis=-1))
 
 
-class Steps(eqx.Module):
-    """What the exact objective learns from: every state and action, as they count at the old policy."""
+class ExactBatch(eqx.Module):
+    """The batch of `ExactSurrogate`: every state and action, weighted as the old policy visits them."""
 
     observations: Float[Array, "states states"]
     gains: Float[Array, "states actions"]
-    """Σ_t γᵗ P(s_t = s) A_t(s, a), over `problem.steps`."""
+    """Σ_t γᵗ P(s_t = s) A_t(s, a), divided by `problem.steps`."""
     weights: Float[Array, " states"]
     """The state distribution over which the KL is averaged; it sums to 1."""
 
 
-class Expectation(AbstractObjective):
+def exact_batch(problem: Problem, policy: SoftmaxTable) -> ExactBatch:
+    """The batch of `ExactSurrogate` with `policy` as the old one."""
+    exact = solve(problem, policy.probabilities)
+    gains = jnp.einsum("ts,tsa->sa", exact.visits, exact.advantages) / problem.steps
+    return ExactBatch(problem.observations, gains, exact.state_distribution)
+
+
+class ExactSurrogate(AbstractObjective):
     """The surrogate and the mean KL of TRPO as expectations under the old policy, not as means of a sample:
 
     loss(π) = −(1/N) Σ_t γᵗ E[Σ_a π(a|s_t) A_t(s_t, a)], N = `problem.steps`, and Σ_s d(s) KL(π_old ‖ π)(s)
-    (Schulman et al., 2015, eqs 3 and 12). It is zero at the old policy, and its slope there is −∇J/N.
+    (Schulman et al., 2015, eqs 3 and 12). At the old policy the loss is zero and its gradient is −∇J/N.
     """
 
-    def predict(self, policy: PyTree, batch: Steps) -> Categorical:
+    def predict(self, policy: PyTree, batch: ExactBatch) -> Categorical:
         return policy(batch.observations)
 
-    def loss(self, prediction: Categorical, batch: Steps) -> Float[Array, ""]:
+    def loss(self, prediction: Categorical, batch: ExactBatch) -> Float[Array, ""]:
         return -jnp.sum(jax.nn.softmax(prediction.logits) * batch.gains)
 
-    def divergence(self, old: Categorical, new: Categorical, batch: Steps) -> Float[Array, ""]:
+    def divergence(self, old: Categorical, new: Categorical, batch: ExactBatch) -> Float[Array, ""]:
         return jnp.sum(batch.weights * old.kl(new))
 
     def average(self, f, batch):
-        """All of it at once; its arrays are sums already."""
+        """`f` of the whole batch, whose arrays are sums already."""
         return f(batch)
 
 
-def steps_of(problem: Problem, policy: PyTree) -> Steps:
-    """The batch of `Expectation` at `policy`, the old one."""
-    exact = solve(problem, action_probabilities(problem, policy))
-    gains = jnp.einsum("ts,tsa->sa", exact.visits, exact.advantages) / problem.steps
-    return Steps(problem.observations, gains, exact.state_distribution)
+OBJECTIVE = ExactSurrogate()

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities
-from surefoot.lab.sampling import Episodes, discounts_of, past_discounts, step_scores
+from surefoot.lab.exact import log_probs, step_scores
+from surefoot.lab.problems import Episodes, Problem, SoftmaxTable
 from surefoot.theory.importance import (
     likelihood_ratio,
     per_decision_weights,
@@ -20,7 +20,7 @@ MARGINAL = "marginal"
 
 
 class Data(eqx.Module):
-    """One batch of the old policy's episodes, seen from the new one."""
+    """One batch of the old policy's episodes, with the scores and probabilities of the new policy."""
 
     scores: Float[Array, "n time parameters"]
     """∇log π(a_t|s_t)."""
@@ -29,11 +29,11 @@ class Data(eqx.Module):
     old_log_probs: Float[Array, "n time"]
     discounts: Float[Array, " time"]
     """γ_t."""
-    past: Float[Array, " time"]
+    discount_powers: Float[Array, " time"]
     """γᵗ."""
 
     def weights(self, kind: str) -> Float[Array, "n time"]:
-        """W at every step, w_t or ρ_t."""
+        """The weight of every step: W of the trajectory, w_t per decision, or the marginal ρ_t."""
         log_ratios = self.log_probs - self.old_log_probs
         if kind == "trajectory":
             return jnp.broadcast_to(jax.vmap(trajectory_weight)(log_ratios)[:, None], log_ratios.shape)
@@ -42,43 +42,34 @@ class Data(eqx.Module):
         return likelihood_ratio(self.log_probs, self.old_log_probs)
 
     def gradient(self, kind: str, weights: Float[Array, "n time"]) -> Float[Array, " parameters"]:
-        """mean Σ_t γᵗ ∇log π(a_t|s_t) c_t, the estimate of ∇J(π).
+        """mean Σ_t γᵗ ∇log π(a_t|s_t) c_t, an estimate of ∇J(π).
 
         The marginal weight is the action's: c_t = ρ_t G_t. The others are those of the rewards that follow:
         c_t = Σ_{k≥t} γᵏ⁻ᵗ w_k r_k.
         """
         to_go = jax.vmap(reward_to_go, (0, None))
         if kind == MARGINAL:
-            credit = weights * to_go(self.rewards, self.discounts)
-        else:
-            credit = to_go(weights * self.rewards, self.discounts)
-        return self.credited(credit)
+            return self._gradient(weights * to_go(self.rewards, self.discounts))
+        return self._gradient(to_go(weights * self.rewards, self.discounts))
 
     def causal_gradient(self) -> Float[Array, " parameters"]:
-        """The per-decision estimate again, with the past's weights on the action and the future's on the
-        reward: c_t = w_t G_t, G_t = r_t + γ ρ_{t+1} G_{t+1}."""
-        log_ratios = self.log_probs - self.old_log_probs
-        forward = jax.vmap(weighted_reward_to_go, (0, None, 0))
+        """The per-decision estimate in another form, with the past's weights on the action and the future's
+        on the reward: c_t = w_t G_t, G_t = r_t + γ ρ_{t+1} G_{t+1}."""
         ratios = likelihood_ratio(self.log_probs, self.old_log_probs)
-        past = jax.vmap(per_decision_weights)(log_ratios)
-        return self.credited(past * forward(self.rewards, self.discounts, ratios))
+        to_go = jax.vmap(weighted_reward_to_go, (0, None, 0))(self.rewards, self.discounts, ratios)
+        return self._gradient(self.weights("per decision") * to_go)
 
-    def credited(self, credit: Float[Array, "n time"]) -> Float[Array, " parameters"]:
-        """mean Σ_t γᵗ ∇log π(a_t|s_t) c_t."""
-        return jnp.einsum("ntp,nt->p", self.scores, self.past * credit) / len(credit)
+    def _gradient(self, credit: Float[Array, "n time"]) -> Float[Array, " parameters"]:
+        return jnp.einsum("ntp,nt->p", self.scores, self.discount_powers * credit) / len(credit)
 
 
 def data_of(problem: Problem, old: SoftmaxTable, new: SoftmaxTable, episodes: Episodes) -> Data:
-    """What the estimators see of one batch of episodes."""
-
-    def log_probs(policy: SoftmaxTable) -> Array:
-        return jnp.log(action_probabilities(problem, policy))[episodes.states, episodes.actions]
-
+    """The estimators' inputs from one batch of episodes of the policy `old`."""
     return Data(
-        step_scores(problem, new, episodes),
+        step_scores(new, episodes),
         episodes.rewards,
-        log_probs(new),
-        log_probs(old),
-        discounts_of(problem),
-        past_discounts(problem),
+        log_probs(new, episodes),
+        log_probs(old, episodes),
+        problem.discounts,
+        problem.discount_powers,
     )

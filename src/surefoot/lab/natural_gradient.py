@@ -1,100 +1,93 @@
-"""The natural gradient: the same policies whatever the coordinates, on which the plain one depends."""
+"""The natural gradient: the same policies in all coordinates; the plain gradient depends on them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from surefoot.lab.base import COLOURS, AbstractExperiment, Cell, Claim, Result, panels
-from surefoot.lab.exact import Expectation, policy_gradient, policy_iteration, solve, steps_of
-from surefoot.lab.problems import Problem, SoftmaxTable, action_probabilities, reparametrised, two_states
-from surefoot.options import check
+from surefoot.lab.base import AbstractExperiment, Cell, Claim, Result, close
+from surefoot.lab.exact import OBJECTIVE, exact_batch, policy_gradient, policy_iteration, solve
+from surefoot.lab.figures import BLUE, COLOURS, GREY, Line, Panel
+from surefoot.lab.problems import Problem, SoftmaxTable, reparametrised, two_states
+from surefoot.options import Options, at_least, check
 from surefoot.rules import NaturalGradient
 
-_OBJECTIVE = Expectation()
 _CLOSED = 0.95
-
-
-class Path(eqx.Module):
-    """Where a policy went, the start included."""
-
-    probabilities: Float[Array, "*steps states actions"]
-    values: Float[Array, "*steps"]
-    """J."""
+"""Fraction of the gap to the optimal return that is to be closed."""
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What one gradient made of one parametrisation."""
+    """The policies of one gradient in one parametrisation, before the first step and after each."""
 
-    path: Path
+    probabilities: Float[np.ndarray, "steps states actions"]
+    values: Float[np.ndarray, " steps"]
+    """J."""
     rate: float
     needed: int | None
-    """Steps until 95% of the gap to the optimal return was closed; None if that many did not do."""
+    """Steps until 95% of the gap to the optimal return is closed; None if they were not enough."""
+
+    @property
+    def needed_text(self) -> Cell:
+        """The number of steps needed, or `more than` the number taken."""
+        return f"more than {len(self.values) - 1}" if self.needed is None else self.needed
 
 
 @dataclass(frozen=True)
 class BadScaling(AbstractExperiment):
     """Natural against plain gradient on badly scaled parametrisations of one table.
 
-    Kakade's two states (2002, sec. 5): staying earns 1 in the first and 2 in the second, and the first policy
-    would rather stay in the first. The logits are z = M θ, where M turns those of each state by a random
-    rotation and measures the second state's in units κ times as large, its condition number: the same
-    policies in worse and worse coordinates. The natural step moves z by F_z⁻¹ g_z whatever M is, the plain
-    one by M Mᵀ g_z, which is κ² times slower in the second state than in the first.
+    The problem is Kakade's with two states (2002, sec. 5): staying earns 1 in the first and 2 in the second,
+    and the first policy prefers to stay in the first. The logits are z = M θ. M rotates those of each state
+    at random, and divides those of the second state by κ, its condition number: the same policies in worse
+    and worse coordinates. The natural step moves z by F_z⁻¹ g_z whatever M is, the plain one by M Mᵀ g_z,
+    which is κ² times slower in the second state than in the first.
     """
 
-    conditions: tuple[float, ...] = (1.0, 3.0, 10.0)
+    conditions: Annotated[tuple[float, ...], at_least(1)] = (1.0, 3.0, 10.0)
     """Condition numbers of M, ascending; 1 is the table itself."""
     rates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-2, 9))
-    """Of the plain gradient, which is judged by the best of them."""
+    """Rates of the plain gradient; the best of them is compared."""
     steps: int = 2000
-    """Of the plain gradient, at most."""
+    """Most steps of the plain gradient."""
     natural_rate: float = 1.0
-    natural_steps: int = 10
-    """Few, for it takes no damping: of a policy that is all but deterministic the Fisher matrix vanishes."""
+    """Rate of the natural gradient."""
+    natural_steps: Annotated[int, at_least(1)] = 10
+    """Steps of the natural gradient. They are few because there is no damping: the Fisher matrix of an almost
+    deterministic policy vanishes."""
     preference: float = 1.0
-    """The logits of the first policy: plus this for the first state's move that stays and the second one's
-    that crosses, minus this for the other two."""
+    """Logits of the first policy: this for staying in the first state and for crossing from the second, and
+    minus this for the other two."""
     noise: float = 0.1
-    """The standard deviation of what is added to them."""
+    """Standard deviation of the noise that is added to the logits."""
 
     def __post_init__(self) -> None:
+        Options.__post_init__(self)
         check(self.conditions[:1] == (1.0,), "conditions", self.conditions, "1 and then larger numbers")
-        check(min(self.conditions) >= 1, "conditions", self.conditions, "numbers of 1 or more")
         check(len(self.rates) > 0, "rates", self.rates, "at least one rate")
         natural = self.natural_steps
-        check(1 <= natural <= self.steps, "natural_steps", natural, "from 1 to the steps of the plain one")
+        check(natural <= self.steps, "natural_steps", natural, "at most the steps of the plain gradient")
 
     def measure(self, seed: int) -> Result:
-        problem = two_states()
-        policies = self.parametrisations(seed)
-        optimum = policy_iteration(problem, action_probabilities(problem, policies[0]))[-1]
-        best = float(optimum.value)
+        problem, policies = two_states(), self.parametrisations(seed)
+        best = float(policy_iteration(problem, policies[0].probabilities)[-1].value)
         natural = [self.follow_natural(problem, policy, best) for policy in policies]
-        plain = [self.follow_plain(problem, policy, best) for policy in policies]
-        chosen = [min(found, key=lambda x: (x.needed or np.inf, -x.path.values.max())) for found in plain]
+        tried = [self.follow_plain(problem, policy, best) for policy in policies]
+        plain = [min(found, key=lambda x: (x.needed or np.inf, -x.values.max())) for found in tried]
+        rows = [
+            (condition, name, x.rate, x.needed_text, float(x.values[self.natural_steps]))
+            for name, found in (("natural", natural), ("plain, best rate", plain))
+            for condition, x in zip(self.conditions, found, strict=True)
+        ]
+        after = f"J after {self.natural_steps} steps"
+        columns = ("condition number of M", "gradient", "rate", f"steps to {_CLOSED:.0%}", after)
         title = "Natural against plain gradient: one table in better and worse coordinates"
-        after = self.natural_steps
-        return Result(
-            title,
-            (
-                "condition number of M",
-                "gradient",
-                "rate",
-                f"steps to {_CLOSED:.0%}",
-                f"J after {after} steps",
-            ),
-            self._rows(natural, chosen),
-            self._draw(title, problem, natural, plain, chosen),
-            self._claims(natural, chosen),
-        )
+        panels = self._panels(problem, natural, tried, plain)
+        return Result(title, columns, rows, panels, self._claims(natural, plain))
 
     def parametrisations(self, seed: int) -> list[SoftmaxTable]:
         """One policy in coordinates of each condition number."""
@@ -102,103 +95,87 @@ class BadScaling(AbstractExperiment):
         signs = np.array([[1.0, -1.0], [-1.0, 1.0]])
         logits = self.preference * signs + self.noise * random.normal(size=signs.shape)
         table = SoftmaxTable(jnp.asarray(logits))
-        matrices = [rescaling(random, condition) for condition in self.conditions[1:]]
-        return [table, *(reparametrised(table, matrix) for matrix in matrices)]
+        return [table, *(reparametrised(table, rescaling(random, x)) for x in self.conditions[1:])]
 
     def follow_natural(self, problem: Problem, policy: SoftmaxTable, best: float) -> Learning:
-        """Steps of the rule `NaturalGradient`, undamped."""
+        """Steps of the rule `NaturalGradient` without damping; `best` is the optimal return."""
         rule = NaturalGradient(lr=self.natural_rate, damping=0.0, cg_iterations=100, cg_tolerance=1e-14)
 
-        def step(policy: SoftmaxTable) -> SoftmaxTable:
-            return rule.step(_OBJECTIVE, policy, steps_of(problem, policy), None)[0]
+        def step(policy: SoftmaxTable, rate: Array) -> SoftmaxTable:
+            del rate
+            return rule.step(OBJECTIVE, policy, exact_batch(problem, policy), None)[0]
 
-        path = jax.jit(lambda policy: _follow(problem, policy, step, self.natural_steps))(policy)
-        return _learning(path, self.natural_rate, best)
+        return _follow(problem, policy, step, [self.natural_rate], self.natural_steps, best)[0]
 
     def follow_plain(self, problem: Problem, policy: SoftmaxTable, best: float) -> list[Learning]:
-        """θ ← θ + α ∇J/N with each rate α, N = `problem.steps`."""
+        """θ ← θ + α ∇J/N with each rate α, N = `problem.steps`; `best` is the optimal return."""
 
-        @jax.jit
-        def run(policy: SoftmaxTable, rate: Array) -> Path:
-            def step(policy: SoftmaxTable) -> SoftmaxTable:
-                ascent = optax.tree.scale(rate / problem.steps, policy_gradient(problem, policy))
-                return eqx.apply_updates(policy, ascent)
+        def step(policy: SoftmaxTable, rate: Array) -> SoftmaxTable:
+            ascent = rate / problem.steps * policy_gradient(problem, policy)
+            return replace(policy, table=policy.table + ascent.reshape(policy.table.shape))
 
-            return _follow(problem, policy, step, self.steps)
+        return _follow(problem, policy, step, self.rates, self.steps, best)
 
-        return [_learning(run(policy, jnp.asarray(rate)), rate, best) for rate in self.rates]
-
-    def _rows(self, natural: list[Learning], plain: list[Learning]) -> tuple[tuple[Cell, ...], ...]:
-        named = [("natural", found) for found in natural] + [("plain, best rate", found) for found in plain]
-        return tuple(
-            (condition, name, found.rate, self._needed(found), float(found.path.values[self.natural_steps]))
-            for condition, (name, found) in zip((*self.conditions, *self.conditions), named, strict=True)
-        )
-
-    def _needed(self, found: Learning) -> Cell:
-        return f"more than {len(found.path.values) - 1}" if found.needed is None else found.needed
-
-    def _claims(self, natural: list[Learning], plain: list[Learning]) -> tuple[Claim, ...]:
-        first = natural[0].path.probabilities
-        apart = max(float(np.abs(found.path.probabilities - first).max()) for found in natural)
-        slowest = min(len(plain[-1].path.values), plain[-1].needed or np.inf)
+    def _claims(self, natural: Sequence[Learning], plain: Sequence[Learning]) -> list[Claim]:
+        first = natural[0].probabilities
+        difference = max(float(np.abs(found.probabilities - first).max()) for found in natural)
+        slowest = min(len(plain[-1].values), plain[-1].needed or np.inf)
         good, quick = plain[0].needed, natural[0].needed
-        worst = self.conditions[-1]
-        return (
-            Claim(
-                "The natural gradient takes the same path through the policies in all coordinates, to 1e-6",
-                apart <= 1e-6,
-                f"probabilities differ by {apart:.1e} at most",
+        return [
+            close(
+                "The natural gradient takes the same path through the policies in all coordinates, in "
+                "probabilities to 1e-6",
+                difference,
+                1e-6,
             ),
             Claim(
                 f"The plain gradient, at the best of its rates, needs at least 10 times as many steps at "
-                f"condition number {worst:g} as at 1",
+                f"condition number {self.conditions[-1]:g} as at 1",
                 good is not None and slowest >= 10 * good,
-                f"{self._needed(plain[-1])} against {self._needed(plain[0])}",
+                f"{plain[-1].needed_text} against {plain[0].needed_text}",
             ),
             Claim(
                 "The natural gradient needs fewer steps than the plain one at its best, also in the table "
                 "itself",
                 quick is not None and (good is None or quick < good),
-                f"{self._needed(natural[0])} against {self._needed(plain[0])}",
+                f"{natural[0].needed_text} against {plain[0].needed_text}",
             ),
-        )
+        ]
 
-    def _draw(
+    def _panels(
         self,
-        title: str,
         problem: Problem,
-        natural: list[Learning],
-        plain: list[list[Learning]],
-        chosen: list[Learning],
-    ) -> Figure:
-        figure, (values, rates, plane) = panels(title, 3)
-        for condition, found, colour in zip(self.conditions, chosen, COLOURS[1:], strict=False):
-            label = f"plain, condition {condition:g}"
-            curve = found.path.values
-            values.semilogx(np.arange(1, len(curve) + 1), curve, color=colour, label=label, linewidth=1.3)
+        natural: Sequence[Learning],
+        tried: Sequence[Sequence[Learning]],
+        plain: Sequence[Learning],
+    ) -> list[Panel]:
+        values, rates, plane = [], [], []
+        found = zip(self.conditions, tried, plain, COLOURS[1:], strict=False)
+        for condition, all_rates, best, colour in found:
+            label, curve = f"plain, condition {condition:g}", best.values
+            values.append(Line(np.arange(1, len(curve) + 1), curve, label, colour))
+            needed = [found.needed or self.steps for found in all_rates]
+            rates.append(Line(self.rates, needed, label, colour, "o-"))
+            # The policies are a plane: the probability of staying in each of the two states.
+            path = best.probabilities[: best.needed and best.needed + 1, :, 0]
+            plane.append(Line(path[:, 0], path[:, 1], label, colour))
+        label, path = "natural, every condition", natural[0].probabilities[..., 0]
         for i, found in enumerate(natural):
-            curve = found.path.values
-            label = None if i else "natural, every condition"
-            values.semilogx(np.arange(1, len(curve) + 1), curve, "o-", color=COLOURS[0], label=label, ms=3)
-        values.set(title="Each at its best rate", xlabel="steps + 1", ylabel="J")
-        values.margins(y=0.3)
-        values.legend(frameon=False, fontsize=7.5, ncols=2, loc="upper left")
-
-        for condition, tried, colour in zip(self.conditions, plain, COLOURS[1:], strict=False):
-            needed = [found.needed or self.steps for found in tried]
-            rates.loglog(
-                self.rates, needed, "o-", color=colour, markersize=4, label=f"condition {condition:g}"
-            )
-        needed = natural[0].needed
-        if needed is not None:
-            rates.axhline(needed, color=COLOURS[0], label="natural, every condition")
-        rates.axhline(self.steps, color=COLOURS[-1], linewidth=0.8, linestyle="--", label="given up")
-        rates.set_ylim(1)
-        rates.set(title="Steps to 95% by the plain gradient's rate", xlabel="rate", ylabel="steps")
-        rates.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0.0, 0.16))
-        _draw_plane(plane, problem, natural[0], chosen, self.conditions)
-        return figure
+            steps = np.arange(1, len(found.values) + 1)
+            values.append(Line(steps, found.values, label * (i == 0), BLUE, "o-"))
+        ends = (self.rates[0], self.rates[-1])
+        if natural[0].needed is not None:
+            rates.append(Line(ends, (natural[0].needed,) * 2, label, BLUE))
+        rates.append(Line(ends, (self.steps,) * 2, "limit of the steps", GREY, "--"))
+        plane.append(Line(path[:, 0], path[:, 1], label, BLUE, "o-"))
+        plane.append(Line(path[:1, 0], path[:1, 1], "first policy", "black", "s"))
+        stay, contours = "π(stay | {} state)".format, _return_heights(problem)
+        log = {"xscale": "log", "yscale": "log", "ylim": (1, None)}
+        return [
+            Panel("Each at its best rate", "steps + 1", "J", values, {"xscale": "log"}),
+            Panel("Steps to 95% by the plain gradient's rate", "rate", "steps", rates, log),
+            Panel("Paths; contours of J", stay("first"), stay("second"), plane, contours=contours),
+        ]
 
 
 def rescaling(random: np.random.Generator, condition: float) -> np.ndarray:
@@ -207,39 +184,36 @@ def rescaling(random: np.random.Generator, condition: float) -> np.ndarray:
     return np.block([[first, np.zeros((2, 2))], [np.zeros((2, 2)), second / condition]])
 
 
-def _follow(problem: Problem, policy: SoftmaxTable, step, count: int) -> Path:
-    def turn(policy: SoftmaxTable, _: None) -> tuple[SoftmaxTable, Path]:
-        probabilities = action_probabilities(problem, policy)
-        return step(policy), Path(probabilities, solve(problem, probabilities).value)
-
-    return jax.lax.scan(turn, policy, length=count + 1)[1]
-
-
-def _learning(path: Path, rate: float, best: float) -> Learning:
-    path = jax.tree.map(np.asarray, path)
-    enough = path.values >= path.values[0] + _CLOSED * (best - path.values[0])
-    return Learning(path, rate, int(np.argmax(enough)) if enough.any() else None)
-
-
-def _draw_plane(
-    axes: Axes,
+def _follow(
     problem: Problem,
-    natural: Learning,
-    plain: list[Learning],
-    conditions: tuple[float, ...],
-) -> None:
-    """The policies are a plane here: the probability of staying, in each of the two states."""
+    policy: SoftmaxTable,
+    step: Callable[[SoftmaxTable, Array], SoftmaxTable],
+    rates: Sequence[float],
+    count: int,
+    best: float,
+) -> list[Learning]:
+    """`count` steps with each of the rates."""
+
+    @jax.jit
+    def run(policy: SoftmaxTable, rate: Array) -> tuple[Array, Array]:
+        def turn(policy: SoftmaxTable, _: None) -> tuple[SoftmaxTable, tuple[Array, Array]]:
+            probabilities = policy.probabilities
+            return step(policy, rate), (probabilities, solve(problem, probabilities).value)
+
+        return jax.lax.scan(turn, policy, length=count + 1)[1]
+
+    found = []
+    for rate in rates:
+        probabilities, values = map(np.asarray, run(policy, jnp.asarray(rate)))
+        enough = values >= values[0] + _CLOSED * (best - values[0])
+        found.append(Learning(probabilities, values, rate, int(np.argmax(enough)) if enough.any() else None))
+    return found
+
+
+def _return_heights(problem: Problem) -> tuple[np.ndarray, np.ndarray, Array]:
+    """J on a grid of the probabilities of staying in the first and in the second state."""
     grid = np.linspace(0.0, 1.0, 41)
     stays = jnp.stack(jnp.meshgrid(jnp.asarray(grid), jnp.asarray(grid)), axis=-1).reshape(-1, 2)
     tables = jnp.stack([stays, 1.0 - stays], axis=-1)
-    # One after another: see `exact` on batches of linear systems.
-    heights = jax.lax.map(lambda table: solve(problem, table).value, tables).reshape(41, 41)
-    axes.contour(grid, grid, heights, levels=16, colors=COLOURS[-1], linewidths=0.6)
-    for condition, found, colour in zip(conditions, plain, COLOURS[1:], strict=False):
-        path = found.path.probabilities[: found.needed and found.needed + 1, :, 0]
-        axes.plot(*path.T, color=colour, linewidth=1.2, label=f"plain, condition {condition:g}")
-    path = natural.path.probabilities[..., 0]
-    axes.plot(*path.T, "o-", color=COLOURS[0], markersize=3, label="natural")
-    axes.plot(*path[0], "s", color="black", markersize=5, label="start")
-    axes.set(title="Paths; contours of J", xlabel="π(stay | first state)", ylabel="π(stay | second state)")
-    axes.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=7.5, loc="center left")
+    # Not by `jax.vmap`: see `exact` on batches of linear systems.
+    return grid, grid, jax.lax.map(lambda table: solve(problem, table).value, tables).reshape(41, 41)
