@@ -1,4 +1,4 @@
-"""ActionSampler and critic: an action is credited with what it earned beyond what the critic had expected.
+"""Actor and critic: an action is credited with what it earned beyond what the critic had expected.
 
 A_t = δ_t + γλ A_{t+1} with δ_t = r_t + γ V(s_{t+1}) − V(s_t): docs/theory/advantages.md derives it.
 """

@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu" if os.environ.get("SUREFOOT_TEST_GPU") is None else "")
@@ -26,8 +27,14 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.fixture(autouse=True)
+def _import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test makes importable is not so for the next, nor for the worker processes it starts."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _room() -> Iterator[None]:
+def _free_programs() -> Iterator[None]:
     """Every compiled program takes some of the memory maps that a process may have, of which Linux grants
     65,530: without this, a worker that has run a thousand tests dies."""
     yield

@@ -28,9 +28,9 @@ def test_the_library_was_read():
     assert "types" in imports["theory.distributions"]
 
 
-def test_every_room_has_its_place():
-    rooms = {module.split(".")[0] for module in read_imports(SOURCE)}
-    assert rooms <= set(BELOW)
+def test_every_package_has_its_place():
+    packages = {module.split(".")[0] for module in read_imports(SOURCE)}
+    assert packages <= set(BELOW)
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,17 @@ def test_cycles_are_found():
 
 
 def test_imports_are_read_wherever_they_stand(tmp_path: Path):
-    (tmp_path / "room").mkdir()
-    (tmp_path / "room" / "__init__.py").write_text("from surefoot.room.one import x as x\n")
-    (tmp_path / "room" / "one.py").write_text(
-        "import numpy\nimport surefoot.room.two\ndef f():\n    from surefoot.other import name\n"
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("from surefoot.package.one import x as x\n")
+    (tmp_path / "package" / "one.py").write_text(
+        "import numpy\nimport surefoot.package.two\ndef f():\n    from surefoot.other import name\n"
     )
-    (tmp_path / "room" / "two.py").write_text("from surefoot import other\n")
+    (tmp_path / "package" / "two.py").write_text("from surefoot import other\n")
     (tmp_path / "other.py").write_text("")
     assert read_imports(tmp_path) == {
-        "room": {"room.one"},
-        "room.one": {"room.two", "other"},
-        "room.two": {"other"},
+        "package": {"package.one"},
+        "package.one": {"package.two", "other"},
+        "package.two": {"other"},
         "other": set(),
     }
 

@@ -66,12 +66,13 @@ def _from_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
-    _search(path.parent)
     known = sys.modules.get(path.stem)
-    if known is not None:
-        if getattr(known, "__file__", None) != str(path):
-            raise UserError(f"{path} has the name of another module, {path.stem!r}; rename the file.")
+    if known is not None and getattr(known, "__file__", None) == str(path):
         return known
+    # Before its folder is searched: every import of the other module, in workers too, would find this file.
+    if known is not None or path.stem in sys.stdlib_module_names:
+        raise UserError(f"{path} has the name of another module, {path.stem!r}; rename the file.")
+    _search(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

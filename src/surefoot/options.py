@@ -24,7 +24,7 @@ class Bound:
 
     holds: Callable[[Any], bool]
     words: str
-    """What the value must be, to go on from "it must be"."""
+    """The condition in words, which follow "it must be"."""
 
 
 def at_least(least: int) -> Bound:

@@ -49,7 +49,6 @@ maze = Maze(7)
 def name(tmp_path, monkeypatch, request):
     """A module of the current directory, under a name of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     name = "module_of_" + request.node.name.split("[")[0]
     (tmp_path / f"{name}.py").write_text(SOURCE)
     yield name
@@ -142,9 +141,12 @@ def test_a_constructor_that_fails(name):
     assert message(f"{name}:Refuses") == "size is 0; it must be 1 or more."
 
 
-def test_a_file_with_the_name_of_another_module(tmp_path):
-    (tmp_path / "json.py").write_text(SOURCE)
-    assert "has the name of another module, 'json'" in message(f"{tmp_path}/json.py:Maze")
+@pytest.mark.parametrize("taken", ["json", "wave"])  # One is imported, the other seldom is.
+def test_a_file_with_the_name_of_another_module(tmp_path, taken):
+    """Its folder is not searched afterwards: workers would import it in place of the other."""
+    (tmp_path / f"{taken}.py").write_text(SOURCE)
+    assert f"has the name of another module, {taken!r}" in message(f"{tmp_path}/{taken}.py:Maze")
+    assert str(tmp_path) not in sys.path
 
 
 def test_load_class_wants_a_class(name):

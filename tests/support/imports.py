@@ -6,12 +6,12 @@ from pathlib import Path
 
 ROOT = "surefoot"
 BELOW: dict[str, frozenset[str]] = {}
-"""For each room, the rooms it may import. A room may always import itself."""
+"""For each package, the packages it may import. A package may always import itself."""
 
 
-def _allow(rooms: str, *more: str) -> None:
-    lower = frozenset(more).union(*(BELOW[room] | {room} for room in more))
-    BELOW.update(dict.fromkeys(rooms.split(), lower))
+def _allow(packages: str, *more: str) -> None:
+    lower = frozenset(more).union(*(BELOW[package] | {package} for package in more))
+    BELOW.update(dict.fromkeys(packages.split(), lower))
 
 
 _allow("types options")
@@ -21,7 +21,7 @@ _allow("policies baselines", "theory", "networks")
 _allow("loading", "options")
 _allow("envs", "theory", "loading")
 _allow("rules", "policies", "baselines", "envs")
-# What samplers may import is named module by module, since it is less than whole rooms.
+# What samplers may import is named module by module, since it is less than whole packages.
 BELOW["samplers"] = frozenset({"types", "options", "policies.base", "envs.base", "envs.simulation"})
 _allow("algorithms", "rules", "samplers")
 _allow("checks", "algorithms")
@@ -51,7 +51,7 @@ def violations(imports: Imports) -> list[str]:
         f"{module} imports {target}"
         for module, targets in imports.items()
         for target in targets
-        if not _may(_room(module), target)
+        if not _may(_package(module), target)
     )
 
 
@@ -99,11 +99,11 @@ def _resolve(target: str, files: Mapping[str, Path]) -> str:
     return ".".join(parts)
 
 
-def _room(module: str) -> str:
+def _package(module: str) -> str:
     return module.split(".")[0]
 
 
-def _may(room: str, target: str) -> bool:
-    if room not in BELOW:
+def _may(package: str, target: str) -> bool:
+    if package not in BELOW:
         return False
-    return _room(target) == room or _room(target) in BELOW[room] or target in BELOW[room]
+    return _package(target) == package or _package(target) in BELOW[package] or target in BELOW[package]

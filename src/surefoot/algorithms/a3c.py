@@ -179,8 +179,8 @@ class _Learner:
         return self._state
 
     def metrics(self) -> Metrics:
-        """Of the updates so far. Staleness is how many other updates came between the parameters that a
-        gradient was taken at and those that it was applied to."""
+        """Metrics of the updates so far. Staleness is how many other updates came between the parameters that
+        a gradient was taken at and those that it was applied to."""
         seen = {
             "loss": np.mean(self._losses),
             "entropy": np.mean(self._entropies),
@@ -193,7 +193,7 @@ class _Learner:
 
 
 def _mean_or(before: Array, values: np.ndarray) -> Array:
-    """What it was before, if there are no values."""
+    """The mean of `values`, or the previous one if there are none."""
     return jnp.asarray(values.mean(), before.dtype) if len(values) else before
 
 

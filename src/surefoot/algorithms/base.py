@@ -96,7 +96,7 @@ class LearnerState(eqx.Module):
 
 
 class AbstractAdapter(eqx.Module):
-    """How a policy adapts to one task. The methods are written for one task, and vmapped outside.
+    """The adaptation of a policy to one task. The methods are written for one task, and vmapped outside.
 
     A learner is whatever `begin` returns: a pytree that holds the policy and what else adaptation needs.
     """
@@ -114,8 +114,8 @@ class AbstractAdapter(eqx.Module):
 
     @abstractmethod
     def batch(self, rollout: Rollout, phase: Int[Array, ""]) -> Batch:
-        """What a rollout `[episode time ...]` teaches, which was drawn after `phase` steps of adaptation, a
-        number that may be traced."""
+        """The batch made of a rollout `[episode time ...]`, which was drawn after `phase` steps of
+        adaptation, a number that may be traced."""
 
     @abstractmethod
     def improve(self, learner: Any, batch: Batch) -> Any:
@@ -149,7 +149,7 @@ class AbstractAlgorithm(ABC):
     def adapter(
         self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
     ) -> AbstractAdapter:
-        """How a policy adapts to a task, with what the learner knows by now. A `rule` replaces
+        """The adapter to a task, with what the learner knows by now. A `rule` replaces
         `adaptation_rule`."""
 
     @abstractmethod

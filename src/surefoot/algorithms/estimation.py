@@ -9,14 +9,14 @@ from surefoot.options import Fraction, Options, UserError, at_least
 
 @dataclass(frozen=True)
 class Estimation(Options):
-    """How advantages are estimated from one task's episodes."""
+    """Options of the estimation of advantages from one task's episodes."""
 
     baseline: AbstractBaseline = LinearFeatures()
     """Baseline that is subtracted from the returns."""
     discount: Annotated[float, Fraction] = 0.99
     """Discount factor γ."""
     credit: Literal["gae", "k-step", "whole-return"] = "gae"
-    """What an action is credited with, less the baseline. `gae`: generalised advantage estimation, the
+    """The return credited to an action, less the baseline. `gae`: generalised advantage estimation, the
     reward-to-go where λ is 1. `k-step`: k rewards and the value of what follows them. `whole-return`: the
     return of the whole episode, as in plain REINFORCE."""
     gae_lambda: Annotated[float, Fraction] = 1.0

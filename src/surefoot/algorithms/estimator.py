@@ -31,7 +31,7 @@ class PreparedRollout(eqx.Module):
 
 @dataclass(frozen=True)
 class Estimator:
-    """How rollouts become batches. Its methods take one task, axes `[episode time ...]`, unless they say
+    """Makes batches of rollouts. Its methods take one task, axes `[episode time ...]`, unless they say
     otherwise."""
 
     estimation: Estimation
@@ -91,9 +91,9 @@ class Estimator:
         )
 
     def samples(self, prepared: PreparedRollout, previous: PyTree) -> Samples:
-        """What the baseline is fitted to. Its targets are what it is subtracted from; where an episode is cut
-        short and the time limit is not its end, they go on with the value that `previous` gives to what
-        follows."""
+        """The data that the baseline is fitted to. Its targets are what it is subtracted from; where an
+        episode is cut short and the time limit is not its end, they go on with the value that `previous`
+        gives to what follows."""
         rollout = prepared.rollout
         _, next_values = self._evaluate(previous, rollout)
         return Samples(
@@ -129,8 +129,8 @@ class Estimator:
     def _returns(
         self, prepared: PreparedRollout, next_values: Float[Array, " time"]
     ) -> Float[Array, " time"]:
-        """What a baseline is subtracted from, of one trajectory: the reward-to-go, or the whole return at
-        each step."""
+        """The return that a baseline is subtracted from, of one trajectory: the reward-to-go, or the whole
+        return at each step."""
         rollout, discounts = prepared.rollout, prepared.discounts
         cut = _cut(rollout)
         rewards = rollout.rewards + jnp.where(cut, discounts * next_values, 0.0)

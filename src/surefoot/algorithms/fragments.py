@@ -1,4 +1,4 @@
-"""What A3C's workers do: go on with their own episodes for a few steps, and differentiate."""
+"""The work of A3C's workers: continue their own episodes for a few steps, and differentiate."""
 
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -25,7 +25,7 @@ from surefoot.types import Rollout, Task
 
 @dataclass(frozen=True)
 class Fragment:
-    """What is asked of a worker, but for the policy and the key."""
+    """The request to a worker, without the policy and the key."""
 
     objective: AbstractObjective
     estimator: Estimator
@@ -38,13 +38,13 @@ class Fragment:
 
 
 class Learned(eqx.Module):
-    """What a worker sends back."""
+    """The answer of a worker."""
 
     gradient: PyTree
-    """Of the loss, in the policy's form."""
+    """The gradient of the loss, with the policy's structure."""
     loss: Float[Array, ""]
     entropy: Float[Array, ""]
-    """The mean of the policy that played, in nats."""
+    """Mean entropy of the policy that sampled, in nats."""
     returns: Float[np.ndarray, " ended"]
     """Undiscounted, of the episodes that ended in the fragment."""
     lengths: Int[np.ndarray, " ended"]
@@ -75,8 +75,8 @@ def fragment_gradient(
     policy: AbstractActorCritic,
     rollout: Rollout,
 ) -> tuple[PyTree, Array, Array]:
-    """Of the loss of a rollout `[row time ...]`, the loss, and the policy's mean entropy. Advantages are over
-    the policy's own values, which also stand for what follows the last step."""
+    """The gradient of the loss of a rollout `[row time ...]`, the loss, and the mean entropy. Advantages
+    are over the policy's own values, which also stand for what follows the last step."""
     batch = estimator.batch(estimator.prepare(rollout, scales), None, critic_of(policy))
     loss, gradient = loss_and_gradient(objective, policy, batch)
     return gradient, loss, mean_entropy(policy(batch.observations), batch.valid)
@@ -135,4 +135,4 @@ class Ongoing:
 
 
 _ONGOING: WeakKeyDictionary[HostRunner, Ongoing] = WeakKeyDictionary()
-"""Of this worker; there is one, unless the caller is its own worker."""
+"""The ongoing episodes of each runner; a worker process has one, a caller that samples itself more."""

@@ -56,7 +56,7 @@ class Reinforce(AbstractBatchAlgorithm):
         return policy, rule, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     def _gradient(self, policy: AbstractPolicy, batch: Batch) -> tuple[AbstractPolicy, Array]:
-        """Of −J, and −J itself, less the estimation's baseline."""
+        """The gradient of −J, and −J itself, less the estimation's baseline."""
         credits = batch.advantages[:, 0]
         scores = jax.vmap(lambda *episode: score(policy, *episode))(
             batch.observations, batch.actions, batch.valid

@@ -25,7 +25,7 @@ class Progress(eqx.Module):
 
     @classmethod
     def start(cls, rows: int) -> "Progress":
-        """Before anything was played."""
+        """The state before the first episode."""
         nothing, unknown = jnp.zeros(rows), jnp.full((), jnp.nan, float)
         return cls(nothing, nothing, unknown, unknown, jnp.zeros(2, jnp.int32))
 

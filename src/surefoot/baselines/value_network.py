@@ -34,7 +34,7 @@ class ValueNetwork(Options, AbstractBaseline):
 
     The target `monte-carlo` is the return. `td` is fitted TD iteration: each of `rounds` regressions has the
     target r + γ V_i(s'), with V_i the network after the previous round. Either loss has the proximal term
-    λ‖φ − φ_i‖², with φ_i the parameters after the previous round and λ = `proximal`. The network does not see
+    κ‖φ − φ_i‖², with φ_i the parameters after the previous round and λ = `proximal`. The network does not see
     the time: where the time left matters, use `linear-features`, or observations that hold it.
     """
 
@@ -55,7 +55,7 @@ class ValueNetwork(Options, AbstractBaseline):
     minibatches: Annotated[int, at_least(1)] = 1
     """Number of minibatches in an epoch, drawn anew each time; 1 for the full batch."""
     proximal: Annotated[float, NonNegative] = 0.0
-    """Weight λ of the proximal term."""
+    """Weight κ of the proximal term."""
 
     def init(self, key: Key, observation_size: int, horizon: int) -> ValueParameters:
         del horizon

@@ -75,7 +75,7 @@ def is_count(value: Any) -> bool:
 
 BOOL = ("True or False", lambda value: isinstance(value, bool))
 COUNT = ("an int of 1 or more", is_count)
-"""What a value must be, in words and as a test, as `has_attribute` takes them."""
+"""A condition on a value, in words and as a test, as `has_attribute` takes them."""
 
 
 def has_methods(subject: Any, names: Sequence[str], contract: str) -> Problems:

@@ -25,11 +25,11 @@ class Problem:
     severity: Literal["error", "warning"]
     """An error will break or mislead training; a warning is something that is seldom meant."""
     what: str
-    """What is wrong, and where."""
+    """The fault and its place."""
     why: str
     """Why it matters."""
     remedy: str
-    """What to do about it."""
+    """The remedy, as an instruction."""
     check: str = ""
     """The check that found it, in words."""
 

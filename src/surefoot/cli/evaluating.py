@@ -18,7 +18,7 @@ from surefoot.rules import AbstractRule, GradientStep
 class _Evaluate:
     evaluation: Annotated[Evaluation, tyro.conf.arg(name="")]
     inner: AbstractRule
-    """How the policy adapts; several rates after --inner.lr are those of the steps in turn."""
+    """Rule of adaptation. Several rates after --inner.lr are those of the steps in turn."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object and nothing else on standard output."""
 

@@ -18,7 +18,7 @@ from surefoot.rules import AbstractRule, GradientStep
 class _Video:
     video: Annotated[Video, tyro.conf.arg(name="")]
     inner: AbstractRule
-    """How the policy adapts; several rates after --inner.lr are those of the steps in turn."""
+    """Rule of adaptation. Several rates after --inner.lr are those of the steps in turn."""
     out: Path | None = None
     """The folder to put the files in, where nothing is written over; by default RUN/videos, where a new video
     replaces the last one."""
@@ -30,7 +30,7 @@ def command_video(arguments: list[str]) -> int:
     filmable(config)
     # Before the run is loaded, which imports MuJoCo: see there.
     find_backend()
-    print("adapting, playing and drawing …", file=sys.stderr)
+    print("adapting, sampling episodes and rendering …", file=sys.stderr)
     made = make_video(load(path), options.video, options.out, options.inner)
     if made.tasks < options.video.tasks:
         print(f"Tasks shown: {made.tasks}, for no others were found that differ.", file=sys.stderr)

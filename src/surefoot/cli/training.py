@@ -80,7 +80,7 @@ def _default_folder(config: Config) -> Path:
 
 
 def _finish(outcome: Outcome) -> int:
-    """What follows training: the picture, or how to go on."""
+    """Evaluate, and print the returns and the picture's path; or print how to resume."""
     folder = outcome.run.folder
     if outcome.interrupted:
         print(f"Interrupted after iteration {outcome.run.iteration}; nothing is lost. To go on:")

@@ -15,7 +15,7 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class Evaluation(Options):
-    """How a policy is evaluated: by its return on tasks that it was not trained on."""
+    """Options of evaluation: the return on tasks that the policy was not trained on."""
 
     tasks: Annotated[int, at_least(1)] = 40
     """Number of held-out tasks."""

@@ -19,7 +19,7 @@ class NonFiniteError(Exception):
 
 @dataclass(frozen=True)
 class Event:
-    """What callbacks are given after each iteration."""
+    """The argument of callbacks, after each iteration."""
 
     iteration: int
     """The number of the iteration that was completed, from 1 on."""
@@ -57,7 +57,7 @@ class Member:
     """Number of iterations behind it."""
     callbacks: Sequence[Callback] = ()
     name: str = ""
-    """What messages call it."""
+    """The name in messages."""
     failed: bool = False
     """Whether its loss or a parameter was not finite: it stays at the state before."""
     stopped: bool = False
@@ -66,7 +66,7 @@ class Member:
 
 @dataclass(frozen=True)
 class LoopOutcome:
-    """How a loop ended."""
+    """The outcome of a loop."""
 
     state: Any
     """The last good state, with a leading axis of members if there are many."""

@@ -151,7 +151,7 @@ def _plain(base: Config) -> dict[str, Config]:
 
 
 def _a2c(base: Config, iterations: int, entropy_bonus: float = 0.0, initial_std: float = 1.0) -> Config:
-    """Many small batches, each for one gradient step of a network that acts and judges."""
+    """Many small batches, each for one gradient step of an actor-critic network."""
     step = OptaxStep(lr=1e-3, max_gradient_norm=0.5)
     return replace(
         base,

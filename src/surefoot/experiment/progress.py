@@ -1,4 +1,4 @@
-"""What a run prints while it trains: a live line in a terminal, elsewhere a line every so often."""
+"""Progress of a run while it trains: a live line in a terminal, elsewhere a line every so often."""
 
 import time
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ from surefoot.rules.base import Metrics
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of `train` or `resume` ended."""
+    """The outcome of `train` or `resume`."""
 
     run: Run
     interrupted: signal.Signals | None
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SeedsOutcome:
-    """How a call of `train_seeds` or `resume_seeds` ended."""
+    """The outcome of `train_seeds` or `resume_seeds`."""
 
     runs: list[Run]
     failed: list[Run]

@@ -59,7 +59,7 @@ def _movie(file: Path, shape: tuple[int, ...], rate: float) -> Iterator[Callable
             "ask for --format gif."
         ) from error
     # imageio's own writer would start ffmpeg by a fork that runs Python in the child, which JAX's threads may
-    # not survive, and does not report its failure. 4:2:0 is what every browser plays.
+    # not survive, and does not report its failure. 4:2:0 is what every browser shows.
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{shape[1]}x{shape[0]}", "-r", str(rate)]
     target = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(file)]
     command = [program, "-loglevel", "error", "-y", *source, "-i", "-", *target]

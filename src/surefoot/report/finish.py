@@ -1,4 +1,4 @@
-"""What follows training: the evaluation, and the picture."""
+"""The last evaluation and the picture, made when training ends."""
 
 import json
 from pathlib import Path

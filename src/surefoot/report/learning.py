@@ -15,7 +15,7 @@ History = list[dict[str, Any]]
 
 
 def draw_learning(result: EvaluationResult, history: History) -> bytes:
-    """A PNG: the return over training, and the returns of the episodes that judged the trained policy.
+    """A PNG: the return over training, and the returns of the trained policy's evaluation episodes.
     `history` is a run's metrics."""
 
     def draw(curve: Axes, end: Axes) -> None:

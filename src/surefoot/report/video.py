@@ -26,7 +26,7 @@ from surefoot.rules import AbstractRule
 _SHORTEST = 2
 """Shortest time between frames in hundredths of a second: browsers slow faster GIFs down."""
 _LINGER = 1.0
-"""How long the end is shown, in seconds."""
+"""Seconds for which the last frame is shown."""
 
 
 def _even(least: int) -> Bound:

@@ -47,7 +47,7 @@ class EpochOptions(Options):
 
 
 class EpochState(eqx.Module):
-    """What lasts from one batch to the next."""
+    """The state that lasts from one batch to the next."""
 
     optimiser: PyTree
     key: Key
@@ -177,7 +177,7 @@ def _epochs(
 def _gradient(
     objective: AbstractObjective, loss: Loss, policy: PyTree, batch: PyTree, old: PyTree
 ) -> tuple[PyTree, Array]:
-    """Of the loss, and the KL from the old policy, both at `policy`."""
+    """The gradient of the loss, and the KL from the old policy, both at `policy`."""
 
     def at(policy: PyTree) -> tuple[Array, Array]:
         prediction = objective.predict(policy, batch)
@@ -188,7 +188,7 @@ def _gradient(
 
 def _parts(options: EpochOptions, batch: PyTree, key: Key) -> Int[Array, "parts size"]:
     """The indices of every minibatch of every epoch. One task's steps come with padding, if whole episodes
-    were played."""
+    were collected."""
     total = jax.tree.leaves(batch)[0].shape[0]
     if options.minibatches > total:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The trust region by a price instead of a bound: the KL is paid for, as the theory behind TRPO has it."""
+"""The trust region as a KL penalty in place of a bound, which is what the theory behind TRPO derives."""
 
 from dataclasses import dataclass
 from typing import Annotated

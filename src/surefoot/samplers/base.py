@@ -98,7 +98,7 @@ class StreamState(eqx.Module):
     """The state of parallel environments between two batches. All axes begin with `stream`."""
 
     env_state: PyTree
-    """What the environments or their simulator need to continue."""
+    """The state from which the environments or their simulator continue."""
     observations: Float[Array, "stream obs"]
     times: Int[Array, " stream"]
     """Steps since the episode began."""

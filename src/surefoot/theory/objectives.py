@@ -35,7 +35,7 @@ class AbstractObjective(eqx.Module):
 
     @abstractmethod
     def loss(self, prediction: PyTree, batch: PyTree) -> Float[Array, ""]:
-        """What to minimise."""
+        """The scalar to minimise."""
 
     @abstractmethod
     def divergence(self, old: PyTree, new: PyTree, batch: PyTree) -> Float[Array, ""]:
@@ -131,13 +131,13 @@ class PolicyObjective(AbstractObjective):
 
 
 class Prediction(eqx.Module):
-    """What a policy with several outputs puts out."""
+    """Outputs of a policy that predicts values too."""
 
     distribution: AbstractDistribution
     values: Float[Array, "*batch"]
     """V(s)."""
     auxiliary: Float[Array, "*batch _"] | None = None
-    """What the auxiliary loss judges; None where there is none."""
+    """The auxiliary loss's predictions; None where there is no auxiliary loss."""
 
 
 AuxiliaryLoss = Callable[[Array, Batch], Array]
@@ -177,7 +177,7 @@ class ActorCriticObjective(AbstractObjective):
 
 
 class Penalised(AbstractObjective):
-    """L(θ) + β KL(θ_old ‖ θ): a trust region by price instead of by law (Schulman et al., 2015, eq. 9; 2017,
+    """L(θ) + β KL(θ_old ‖ θ): a KL penalty in place of a bound (Schulman et al., 2015, eq. 9; 2017,
     eq. 8).
 
     Its batches are pairs: that of `objective`, and what the old policy predicts on it.

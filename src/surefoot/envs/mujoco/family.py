@@ -57,7 +57,7 @@ class AbstractMujocoFamily(Options, AbstractFamily):
         return f"task {shown}{' …' * (len(numbers) > 3)}" if shown else ""
 
     def view(self, task: Task, model: Any) -> View:
-        """How the task is filmed; by default by the model's own camera."""
+        """The camera and marks of the task's video; by default the model's own camera."""
         del task
         return View(tracking_camera(model, **self.body.still_camera))
 

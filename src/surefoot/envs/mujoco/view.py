@@ -1,4 +1,4 @@
-"""How a task is filmed: the camera, and the marks drawn besides the body."""
+"""The view of a task's video: the camera, and the marks drawn besides the body."""
 
 from typing import Any, NamedTuple
 
