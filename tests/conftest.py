@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu" if os.environ.get("SUREFOOT_TEST_GPU") is None else "")
 # Almost all of the suite's time is compilation. What one worker has compiled no other compiles again; where
@@ -15,6 +16,18 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+# Most of the time to compile is for optimising programs that run once. Workers and commands that tests start
+# read the same variables. `tests/experiment/test_as_users_compile.py` runs what must hold of optimised programs.
+if "SUREFOOT_TEST_OPTIMISED" not in os.environ:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    quick = ["--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE", "--xla_cpu_parallel_codegen_split_count=1"]
+    # A newer one has no such flag, and ends at one that it does not know.
+    if version("jaxlib").startswith("0.10."):
+        "0.10."
+    ):  # a newer one has no such flag, and ends at one that it does not know
+        quick.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join(quick)
+
 from collections.abc import Iterator
 
 import jax
@@ -23,8 +36,6 @@ from jaxtyping import install_import_hook
 
 install_import_hook("surefoot", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Nearly half of the time to compile is for optimising programs that run once.
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True)

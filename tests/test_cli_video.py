@@ -53,7 +53,9 @@ def test_files_are_made_and_named(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     files = [trained / "videos" / f"adaptation.{kind}" for kind in ("mp4", "gif")]
     assert done.stdout.splitlines() == [f"video    {file}" for file in files]
-    assert done.stderr == "adapting, playing and drawing …\n", "no warnings, and no noise at the end"
+    assert done.stderr == "adapting, sampling episodes and rendering …\n", (
+        "no warnings, and no noise at the end"
+    )
     assert files[0].read_bytes()[4:8] == b"ftyp"
     assert files[1].read_bytes().startswith(b"GIF89a")
     assert {file.name for file in (trained / "videos").iterdir()} == {file.name for file in files}

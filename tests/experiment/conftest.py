@@ -1,10 +1,7 @@
 """A small experiment, trained once for all tests that only read it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
-import jax
 import pytest
 
 from surefoot.algorithms import MAML
@@ -23,24 +20,6 @@ def small(**changes: object) -> Config:
     return replace(base, **changes)
 
 
-@contextmanager
-def optimised() -> Iterator[None]:
-    """Compiled with all optimisations."""
-    disabled = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", disabled)
-
-
-@pytest.fixture(scope="module")
-def as_users_compile() -> Iterator[None]:
-    """What users run is what must resume bit for bit."""
-    with optimised():
-        yield
-
-
 @pytest.fixture(scope="session")
 def config() -> Config:
     return small()
@@ -49,5 +28,4 @@ def config() -> Config:
 @pytest.fixture(scope="session")
 def trained(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
     assert isinstance(config.algorithm, MAML)
-    with optimised():
-        return train(config, tmp_path_factory.mktemp("runs") / "trained").run
+    return train(config, tmp_path_factory.mktemp("runs") / "trained").run

@@ -16,8 +16,6 @@ from surefoot.samplers import InProcess, Processes
 
 EVALUATION = Evaluation(tasks=2, episodes=2, steps=1)
 
-pytestmark = pytest.mark.usefixtures("as_users_compile")
-
 
 def streams(**changes: object) -> Config:
     """Two streams of a cheetah whose episodes are short."""
@@ -51,6 +49,7 @@ def adapting(**changes: object) -> Config:
     return replace(base, **changes)
 
 
+@pytest.mark.resuming
 @pytest.mark.parametrize("config", [streams(), adapting()], ids=["streams", "adapting"])
 def test_a_resumed_run_equals_an_uninterrupted_one(config: Config, tmp_path: Path):
     whole = train(config, tmp_path / "whole").run

@@ -21,8 +21,6 @@ from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.rules import GradientStep, TrustRegion
 
-pytestmark = pytest.mark.usefixtures("as_users_compile")
-
 
 @pytest.fixture(scope="module")
 def learner(config: Config) -> Learner:

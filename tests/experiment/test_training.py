@@ -27,8 +27,6 @@ from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
 from surefoot.rules import OptaxStep
 
-pytestmark = pytest.mark.usefixtures("as_users_compile")
-
 
 def rows(run: Run) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in read_metrics(run.folder.metrics)]
@@ -80,6 +78,7 @@ class WeaklyTyped(GaussianMLP):
         return eqx.tree_at(lambda p: p.raw_log_std, policy, weak)
 
 
+@pytest.mark.resuming
 @pytest.mark.parametrize("stop", [2, 3])
 def test_resumed_equals_uninterrupted_bit_for_bit(
     stop: int, trained: Run, config: Config, tmp_path: Path
@@ -109,6 +108,7 @@ def test_a_checkpoint_compiles_to_the_same_program(name: str, tmp_path: Path) ->
     assert [x.aval for x in jax.tree.leaves(found)] == [x.aval for x in jax.tree.leaves(state)]
 
 
+@pytest.mark.resuming
 def test_a_policy_of_weakly_typed_arrays_resumes_bit_for_bit_too(tmp_path: Path) -> None:
     evaluation = Evaluation(tasks=2, episodes=2)
     small = replace(preset("navigation-2d/trpo"), policy=WeaklyTyped(hidden=(8,)), episodes=4, iterations=4)
@@ -118,6 +118,7 @@ def test_a_policy_of_weakly_typed_arrays_resumes_bit_for_bit_too(tmp_path: Path)
     assert_same(resume(tmp_path / "parts", iterations=4).run.state, whole.state)
 
 
+@pytest.mark.resuming
 def test_with_an_optimiser_that_remembers(config: Config, tmp_path: Path) -> None:
     adam = replace(config, algorithm=SingleTask(rule=OptaxStep("adam", 0.1), loss="reinforce"))
     whole = train(adam, tmp_path / "whole").run
