@@ -17,16 +17,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Most of the time to compile is for optimising programs that run once. Workers and commands that tests start
-# read the same variables. `tests/experiment/test_as_users_compile.py` runs what must hold of optimised programs.
+# read the same variables. `tests/experiment/test_as_users_compile.py` runs what must hold of optimised
+# programs.
 if "SUREFOOT_TEST_OPTIMISED" not in os.environ:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    quick = ["--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE", "--xla_cpu_parallel_codegen_split_count=1"]
+    flags = ["--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE", "--xla_cpu_parallel_codegen_split_count=1"]
     # A newer one has no such flag, and ends at one that it does not know.
     if version("jaxlib").startswith("0.10."):
-        "0.10."
-    ):  # a newer one has no such flag, and ends at one that it does not know
-        quick.append("--xla_cpu_use_fusion_emitters=false")
-    os.environ["XLA_FLAGS"] = " ".join(quick)
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
 
 from collections.abc import Iterator
 
