@@ -4,11 +4,12 @@ import io
 import itertools
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from surefoot.experiment import progress as module
+from surefoot.experiment import Event, progress as module
 from surefoot.experiment.progress import TrainingProgress
 
 META = {"return_before": -40.12, "return_after": -20.33, "kl": 0.0098, "step_accepted": 1.0}
@@ -32,17 +33,19 @@ def shown(progress: TrainingProgress, width: int) -> str:
     return line
 
 
+def event(iteration: int, total: int, metrics: dict[str, float], **other: Any) -> Event:
+    return Event(iteration, total, metrics, lambda: None, **other)
+
+
 def halfway(metrics: dict[str, float], total: int = 100) -> TrainingProgress:
-    progress = TrainingProgress(total, done=0, quiet=True)
+    progress = TrainingProgress(total, done=0)
     for iteration in range(1, total // 2 + 1):
-        progress.completed(iteration, metrics)
-    progress.waiting("sampling and learning")
+        progress(event(iteration, total, metrics))
     return progress
 
 
 def test_before_the_first_iteration_it_says_what_is_waited_for() -> None:
-    progress = TrainingProgress(3906, done=0, quiet=True)
-    progress.waiting("compiling the iteration")
+    progress = TrainingProgress(3906, done=0)
     line = shown(progress, 80)
     assert "iteration 0/3906 ━" in line
     assert re.search(r"━ \d+:\d\d elapsed, compiling the iteration$", line)
@@ -78,19 +81,18 @@ def test_every_field_is_shown_whole_or_not_at_all(
 
 
 def test_the_end_is_marked() -> None:
-    progress = TrainingProgress(1, done=0, quiet=True)
-    progress.completed(1, META)
+    progress = TrainingProgress(1, done=0)
+    progress(event(1, 1, META))
     assert shown(progress, 80).startswith("✓ iteration 1/1 ━━━━━━")
 
 
 def test_elsewhere_than_in_a_terminal_a_line_comes_every_so_often(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with TrainingProgress(100, done=0) as progress:
-        progress.waiting("compiling the iteration")
-        for iteration in range(1, 101):
-            progress.waiting("sampling and learning")
-            progress.completed(iteration, META)
+    progress = TrainingProgress(100, done=0)
+    for iteration in range(1, 101):
+        progress(event(iteration, 100, META))
+    progress.close()
     first, *lines = capsys.readouterr().err.splitlines()
     assert first == "compiling the iteration …"
     assert len(lines) == 20
@@ -103,10 +105,10 @@ def test_in_a_terminal_the_line_stays_one_line(
 ) -> None:
     for name, value in {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
-    with TrainingProgress(2, done=0) as progress:
-        progress.completed(1, LARGE)
-        progress.say("a line that stays")
-        progress.completed(2, LARGE)
+    progress = TrainingProgress(2, done=0)
+    progress(event(1, 2, LARGE))
+    progress(event(2, 2, LARGE, failed=("seed 3",)))
+    progress.close()
     shown = capsys.readouterr().err
     assert shown.count("\n") == 2, "the line that stays and the last state of the live line"
-    assert "a line that stays\n" in shown
+    assert "seed 3 stops: its loss or a parameter is not finite.\n" in shown

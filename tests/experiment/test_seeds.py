@@ -13,13 +13,22 @@ from support.probes import Target
 from surefoot.algorithms import A3C, Estimation, SingleTask
 from surefoot.baselines import LinearFeatures, Zero
 from surefoot.envs import Step
-from surefoot.experiment import Config, Evaluation, evaluate, load, loop as module, resume, train
+from surefoot.experiment import (
+    Config,
+    Evaluation,
+    Event,
+    evaluate,
+    load,
+    loop as module,
+    resume,
+    run as run_module,
+    train,
+)
 from surefoot.experiment.folder import seed_folders
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.learner import TrainingState, compiled_initial_state as initial_state
 from surefoot.experiment.metrics import read_metrics
-from surefoot.experiment.progress import TrainingProgress
-from surefoot.experiment.run import Run
+from surefoot.experiment.run import Recorder, Run
 from surefoot.experiment.training import initial_states, resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, GaussianMLP
@@ -147,13 +156,15 @@ def test_interrupted_and_resumed_too(
             told.append(self)
             return super().__enter__()
 
-    def completed(self: TrainingProgress, iteration: int, metrics: object) -> None:
-        if iteration == 3:
-            told[0].received = signal.SIGINT
+    class Stops(Recorder):
+        def __call__(self, event: Event) -> None:
+            super().__call__(event)
+            if event.iteration == 3:
+                told[0].received = signal.SIGINT
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "Interrupts", Told)
-        patch.setattr(TrainingProgress, "completed", completed)
+        patch.setattr(run_module, "Recorder", Stops)
         outcome = train_seeds(small(seed=3), 3, tmp_path / "out")
     assert outcome.interrupted is signal.SIGINT
     assert [run.iteration for run in outcome.runs] == [3, 3, 3]

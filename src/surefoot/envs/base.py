@@ -40,6 +40,12 @@ class AbstractFamily(ABC):
         return False
 
     @property
+    def has_goals_on_a_plane(self) -> bool:
+        """Whether observations are positions on a plane, `[2]`, and tasks goals on it: pictures show the
+        paths. A family that wraps another one passes this on."""
+        return False
+
+    @property
     @abstractmethod
     def observation_size(self) -> int:
         """The length of an observation, which is a floating-point vector."""

@@ -35,6 +35,10 @@ class Navigation2D(Options, AbstractEnv):
         return 2
 
     @property
+    def has_goals_on_a_plane(self) -> bool:
+        return True
+
+    @property
     def action_space(self) -> Continuous:
         return Continuous(2)
 

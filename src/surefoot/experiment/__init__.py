@@ -1,9 +1,10 @@
 """Experiments: configurations and presets, learners and runs, checkpoints, evaluation."""
 
+from surefoot.experiment.callbacks import Event as Event
 from surefoot.experiment.config import Config as Config, Evaluation as Evaluation
 from surefoot.experiment.evaluation import EvaluationResult as EvaluationResult, evaluate as evaluate
 from surefoot.experiment.learner import Learner as Learner, TrainingState as TrainingState
-from surefoot.experiment.loop import Event as Event, NonFiniteError as NonFiniteError
+from surefoot.experiment.loop import NonFiniteError as NonFiniteError
 from surefoot.experiment.presets import PRESETS as PRESETS, preset as preset
 from surefoot.experiment.run import Run as Run, load as load
 from surefoot.experiment.training import (

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from surefoot.algorithms import AbstractAlgorithm, LearnerState, Setting
+from surefoot.experiment.callbacks import Callback
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import (
     EvaluationResult,
@@ -26,9 +27,10 @@ from surefoot.experiment.evaluation import (
     stack_tasks,
 )
 from surefoot.experiment.folder import RunFolder, must_be_new
-from surefoot.experiment.loop import Callback, Member, run_loop
+from surefoot.experiment.loop import Member, run_loop
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.presets import configure, with_options
+from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.rules import AbstractRule
@@ -115,6 +117,11 @@ class Learner:
         """A step for states like this one, compiled as far as it can be."""
         return self.lower(state)()
 
+    def _compile_once(self) -> Step:
+        if self._compiled is None:
+            self._compiled = self.compile(self.state)
+        return self._compiled
+
     @property
     def state(self) -> TrainingState:
         """The state of training by now."""
@@ -153,9 +160,9 @@ class Learner:
         total = self.iteration + (self.config.iterations if iterations is None else iterations)
         callbacks = [callback] if callable(callback) else list(callback)
         member = Member(self.iteration, [lambda event: self.history.append(event.row()), *callbacks])
-        if self._compiled is None:
-            self._compiled = self.compile(self.state)
-        outcome = run_loop(lambda: self._compiled, self.state, [member], total, quiet=not progress)
+        waiting = "sampling and learning" if self._compiled else "compiling the iteration"
+        shown = [TrainingProgress(total, self.iteration, waiting)] if progress else []
+        outcome = run_loop(self._compile_once, self.state, [member], total, callbacks=shown)
         self.state = outcome.state
         outcome.raise_failure()
         return self

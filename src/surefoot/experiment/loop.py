@@ -3,50 +3,18 @@
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
+from surefoot.experiment.callbacks import Callback, Event
 from surefoot.experiment.interrupts import Interrupts
-from surefoot.experiment.progress import TrainingProgress, headline
 
 
 class NonFiniteError(Exception):
     """Training produced a loss or a parameter that is not a finite number."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """The argument of callbacks, after each iteration."""
-
-    iteration: int
-    """The number of the iteration that was completed, from 1 on."""
-    total: int
-    """The iteration at which training ends."""
-    metrics: Mapping[str, float]
-    """The metrics of the iteration, and its seconds."""
-    get_state: Callable[[], Any] = field(repr=False)
-    finite: bool = True
-    """Whether the loss and all that was learned is finite. If not, the state is the one before, and training
-    ends."""
-
-    @property
-    def state(self) -> Any:
-        """The `TrainingState` after the iteration."""
-        return self.get_state()
-
-    def row(self) -> dict[str, Any]:
-        """The metrics with the iteration's number."""
-        return {"iteration": self.iteration, **self.metrics}
-
-    def __str__(self) -> str:
-        return f"iteration {self.iteration}/{self.total}  {', '.join(headline(self.metrics))}"
-
-
-Callback = Callable[[Event], Any]
-"""Called after each iteration; True stops training. Its `close` is called at the end, if it has one."""
 
 
 @dataclass
@@ -92,24 +60,23 @@ def run_loop(
     total: int,
     *,
     many: bool = False,
-    quiet: bool,
+    callbacks: Sequence[Callback] = (),
 ) -> LoopOutcome:
     """Trains every member to iteration `total`, or until it fails, is stopped or a signal comes.
 
     `compiled` returns the step, `state -> (state, metrics)`, compiled. With `many` the state and the metrics
-    have a leading axis of members, and a member that does not go on must keep its state in the step. The
-    first Ctrl-C or SIGTERM ends the loop after the iteration, the second at once. Callbacks are closed
-    whatever happens.
+    have a leading axis of members, and a member that does not go on must keep its state in the step.
+    `callbacks` are called once for an iteration, with the means of the members' metrics. The first Ctrl-C or
+    SIGTERM ends the loop after the iteration, the second at once. Callbacks are closed whatever happens.
     """
-    loop = _Loop(state, members, total, many)
+    loop = _Loop(state, members, total, many, callbacks)
     try:
-        with Interrupts() as interrupts, TrainingProgress(total, loop.furthest(), quiet) as progress:
-            progress.waiting("compiling the iteration" + f" of {len(members)} seeds" * many)
+        with Interrupts() as interrupts:
             step = compiled()
             while loop.going() and not interrupts.received:
-                loop.advance(step, progress)
+                loop.advance(step)
     finally:
-        for callback in (c for member in members for c in member.callbacks):
+        for callback in [*callbacks, *(c for member in members for c in member.callbacks)]:
             getattr(callback, "close", lambda: None)()
     return LoopOutcome(loop.state, members, interrupts.received if loop.going() else None)
 
@@ -117,12 +84,16 @@ def run_loop(
 class _Loop:
     """The loop's state, and one turn of it."""
 
-    def __init__(self, state: Any, members: Sequence[Member], total: int, many: bool) -> None:
+    def __init__(
+        self,
+        state: Any,
+        members: Sequence[Member],
+        total: int,
+        many: bool,
+        callbacks: Sequence[Callback],
+    ) -> None:
         self.state, self._members, self._total, self._many = state, members, total, many
-        self._began = self.furthest()
-
-    def furthest(self) -> int:
-        return max(member.iteration for member in self._members)
+        self._callbacks = callbacks
 
     def going(self) -> list[int]:
         """The members that are neither at their end nor stopped."""
@@ -132,10 +103,8 @@ class _Loop:
             if member.iteration < self._total and not (member.failed or member.stopped)
         ]
 
-    def advance(self, step: Any, progress: TrainingProgress) -> None:
+    def advance(self, step: Any) -> None:
         """One iteration of every member that goes on."""
-        if self.furthest() > self._began:  # the first compiles what it needs, where parts do
-            progress.waiting("sampling and learning")
         going, before, began = self.going(), self.state, time.monotonic()
         following, metrics = step(before)
         values = {name: np.atleast_1d(np.asarray(value, float)) for name, value in metrics.items()}
@@ -143,24 +112,24 @@ class _Loop:
         finite = values.pop("finite") > 0
         self.state = following if self._many or finite[0] else before
         for i in going:
-            row = {name: float(value[i]) for name, value in values.items()}
-            self._tell(i, row, bool(finite[i]), progress)
-        shown = {name: float(np.mean(value[going])) for name, value in values.items()}
-        progress.completed(self.furthest(), shown)
+            self._tell(i, {name: float(value[i]) for name, value in values.items()}, bool(finite[i]))
+        furthest = max(member.iteration for member in self._members)
+        means = {name: float(np.mean(value[going])) for name, value in values.items()}
+        failed = tuple(self._members[i].name for i in going if not finite[i]) if self._many else ()
+        event = Event(furthest, self._total, means, lambda: self.state, bool(finite[going].all()), failed)
+        for callback in self._callbacks:
+            callback(event)
 
-    def _tell(self, i: int, metrics: Mapping[str, float], finite: bool, progress: TrainingProgress) -> None:
+    def _tell(self, i: int, metrics: Mapping[str, float], finite: bool) -> None:
         member = self._members[i]
         event = Event(
             member.iteration + 1, self._total, metrics, lambda: take(self.state, i, self._many), finite
         )
         stops = [callback(event) is True for callback in member.callbacks]
+        member.failed = not finite
         if finite:
             member.iteration += 1
             member.stopped = any(stops)
-            return
-        member.failed = True
-        if self._many:
-            progress.say(f"{member.name} stops: its loss or a parameter is not finite.")
 
 
 def take(state: Any, i: int, many: bool) -> Any:

@@ -2,73 +2,57 @@
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from surefoot.experiment.callbacks import Event, headline
+
 _SMALLEST_BAR, _LARGEST_BAR = 6, 24
 
 
-def headline(metrics: Mapping[str, float]) -> list[str]:
-    """The few metrics to watch, of those there are, the most important first."""
-    words = []
-    if "return_before" in metrics:
-        words.append(f"return {metrics['return_before']:.2f} → {metrics['return_after']:.2f}")
-    elif "return" in metrics:
-        words.append(f"return {metrics['return']:.2f}")
-    if "kl" in metrics:
-        words.append(f"KL {metrics['kl']:.4f}")
-    if metrics.get("step_accepted", 1.0) == 0.0:
-        words.append("step refused")
-    return words
-
-
 class TrainingProgress:
-    """Shows how far training is, on standard error."""
+    """A callback that shows on standard error how far training is, from the moment it is made."""
 
-    def __init__(self, total: int, done: int, quiet: bool = False) -> None:
-        """`total` is the number of iterations, of which `done` were done in an earlier process."""
-        self._console = Console(stderr=True, quiet=quiet)
+    def __init__(self, total: int, done: int, waiting: str = "compiling the iteration") -> None:
+        """`total` is the number of iterations, of which `done` were done in an earlier process; `waiting`
+        says what happens until the first one ends."""
+        self._console = Console(stderr=True)
         self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._total, self._start, self._done = total, done, done
         self._began = time.monotonic()
         self._first_end: float | None = None
         self._metrics: Mapping[str, float] = {}
-        self._waiting = ""
+        self._waiting = waiting
         self._spinner = Spinner("dots")
         self._live = Live(console=self._console, get_renderable=lambda: self.line(self._console.width))
-
-    def __enter__(self) -> "TrainingProgress":
-        if self._is_live and not self._console.quiet:
+        if self._is_live:
             self._live.start(refresh=True)
-        return self
+        else:
+            self._say(f"{waiting} …")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __call__(self, event: Event) -> None:
+        """Shows that an iteration is done, and its metrics."""
+        self._done, self._metrics, self._waiting = event.iteration, event.metrics, "sampling and learning"
+        if self._first_end is None:
+            self._first_end = time.monotonic()
+        for name in event.failed:
+            self._say(f"{name} stops: its loss or a parameter is not finite.")
+        every = max(1, self._total // 20)
+        if not self._is_live and (self._done == self._total or self._done % every == 0):
+            words = [f"iteration {self._done}/{self._total}", *headline(self._metrics), *self._left()]
+            self._say(", ".join(words))
+
+    def close(self) -> None:
+        """Ends the live line, which stays as it is."""
         self._waiting = ""
         self._live.stop()
 
-    def say(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         """Prints a line that stays."""
         self._console.print(text, highlight=False, soft_wrap=True)
-
-    def waiting(self, what: str) -> None:
-        """Shows what the run is doing, until it says otherwise."""
-        self._waiting = what
-        if not self._is_live and what.startswith("compiling"):
-            self.say(f"{what} …")
-
-    def completed(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Shows that an iteration is done, and its metrics."""
-        self._done, self._metrics = iteration, metrics
-        if self._first_end is None:
-            self._first_end = time.monotonic()
-        if not self._is_live and (iteration == self._total or iteration % max(1, self._total // 20) == 0):
-            self.say(", ".join([f"iteration {iteration}/{self._total}", *headline(metrics), *self._left()]))
 
     def line(self, width: int) -> Text:
         """The live line, in `width` columns. A field that does not fit is left out with all that follow it;

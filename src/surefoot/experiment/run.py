@@ -10,12 +10,14 @@ import equinox as eqx
 import jax
 
 from surefoot.experiment import checkpoint
+from surefoot.experiment.callbacks import Callback, Event
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
-from surefoot.experiment.loop import Callback, Event, LoopOutcome, Member, run_loop, stack, take
+from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, take
 from surefoot.experiment.metrics import MetricsWriter
+from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import load_config, save_config
 from surefoot.policies import AbstractPolicy
 
@@ -106,7 +108,10 @@ def train_runs(
             Member(run.iteration, [Recorder(run), *callbacks], f"seed {run.config.seed}") for run in runs
         ]
         state = stack(run.state for run in runs) if many else runs[0].state
-        return run_loop(lowered, state, members, runs[0].config.iterations, many=many, quiet=quiet)
+        total, done = runs[0].config.iterations, max(run.iteration for run in runs)
+        waiting = "compiling the iteration" + f" of {len(runs)} seeds" * many
+        shown = [] if quiet else [TrainingProgress(total, done, waiting)]
+        return run_loop(lowered, state, members, total, many=many, callbacks=shown)
 
 
 def raise_failure(run: Run, outcome: LoopOutcome) -> None:

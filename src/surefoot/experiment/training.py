@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt
 
+from surefoot.experiment.callbacks import Callback
 from surefoot.experiment.config import Config
 from surefoot.experiment.folder import RunFolder, locked, make_new, must_be_new, seed_folders
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state, initial_state
-from surefoot.experiment.loop import Callback, stack
+from surefoot.experiment.loop import stack
 from surefoot.experiment.run import Run, load, raise_failure, states_of, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.options import UserError, check

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from surefoot.experiment.loop import Event
+from surefoot.experiment.callbacks import Event
 from surefoot.options import UserError
 
 

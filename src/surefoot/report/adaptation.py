@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from surefoot.envs import Navigation2D
 from surefoot.experiment.evaluation import EvaluationResult
 
 _BEFORE, _AFTER, _GOAL = "#9aa5b1", "#0b6e99", "#d1495b"
@@ -18,9 +17,9 @@ _GOALS_SHOWN = 4
 
 def draw_adaptation(result: EvaluationResult, env: Any, history: list[dict[str, Any]]) -> bytes:
     """A PNG: how the return grew in training, the return after 0, 1, … steps with its 95% interval over
-    tasks, and for 2-D navigation the paths before and after adaptation for a few goals. `history` is a run's
-    metrics."""
-    paths = isinstance(env, Navigation2D)
+    tasks, and, for goals on a plane, the paths to a few of them before and after adaptation. `history` is
+    a run's metrics."""
+    paths = env.has_goals_on_a_plane
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(12.5 if paths else 8.2, 3.9), layout="constrained")
         panels = figure.subplots(1, 3 if paths else 2)

@@ -1,0 +1,54 @@
+"""Callbacks: what training calls after each iteration."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """The argument of callbacks, after each iteration."""
+
+    iteration: int
+    """The number of the iteration that was completed, from 1 on."""
+    total: int
+    """The iteration at which training ends."""
+    metrics: Mapping[str, float]
+    """The metrics of the iteration, and its seconds."""
+    get_state: Callable[[], Any] = field(repr=False)
+    finite: bool = True
+    """Whether the loss and all that was learned is finite. If not, the state is the one before, and training
+    ends."""
+    failed: tuple[str, ...] = ()
+    """Where many runs are trained together and this is the mean of their metrics: names of those that ended
+    in this iteration, because something was not finite."""
+
+    @property
+    def state(self) -> Any:
+        """The `TrainingState` after the iteration."""
+        return self.get_state()
+
+    def row(self) -> dict[str, Any]:
+        """The metrics with the iteration's number."""
+        return {"iteration": self.iteration, **self.metrics}
+
+    def __str__(self) -> str:
+        return f"iteration {self.iteration}/{self.total}  {', '.join(headline(self.metrics))}"
+
+
+Callback = Callable[[Event], Any]
+"""Called after each iteration; True stops training. Its `close` is called at the end, if it has one."""
+
+
+def headline(metrics: Mapping[str, float]) -> list[str]:
+    """The few metrics to watch, of those there are, the most important first."""
+    words = []
+    if "return_before" in metrics:
+        words.append(f"return {metrics['return_before']:.2f} → {metrics['return_after']:.2f}")
+    elif "return" in metrics:
+        words.append(f"return {metrics['return']:.2f}")
+    if "kl" in metrics:
+        words.append(f"KL {metrics['kl']:.4f}")
+    if metrics.get("step_accepted", 1.0) == 0.0:
+        words.append("step refused")
+    return words
