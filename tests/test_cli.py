@@ -73,6 +73,26 @@ def test_evaluate_prints_one_json_object(trained: Path, capsys: pytest.CaptureFi
     assert all(row["ci95"][0] <= row["mean"] <= row["ci95"][1] for row in found["returns"])
 
 
+@pytest.mark.parametrize("sampler", ["in-process", "processes"])
+def test_with_json_nothing_else_is_on_standard_output(
+    sampler: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the environment prints; a folder whose name has a blank is quoted where it is named."""
+    out = tmp_path / "my run"
+    env = ["--env", "support.careless_envs:Prints", "--env.time-limit", "4", "--streams", "0"]
+    sizes = ["--episodes", "4", "--iterations", "1", "--sampler", sampler, "--evaluation.episodes", "4"]
+    sizes += ["--estimation.baseline.minibatches", "2"]
+    train = ["train", "gym:CartPole-v1/trpo", *env, *sizes]
+    assert cli.run([*train, "--out", str(out)]) == 0
+    capfd.readouterr()
+    assert cli.run(["evaluate", str(out), "--episodes", "4", "--json"]) == 0
+    printed, noise = capfd.readouterr()
+    assert json.loads(printed)["returns"][0]["mean"] == 3.0
+    assert "chatter" in noise
+    assert cli.run([*train, "--out", str(out)]) == 2
+    assert f"surefoot resume '{out}'" in capfd.readouterr().err
+
+
 def test_the_run_is_the_positional_argument_wherever_it_stands(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:

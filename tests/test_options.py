@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from surefoot.options import Fraction, Options, Positive, UserError, at_least, check
+from surefoot.options import Fraction, Options, Positive, UserError, at_least, check, shown
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ def test_a_value_outside_its_bound_is_refused(option: str, value: object, wanted
     with pytest.raises(UserError) as refused:
         Example(**{option: value})
     assert str(refused.value) == f"{option} is {value!r}; it must be {wanted}."
+
+
+def test_a_count_beyond_32_bits_is_refused():
+    with pytest.raises(UserError, match=r"^layers is \(2, 2147483648\); it must be at most 2147483647\.$"):
+        Example(layers=(2, 2**31))
+
+
+def test_values_in_messages_are_short_whatever_they_are():
+    assert shown([1] * 1000) == str([1] * 1000)[:200] + " …"
+    assert shown(Fraction).startswith("Bound(holds=")
+    assert shown(10**5000) == "a int whose `repr` raised ValueError"
 
 
 def test_values_within_their_bounds_pass():

@@ -14,6 +14,8 @@ from typing import Any
 from surefoot.options import UserError, suggestion
 
 _LIBRARY = f"{Path(__file__).parent}{os.sep}"
+_LONGEST = 300
+"""Characters of an exception's message that are shown."""
 _STDLIB = sysconfig.get_paths()["stdlib"]
 
 
@@ -49,7 +51,7 @@ def _module(name: str) -> ModuleType:
     _search(Path.cwd())
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as failed:
+    except FAILURES as failed:
         missing = failed.name if isinstance(failed, ModuleNotFoundError) else None
         # It is the named module that is missing, or a package that should contain it.
         if missing is not None and f"{name}.".startswith(f"{missing}."):
@@ -80,7 +82,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as failed:
+    except FAILURES as failed:
         del sys.modules[path.stem]
         raise UserError(_failed(path.name, failed)) from failed
     return module
@@ -93,12 +95,26 @@ def _search(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _failed(name: str, failed: BaseException) -> str:
-    """The message of a failed import, with the deepest line of the user's own code."""
-    frames = traceback.extract_tb(failed.__traceback__)
+FAILURES = (Exception, SystemExit, GeneratorExit)
+"""What the user's code may raise; Ctrl-C is not meant for it."""
+
+
+def told(error: BaseException) -> str:
+    """An exception for a message: its class, its first line, cut where it is long, and the deepest line of
+    the user's own code."""
+    try:
+        text = first_line(str(error))
+    except Exception:
+        text = "(its message cannot be shown)"
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    frames = traceback.extract_tb(error.__traceback__)
     lines = [frame for frame in frames if is_user_code(frame.filename)]
     place = f" at {relative(lines[-1].filename)}:{lines[-1].lineno}" if lines else ""
-    return f"Importing {name} failed: {type(failed).__name__}: {first_line(str(failed))}{place}."
+    return f"{type(error).__name__}{': ' * bool(text)}{text}{place}"
+
+
+def _failed(name: str, failed: BaseException) -> str:
+    return f"Importing {name} failed: {told(failed)}."
 
 
 def first_line(text: str) -> str:

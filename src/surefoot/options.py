@@ -25,17 +25,20 @@ class Bound:
     holds: Callable[[Any], bool]
     words: str
     """The condition in words, which follow "it must be"."""
+    most: float | int = inf
+    """The largest value that the machine can count to."""
 
 
 def at_least(least: int) -> Bound:
-    """A bound for counts."""
-    return Bound(lambda value: value >= least, f"{least} or more")
+    """A bound for counts, which must also fit into 32 bits."""
+    return Bound(lambda value: value >= least, f"{least} or more", most=2**31 - 1)
 
 
 Positive = Bound(lambda value: 0 < value < inf, "a positive number")
 NonNegative = Bound(lambda value: 0 <= value < inf, "0 or more, and finite")
 Fraction = Bound(lambda value: 0 <= value <= 1, "between 0 and 1")
 OpenFraction = Bound(lambda value: 0 < value < 1, "above 0 and below 1")
+Printable = Bound(str.isprintable, "a text on one line, without control characters")
 Seed = Bound(lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
 
 
@@ -53,6 +56,8 @@ class Options:
             checked = [part for part in parts if part is not None and not isinstance(part, Tracer)]
             wanted = f"{bound.words}, or none" if optional else bound.words
             check(all(map(bound.holds, checked)), name, value, wanted)
+            small = bound.most == inf or all(part <= bound.most for part in checked)
+            check(small, name, value, f"at most {bound.most}")
 
 
 @cache
@@ -71,7 +76,16 @@ def _bounds(cls: type) -> tuple[tuple[str, Bound, bool], ...]:
 def check(condition: bool, option: str, value: Any, wanted: str) -> None:
     """Raise a `UserError` unless `condition`: the option, the value it was given, and what it must be."""
     if not condition:
-        raise UserError(f"{option.replace('_', '-')} is {value!r}; it must be {wanted}.")
+        raise UserError(f"{option.replace('_', '-')} is {shown(value)}; it must be {wanted}.")
+
+
+def shown(value: Any, length: int = 200) -> str:
+    """`repr` for messages: on one line, cut after `length` characters, whatever the value is."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:  # a number of too many digits, a nesting too deep, or the user's own method
+        text = f"a {type(value).__name__} whose `repr` raised {type(error).__name__}"
+    return text if len(text) <= length else text[:length] + " …"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

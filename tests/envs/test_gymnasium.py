@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support import faults
 from surefoot.envs import Gymnasium
 from surefoot.envs.gymnasium_simulator import GymnasiumSimulator, seed_of
+from surefoot.loading import relative
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler
@@ -163,10 +166,11 @@ def test_failures_name_the_environment_the_task_and_the_seed():
         simulator.step(one, one)
     with pytest.raises(UserError) as raised:
         simulator.step(one, one)
-    seed = seed_of(KEYS[0])
+    seed, line = seed_of(KEYS[0]), inspect.getsource(faults).split("the wall")[0].count("\n") + 1
     assert str(raised.value) == (
-        "support.faults:Faulty: `step` raised ValueError: the wall is too high. That was at step 3 in the "
-        f"episode of the task array([5., 0.]) with the seed {seed}."
+        "support.faults:Faulty: `step` raised ValueError: the wall is too high at "
+        f"{relative(faults.__file__)}:{line}. That was at step 3 in the episode of the task array([5., 0.]) "
+        f"with the seed {seed}."
     )
     assert isinstance(raised.value.__cause__, ValueError)
 

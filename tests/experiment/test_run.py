@@ -56,11 +56,19 @@ def test_a_last_line_that_was_cut_short_is_left_out(last: bytes, tmp_path: Path)
     assert read_metrics(path) == [ROWS[0], {"iteration": 2, "loss": 0.25}]
 
 
+@pytest.mark.parametrize("number", [b"3", b"5", b"4.0", b"true", b'"4"'])
+def test_iterations_follow_one_another(number: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"iteration": 3}\n{"iteration": %s}\n{"iteration": 5}\n' % number)
+    with pytest.raises(UserError, match="its line 2 does not hold the metrics of the next iteration"):
+        read_metrics(path)
+
+
 @pytest.mark.parametrize("line", [b'{"iter', b"\xff\xfe", b"{}", b"[1]"])
 def test_a_damaged_line_is_named_and_nothing_after_it_is_lost(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(line + b"\n" + LINES)
-    with pytest.raises(UserError, match="its line 1 is no iteration's metrics"):
+    with pytest.raises(UserError, match="its line 1 does not hold the metrics of the next"):
         read_metrics(path)
     with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
         MetricsWriter(tmp_path, 2)

@@ -75,7 +75,12 @@ def set_in(*place: str, to: object):
         (set_in("env", "type", to="bandits"), "no 'bandits' among the envs. Did you mean 'bandit'"),
         (set_in("env", to=3), "env needs a `type`"),
         (set_in("evaluation", to=3), "evaluation is 3; it must be a mapping"),
-        (set_in("surefoot_config", to=0), "format 0 and this version of surefoot reads format 1"),
+        (set_in("surefoot_config", to=0), "format 0 and this version of surefoot reads format 2"),
+        (set_in("surefoot_config", to=True), "format True and this version"),
+        (set_in("surefoot_config", to=1), "format 1 and this version"),
+        (set_in("iterations", to=10**300), r"iterations is 1000.* …; it must be at most 2147483647"),
+        (set_in("algorithm", "outer", "max_kl", to=10**400), r"max_kl is 1000.* …; it must be a number"),
+        (set_in("preset", to="a\nb\0c"), "preset is .*; it must be a text on one line"),
         (lambda document: document.pop("env"), "env is missing"),
         (lambda document: document.pop("surefoot_config"), "not a surefoot configuration"),
     ],
@@ -87,11 +92,24 @@ def test_what_is_not_understood_is_an_error(edit, message: str, config: Config, 
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"- 1\n", b"\xff\xfe\x00", b""])
-def test_a_file_that_is_no_configuration(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: [", "cannot be read"),
+        (b"- 1\n", "not a surefoot configuration"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"", "not a surefoot configuration"),
+        (b"a: " + b"[" * 100_000, "nested too deeply"),
+        (b"{a: " * 100_000, "nested too deeply"),
+        (b"a: " + b"9" * 10_000, "cannot be read"),
+        (b"surefoot_config: 2\niterations: 3\nseed: 1\niterations: 5\n", "'iterations' is there twice"),
+        (b"surefoot_config: 2\nenv: {type: bandit, arms: 2, arms: 3}\n", "'arms' is there twice"),
+    ],
+)
+def test_a_file_that_is_no_configuration(content: bytes, told: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=told):
         load_config(path)
 
 

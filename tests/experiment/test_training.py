@@ -138,6 +138,34 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(trained: Run, tmp_path: P
     assert rows(outcome.run) == rows(trained)
 
 
+def test_metrics_that_a_resume_computes_again_are_kept_beside(trained: Run, tmp_path: Path) -> None:
+    """Resuming an old checkpoint must not be able to lose the metrics of a finished run."""
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.folder.path, copy)
+    for iteration in (4, 6):
+        (copy / "checkpoints" / f"{iteration:06d}.ckpt").unlink()
+    resume(copy)
+    dropped = read_metrics(copy / "metrics.dropped.jsonl")
+    assert dropped == read_metrics(trained.folder.metrics)[2:]
+    assert [row["iteration"] for row in read_metrics(copy / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_old_checkpoints_are_deleted_where_that_is_asked_for(config: Config, tmp_path: Path) -> None:
+    run = train(replace(config, checkpoints_kept=2), tmp_path / "run").run
+    assert [file.stem for file in run.folder.checkpoints()] == ["000004", "000006"]
+    assert len(train(config, tmp_path / "all").run.folder.checkpoints()) == 4
+
+
+def test_a_run_says_what_it_was_made_with(config: Config, tmp_path: Path) -> None:
+    train(replace(config, iterations=2), tmp_path / "run")
+    resume(tmp_path / "run", iterations=3)
+    first, second = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert first["versions"]["jax"] == jax.__version__
+    assert first["command"] == second["command"] == sys.argv
+    assert first["devices"] == [str(device) for device in jax.devices()]
+    assert {"python", "surefoot", "numpy", "mujoco"} <= second["versions"].keys()
+
+
 def test_a_complete_run_says_how_to_learn_on(trained: Run, tmp_path: Path) -> None:
     copy = tmp_path / "complete"
     shutil.copytree(trained.folder.path, copy)

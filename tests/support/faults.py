@@ -1,5 +1,6 @@
 """A Gymnasium environment that fails in the way its task says, and what tells whether processes live."""
 
+import ctypes
 import os
 import signal
 import time
@@ -99,6 +100,11 @@ def pids(workers: Workers, count: int) -> set[int]:
 
 def sleep(made: Any, seconds: float) -> None:
     time.sleep(seconds)
+
+
+def hold_the_interpreter(made: Any, seconds: float) -> None:
+    """Sleeps in C without giving the interpreter to other threads."""
+    ctypes.PyDLL(None).sleep(int(seconds))
 
 
 def stay(made: Any, folder: str, seconds: float) -> float:

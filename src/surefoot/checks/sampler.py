@@ -154,7 +154,7 @@ class SamplerChecks:
         yield from self._form_problems("sample", self._first, (_TASKS,))
 
     def check_episodes_end_once(self) -> Problems:
-        rollout = self.sampled
+        rollout, env = self.sampled, self.sampler.env
         valid, terminated, truncated = map(np.asarray, (rollout.valid, rollout.terminated, rollout.truncated))
         if not (valid[..., 0].all() and (valid[..., 1:] <= valid[..., :-1]).all()):
             yield error(
@@ -176,7 +176,7 @@ class SamplerChecks:
                 "The return ends, or is bootstrapped, at the wrong step.",
                 "Run every episode to its end or to the horizon, and set one of the two there.",
             )
-        elif (truncated.any(-1) & (valid.sum(-1) != self.sampler.env.horizon)).any():
+        elif env.is_traceable and (truncated.any(-1) & (valid.sum(-1) != env.horizon)).any():
             yield error(
                 "An episode is truncated before the horizon.",
                 "Unfinished episodes that are cut short favour tasks that end early.",

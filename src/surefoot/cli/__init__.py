@@ -1,5 +1,6 @@
 """The command line: `surefoot train | resume | evaluate | video | list | check | lab`."""
 
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -25,6 +26,9 @@ The version: surefoot --version
 def main() -> None:
     """Runs the program. It exits with 0, 1 (training failed, or its output was closed), 2 (wrong input), or
     130 and 143 (interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may have no letter for θ
+            stream.reconfigure(errors="replace")
     try:
         try:
             code = run(sys.argv[1:])

@@ -1,8 +1,12 @@
 """Carries out a command, and prints its errors."""
 
+import errno
 import os
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -36,15 +40,37 @@ def execute(name: str, *arguments: str) -> int:
             raise UserError(f"There is no command {name!r}.{suggestion(name, COMMANDS)} See: surefoot --help")
         use_compilation_cache()
         disable_async_dispatch()  # before JAX computes: a sampler may be made after that
-        return COMMANDS[name](list(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, console, set())
+            return COMMANDS[name](list(arguments))
     except UserError as error:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
+        return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.errno not in _DISK:
+            raise
+        where = f" {error.filename}" if error.filename else " a file of the run"
+        console.print(
+            f"[bold red]error:[/bold red] Writing{escape(where)} failed: {error.strerror}. What was written "
+            "before is kept. Make room, then go on: surefoot resume RUN"
+        )
         return 2
     except NonFiniteError as error:
         console.print(f"[bold red]training stopped:[/bold red] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE}
+"""What a disk says that is full, gone or closed to writing."""
+
+
+def _show_warning(console: Console, shown: set[str], message: Warning | str, *_: Any) -> None:
+    """Prints a warning that has not been printed yet."""
+    if str(message) not in shown:
+        console.print(f"[yellow]warning:[/yellow] {escape(str(message))}")
+        shown.add(str(message))
 
 
 def use_compilation_cache() -> None:

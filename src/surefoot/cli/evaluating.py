@@ -1,6 +1,10 @@
 """`surefoot evaluate`."""
 
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -27,12 +31,27 @@ def command_evaluate(arguments: list[str]) -> int:
     """Adapts a trained policy to held-out tasks; returns the exit code."""
     path, _, options = run_options("evaluate", arguments, _default, example="navigation-2d")
     run = load(path)
-    result = evaluate(run.config, run.state.learner, run.iteration, options.evaluation, options.inner)
+    with _stdout_reserved() if options.json else nullcontext():
+        result = evaluate(run.config, run.state.learner, run.iteration, options.evaluation, options.inner)
     if options.json:
         print(json.dumps(result.summary()))
     else:
         print_result(result)
     return 0
+
+
+@contextmanager
+def _stdout_reserved() -> Iterator[None]:
+    """Sends what environments print, in this process and in workers, to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _default(config: Config) -> _Evaluate:

@@ -1,5 +1,6 @@
 """`surefoot train` and `surefoot resume`, and what follows training."""
 
+import re
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from rich.table import Table
 from surefoot.cli.evaluating import print_result
 from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.experiment import Config, resume, resume_seeds, train, train_seeds
+from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import seed_folders
 from surefoot.experiment.interrupts import exit_code
 from surefoot.experiment.training import Outcome, SeedsOutcome
@@ -75,8 +77,8 @@ def command_resume(arguments: list[str]) -> int:
 
 
 def _default_folder(config: Config) -> Path:
-    name = f"{config.preset.replace('/', '_')}_seed{config.seed}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    return Path("runs") / name
+    preset = re.sub(r"[^\w.+-]+", "_", config.preset)  # some file systems refuse a colon
+    return Path("runs") / f"{preset}_seed{config.seed}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
 def _finish(outcome: Outcome) -> int:
@@ -84,13 +86,14 @@ def _finish(outcome: Outcome) -> int:
     folder = outcome.run.folder
     if outcome.interrupted:
         print(f"Interrupted after iteration {outcome.run.iteration}; nothing is lost. To go on:")
-        print(f"  surefoot resume {folder.path}")
+        print(f"  surefoot resume {quoted(folder.path)}")
         return exit_code(outcome.interrupted)
     print("evaluating …", file=sys.stderr)
     try:
         print_result(*finish(outcome.run))
     except KeyboardInterrupt:
-        print(f"Training is complete, the evaluation is not. To make it: surefoot resume {folder.path}")
+        print("Training is complete, the evaluation is not. To make it:")
+        print(f"  surefoot resume {quoted(folder.path)}")
         raise
     print(f"run      {folder.path}\npicture  {outcome.run.picture}")
     return 0
@@ -101,7 +104,7 @@ def _finish_seeds(outcome: SeedsOutcome, out: Path) -> int:
     if outcome.interrupted:
         furthest = max(run.iteration for run in outcome.runs)
         print(f"Interrupted after iteration {furthest}; nothing is lost. To go on:")
-        print(f"  surefoot resume {out}")
+        print(f"  surefoot resume {quoted(out)}")
         return exit_code(outcome.interrupted)
     for run in outcome.failed:
         print(

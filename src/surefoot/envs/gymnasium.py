@@ -2,53 +2,69 @@
 
 import importlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import yaml
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.envs.gymnasium_simulator import GymnasiumSimulator
+from surefoot.envs.gymnasium_simulator import GymnasiumSimulator, close_env
 from surefoot.envs.gymnasium_tasks import sample_tasks
-from surefoot.loading import load_class
-from surefoot.options import Options, UserError, at_least, suggestion
+from surefoot.loading import FAILURES, load, told
+from surefoot.options import Options, UserError, at_least, check, shown, suggestion
 from surefoot.types import ActionSpace, Continuous, Discrete, Key, Task
 
 
 @dataclass(frozen=True)
 class Gymnasium(Options, AbstractFamily):
-    """A registered environment of Gymnasium, or a class of yours that derives from `gymnasium.Env` and needs
-    no arguments.
+    """A registered environment of Gymnasium, a class of yours that derives from `gymnasium.Env`, or a
+    function that makes an environment, with its wrappers.
 
     Requires the extra: `pip install 'surefoot[gymnasium]'`. Observations are flattened by
     `gymnasium.spaces.flatten`, discrete ones to one-hot vectors. Actions are `Discrete`, or a `Box` of real
-    numbers, to whose bounds they are clipped.
+    numbers.
 
-    There is one task, an empty array, unless the class has a static method `sample_tasks(seed, n)`. It
-    returns n tasks, an array or a pytree of arrays with a leading axis of n, that depend on its arguments
-    only. Then every episode begins with `reset(seed=…, options={"task": …})`. Both seeds are below 2³², and
-    everything random must follow from them.
+    There is one task, an empty array, unless the class, or one of the wrappers', has a static method
+    `sample_tasks(seed, n)`. It returns n tasks, an array or a pytree of arrays with a leading axis of n, that
+    depend on its arguments only. Then every episode begins with `reset(seed=…, options={"task": …})`. Both
+    seeds are below 2³², and everything random must follow from them.
 
-    The sampler counts the horizon, and Gymnasium's own `TimeLimit` is removed. An environment that reports
-    `truncated` before the horizon is an error, since its meaning is not known: a state from which nothing
-    more can be earned is `terminated`, and a time limit is `time_limit`.
+    The sampler counts the horizon, and the time limit that Gymnasium's registry adds is removed. Where the
+    environment itself reports `truncated`, the episode ends too, and the value of what would follow counts.
 
     Everything that needs Gymnasium raises `UserError` if it is not installed, if there is no such
     environment, or if it is not supported.
     """
 
     name: str = "CartPole-v1"
-    """Registered id, written `MODULE:ID` if a module must be imported for it; or `MODULE:CLASS`, where MODULE
-    may be the path of a .py file."""
+    """Registered id, written `MODULE:ID` if a module must be imported for it; or `MODULE:CLASS` or
+    `MODULE:FUNCTION`, where MODULE may be the path of a .py file."""
+    kwargs: tuple[str, ...] = ()
+    """Arguments of the constructor, each NAME=VALUE with VALUE in YAML: `size=5 slippery=false`."""
     time_limit: Annotated[int | None, at_least(1)] = None
     """Number of steps after which an episode is truncated; none for the registered `max_episode_steps`."""
+    actions: Literal["scaled", "clipped"] = "scaled"
+    """Unit of continuous actions where the space has bounds. `scaled`: −1 and 1 are the bounds. `clipped`:
+    they are the environment's own. Beyond the bounds they are clipped either way."""
+
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)
+        for argument in self.kwargs:
+            check(
+                argument.partition("=")[0].isidentifier() and "=" in argument,
+                "kwargs",
+                argument,
+                "NAME=VALUE",
+            )
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
         """The time limit, or the registered one. Raises `UserError` if there is none."""
-        limit = self.time_limit or _examined(self.name).limit
+        limit = self.time_limit or self._examined.limit
         if limit is None:
             raise UserError(
                 f"{self.name} states no time limit, and episodes must end; set --env.time-limit STEPS."
@@ -57,11 +73,11 @@ class Gymnasium(Options, AbstractFamily):
 
     @property
     def observation_size(self) -> int:
-        return _examined(self.name).observation_size
+        return self._examined.observation_size
 
     @property
     def action_space(self) -> ActionSpace:
-        return _examined(self.name).action_space
+        return self._examined.action_space
 
     @property
     def time_limit_ends_return(self) -> bool:
@@ -70,56 +86,91 @@ class Gymnasium(Options, AbstractFamily):
     def sample_tasks(self, key: Key, n: int) -> Task:
         """n tasks, from the class's own `sample_tasks` if it has one. Raises `UserError` if that fails or
         returns something else."""
-        task_class = _examined(self.name).task_class
+        task_class = self._examined.task_class
         return jnp.zeros((n, 0)) if task_class is None else sample_tasks(task_class, key, n)
 
     def simulator(self, threads: int) -> GymnasiumSimulator:
         del threads  # environments in Python share one anyway
-        has_tasks = _examined(self.name).task_class is not None
-        return GymnasiumSimulator(self.name, partial(_make, self.name), self.horizon, has_tasks)
+        return GymnasiumSimulator(
+            self.name,
+            partial(_make, self.name, self.kwargs),
+            has_tasks=self._examined.task_class is not None,
+            scaled=self.actions == "scaled",
+        )
+
+    @property
+    def _examined(self) -> "_Examined":
+        return _examine(self.name, self.kwargs)
 
 
 class _Examined(NamedTuple):
     """The properties of an environment, read from an instance."""
 
     task_class: type | None
-    """Its class, if that has a method `sample_tasks`."""
+    """The class that has a method `sample_tasks`: its own, or that of the outermost wrapper."""
     limit: int | None
     observation_size: int
     action_space: ActionSpace
 
 
 @lru_cache
-def _examined(name: str) -> _Examined:
-    env = _make(name)
+def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
+    env = _make(name, kwargs)
     try:
         spec = getattr(env, "spec", None)
-        limit = None if spec is None else _gymnasium().spec(spec.id).max_episode_steps
-        size = _observation_size(name, env.observation_space)
-        cls = type(env.unwrapped)
-        tasks = cls if hasattr(cls, "sample_tasks") else None
-        return _Examined(tasks, limit, size, _action_space(name, env.action_space))
+        registered = _gymnasium().registry.get(spec.id) if spec else None
+        size = _observation_size(name, _space(name, env, "observation_space"))
+        tasks = next((type(e) for e in _layers(env) if hasattr(type(e), "sample_tasks")), None)
+        actions = _action_space(name, _space(name, env, "action_space"))
+        return _Examined(tasks, registered and registered.max_episode_steps, size, actions)
     finally:
-        env.close()
+        close_env(name, env)
 
 
-def _make(name: str) -> Any:
-    """A new instance, without a time limit of its own."""
+def _layers(env: Any) -> Iterator[Any]:
+    """The environment, and what it wraps, from outside to inside."""
+    while env is not None:
+        yield env
+        env = env.env if isinstance(env, _gymnasium().Wrapper) else None
+
+
+def _make(name: str, kwargs: tuple[str, ...]) -> Any:
+    """A new instance, without the time limit of the registry."""
     gymnasium = _gymnasium()
     make: Any = partial(gymnasium.make, name, max_episode_steps=-1, disable_env_checker=True)
     _, colon, attribute = name.rpartition(":")
     if colon and attribute.isidentifier():
-        make = load_class(name)
-        if not issubclass(make, gymnasium.Env):
-            raise UserError(f"{name} is no gymnasium.Env; derive the class from it.")
+        make = load(name)
+        if not callable(make):
+            raise UserError(f"{name} is no class and no function; name one that makes the environment.")
     try:
-        return make()
-    except Exception as error:
+        pairs = [argument.partition("=")[::2] for argument in kwargs]
+        env = make(**{argument: yaml.safe_load(value) for argument, value in pairs})
+    except UserError:
+        raise
+    except FAILURES as error:
         near = "" if name in gymnasium.registry else suggestion(name, gymnasium.registry)
+        given = f" with {' '.join(kwargs)}" if kwargs else ""
         raise UserError(
-            f"Making the environment {name} raised {type(error).__name__}: {error}{near} It must be known to "
-            "Gymnasium, or be a class MODULE:CLASS that needs no arguments."
+            f"Making the environment {name}{given} raised {told(error)}.{near} It must be known to "
+            "Gymnasium, or be a class or a function MODULE:NAME; its arguments are given by --env.kwargs "
+            "NAME=VALUE."
         ) from error
+    if not isinstance(env, gymnasium.Env):
+        raise UserError(f"{name} is no gymnasium.Env, but {shown(env)}; derive the class from it.")
+    return env
+
+
+def _space(name: str, env: Any, attribute: str) -> Any:
+    """The space of an environment. Raises `UserError` if it has none."""
+    space = getattr(env, attribute, None)
+    if not isinstance(space, _gymnasium().spaces.Space):
+        what = "has none" if space is None else f"has {shown(space)} there"
+        raise UserError(
+            f"{name} must state its `{attribute}` when it is made, and {what}: set it as a class attribute "
+            f"or in `__init__`, as in `self.{attribute} = gymnasium.spaces.Box(-1, 1, (3,))`."
+        )
+    return space
 
 
 def _gymnasium() -> Any:
@@ -134,21 +185,28 @@ def _gymnasium() -> Any:
 
 def _observation_size(name: str, space: Any) -> int:
     try:
-        return int(_gymnasium().spaces.flatdim(space))
+        size = int(_gymnasium().spaces.flatdim(space))
     except (NotImplementedError, ValueError) as error:
         raise UserError(
             f"The observations of {name} are {space!r}, which cannot be flattened to a vector of fixed "
             "length; wrap the environment in one that gives a Box."
         ) from error
+    if size == 0:
+        raise UserError(f"The observations of {name} are {space!r}, which has no elements to learn from.")
+    return size
 
 
 def _action_space(name: str, space: Any) -> ActionSpace:
     spaces = _gymnasium().spaces
     if isinstance(space, spaces.Discrete):
         return Discrete(int(space.n))
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+    if (
+        isinstance(space, spaces.Box)
+        and np.issubdtype(space.dtype, np.floating)
+        and space.shape.count(0) == 0
+    ):
         return Continuous(math.prod(space.shape))
     raise UserError(
         f"The actions of {name} are {space!r}; surefoot's policies sample from a Discrete or a Box of real "
-        "numbers. Wrap the environment in one that takes these."
+        "numbers, with one element or more. Wrap the environment in one that takes these."
     )

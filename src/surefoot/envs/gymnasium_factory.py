@@ -39,7 +39,7 @@ class GymnasiumFactory(AbstractFamily):
         env.close()
         limit = self.time_limit or getattr(spec, "max_episode_steps", None) or _STEPS
         gymnasium.register(name, entry_point=self.make)
-        return Gymnasium(name, limit)
+        return Gymnasium(name, time_limit=limit)
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)

@@ -10,7 +10,8 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree, UInt32
 
 from surefoot.envs.gymnasium_simulator import seed_of
-from surefoot.options import UserError
+from surefoot.loading import FAILURES, told
+from surefoot.options import UserError, shown
 from surefoot.types import Key, Task
 
 
@@ -38,7 +39,12 @@ def sample_tasks(cls: Any, key: Key, n: int) -> Task:
 def _one_task(cls: Any) -> PyTree:
     """The shapes and dtypes of one task's arrays, with a leading axis of one."""
     task = _call(cls, 0, 1)
-    arrays = jax.tree.map(np.asarray, task)
+    try:
+        arrays = jax.tree.map(np.asarray, task)
+    except FAILURES as error:
+        raise _not_numbers(cls, task) from error
+    if any(x.dtype.kind not in "biuf" for x in jax.tree.leaves(arrays)):
+        raise _not_numbers(cls, task)
     if not jax.tree.leaves(task) or any(x.shape[:1] != (1,) for x in jax.tree.leaves(arrays)):
         raise _wrong_shapes(cls, 0, 1, task)
     dtype = jax.dtypes.canonicalize_dtype
@@ -48,11 +54,18 @@ def _one_task(cls: Any) -> PyTree:
 def _call(cls: Any, seed: int, n: int) -> PyTree:
     try:
         return cls.sample_tasks(seed, n)
-    except Exception as error:
+    except FAILURES as error:
         raise UserError(
-            f"{cls.__name__}.sample_tasks({seed}, {n}) raised {type(error).__name__}: {error}. It must "
+            f"{cls.__name__}.sample_tasks({seed}, {n}) raised {told(error)}. It must "
             "be a static method of a seed and a number of tasks."
         ) from error
+
+
+def _not_numbers(cls: type, task: Any) -> UserError:
+    return UserError(
+        f"{cls.__name__}.sample_tasks(0, 1) gave {shown(task)}; tasks are arrays of numbers, or a pytree of "
+        "them. Number the tasks, and let `reset` look up what a number means."
+    )
 
 
 def _wrong_shapes(cls: type, seed: int, n: int, tasks: PyTree) -> UserError:

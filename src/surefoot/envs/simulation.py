@@ -33,6 +33,9 @@ class Outcome(NamedTuple):
     observations: Float[np.ndarray, "rows obs"]
     rewards: Float[np.ndarray, " rows"]
     terminated: Bool[np.ndarray, " rows"]
+    truncated: Bool[np.ndarray, " rows"]
+    """Whether the environment itself cut the episode short before the horizon; the value of what would
+    follow counts."""
 
 
 def selection(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"] | slice:
@@ -137,7 +140,8 @@ class JaxSimulator(AbstractSimulator):
         step = self._step(_wrapped(self._keys), self._times, self._states, all_actions, self._tasks)
         self._keep(step.state, rows)
         results = step.observation, step.reward, step.terminated
-        outcome = Outcome(*(np.asarray(x)[rows] for x in results))
+        observations, rewards, terminated = (np.asarray(x)[rows] for x in results)
+        outcome = Outcome(observations, rewards, terminated, np.zeros(len(rows), bool))
         self._times[rows] += 1  # only now: until there are results, JAX may still read the times
         return outcome
 

@@ -7,7 +7,7 @@ import tyro
 
 from surefoot.algorithms import AbstractAlgorithm, Estimation, Estimator, Normalisation, Setting
 from surefoot.envs import AbstractFamily
-from surefoot.options import Options, Seed, UserError, at_least
+from surefoot.options import Options, Printable, Seed, UserError, at_least
 from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.samplers import InProcess, SamplerOptions
 from surefoot.types import Key
@@ -54,9 +54,11 @@ class Config(Options):
     checkpoint_every: Annotated[int, at_least(1)] = 10
     """Number of iterations between checkpoints. There is always one at the end, and one when a run is
     interrupted."""
+    checkpoints_kept: Annotated[int, at_least(0)] = 0
+    """Number of latest checkpoints that are kept; older ones are deleted. 0 keeps all."""
     seed: Annotated[int, Seed] = 0
     """Random seed of training."""
-    preset: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = "custom"
+    preset: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed, Printable] = "custom"
     """Preset that the configuration was made from."""
 
     def __post_init__(self) -> None:

@@ -1,9 +1,15 @@
 """Folders for results, and files that are written whole or not at all."""
 
 import os
+import shlex
 from pathlib import Path
 
 from surefoot.options import UserError
+
+
+def quoted(path: Path) -> str:
+    """A path as it is written on a command line."""
+    return shlex.quote(str(path))
 
 
 def make_folder(path: Path) -> None:

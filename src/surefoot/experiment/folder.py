@@ -1,6 +1,7 @@
 """A run on disk: one folder with its configuration and its results.
 
 RUN/config.yaml               the configuration, complete
+RUN/provenance.json           versions, commit, machine and command line of each training
 RUN/metrics.jsonl             one line for each iteration
 RUN/tensorboard/              the same for TensorBoard
 RUN/checkpoints/000100.ckpt   the training state after 100 iterations
@@ -15,6 +16,7 @@ from typing import Any
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from surefoot.experiment import checkpoint
+from surefoot.experiment.files import quoted
 from surefoot.options import UserError
 
 
@@ -28,7 +30,7 @@ def must_be_new(path: Path) -> None:
         ) from error
     if taken:
         raise UserError(
-            f"{path} exists already. Choose another --out, or go on with it: surefoot resume {path}"
+            f"{path} exists already. Choose another --out, or go on with it: surefoot resume {quoted(path)}"
         )
 
 
@@ -84,6 +86,10 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def provenance(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -97,16 +103,23 @@ class RunFolder:
 
     def latest_checkpoint(self) -> Path:
         """Raises `UserError` if there is none."""
-        files = [x for x in (self.path / "checkpoints").glob("*.ckpt") if x.stem.isdecimal()]
+        files = self.checkpoints()
         if not files:
             raise UserError(f"{self.path} holds no checkpoint; start the run again with another --out.")
-        return max(files, key=lambda file: int(file.stem))
+        return files[-1]
 
-    def save(self, state: Any) -> Path:
-        """Writes a checkpoint; returns its path."""
+    def checkpoints(self) -> list[Path]:
+        """The checkpoint files, the oldest first."""
+        files = [x for x in (self.path / "checkpoints").glob("*.ckpt") if x.stem.isdecimal()]
+        return sorted(files, key=lambda file: int(file.stem))
+
+    def save(self, state: Any, keep: int = 0) -> Path:
+        """Writes a checkpoint; returns its path. Of earlier ones the last `keep` - 1 remain; 0 keeps all."""
         iteration = int(state.iteration)
         path = self.checkpoint(iteration)
         checkpoint.save(path, state, iteration)
+        for old in self.checkpoints()[:-keep] if keep else []:
+            old.unlink()
         return path
 
 

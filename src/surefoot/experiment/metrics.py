@@ -22,17 +22,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line.decode())
         except ValueError:
             row = None
-        if isinstance(row, dict) and "iteration" in row:
+        if isinstance(row, dict) and _follows(row.get("iteration"), rows):
             rows.append(row)
         elif number < len(lines):
             raise UserError(
-                f"{path} is damaged: its line {number} is no iteration's metrics. Mend the line or remove it."
+                f"{path} is damaged: its line {number} does not hold the metrics of the next iteration. Mend "
+                "it, or move the file away to go on without the metrics so far."
             )
     return rows
 
 
+def _follows(iteration: Any, rows: list[dict[str, Any]]) -> bool:
+    """Whether this is the iteration after the last row's; a learner that was saved may begin with any."""
+    return type(iteration) is int and (not rows or iteration == rows[-1]["iteration"] + 1)
+
+
 class MetricsWriter:
-    """Appends to `metrics.jsonl` and `tensorboard/` of a run, after dropping what follows `iteration`.
+    """Appends to `metrics.jsonl` and `tensorboard/` of a run, after moving what follows `iteration` to
+    `metrics.dropped.jsonl`.
 
     A run that was killed may have written more after its last checkpoint; resuming it computes that again.
     """
@@ -40,7 +47,12 @@ class MetricsWriter:
     def __init__(self, folder: Path, iteration: int) -> None:
         board = _tensorboardx()
         path = folder / "metrics.jsonl"
-        kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
+        rows = read_metrics(path)
+        kept = [row for row in rows if row["iteration"] <= iteration]
+        dropped = rows[len(kept) :]
+        if dropped:
+            with (folder / "metrics.dropped.jsonl").open("a", encoding="utf-8") as file:
+                file.writelines(map(_line, dropped))
         write_atomically(path, "".join(map(_line, kept)).encode())
         self._file = path.open("a", encoding="utf-8")
         self._board = board.SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)

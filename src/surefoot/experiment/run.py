@@ -18,6 +18,7 @@ from surefoot.experiment.learner import Learner, TrainingState, initial_state
 from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, take
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
+from surefoot.experiment.provenance import record_provenance
 from surefoot.experiment.serialise import load_config, save_config
 from surefoot.policies import AbstractPolicy
 
@@ -104,6 +105,7 @@ def train_runs(
         for run in runs:
             stack_of_locks.enter_context(locked(run.folder))
             save_config(run.config, run.folder.config)
+            record_provenance(run.folder.provenance)
         members = [
             Member(run.iteration, [Recorder(run), *callbacks], f"seed {run.config.seed}") for run in runs
         ]
@@ -130,6 +132,7 @@ class Recorder:
 
     def __init__(self, run: Run) -> None:
         self._folder, self._every = run.folder, run.config.checkpoint_every
+        self._kept = run.config.checkpoints_kept
         self._writer = MetricsWriter(run.folder.path, run.iteration)
         self._last: Event | None = None
 
@@ -137,7 +140,7 @@ class Recorder:
         self._writer.write(event.iteration, event.metrics)
         self._last = event
         if event.finite and event.iteration % self._every == 0:
-            self._folder.save(event.state)
+            self._folder.save(event.state, self._kept)
 
     def close(self) -> None:
         """Writes a checkpoint of the last good state, unless there is one, and closes the files."""
@@ -145,4 +148,4 @@ class Recorder:
         if self._last is not None:
             state = self._last.state
             if not self._folder.checkpoint(int(state.iteration)).exists():
-                self._folder.save(state)
+                self._folder.save(state, self._kept)

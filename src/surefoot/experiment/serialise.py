@@ -12,9 +12,9 @@ import yaml
 from surefoot.experiment import parts
 from surefoot.experiment.config import Config
 from surefoot.experiment.files import write_atomically
-from surefoot.options import UserError, suggestion
+from surefoot.options import UserError, shown, suggestion
 
-FORMAT = 1
+FORMAT = 2
 """The number of the format; it rises when a configuration of an earlier version would mean something else."""
 
 _REMEDY = (
@@ -31,6 +31,19 @@ _WORDS = {
 }
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without mappings that name a key twice, of which PyYAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        known: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in known:
+                said = f"{key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(problem=said, problem_mark=key.start_mark)
+            known.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def save_config(config: Config, path: Path) -> None:
     """Writes a YAML file that `load_config` accepts."""
     document = {"surefoot_config": FORMAT, **_plain(config, "")}
@@ -40,7 +53,12 @@ def save_config(config: Config, path: Path) -> None:
 def load_config(path: Path) -> Config:
     """The configuration in a YAML file. Raises `UserError`, naming the place, if it is not one."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except RecursionError:
+        raise UserError(f"{path} cannot be read as a configuration: it is nested too deeply.") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path} cannot be read as a configuration: {line}{error.problem}.") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a configuration: {error}") from error
     if not isinstance(document, dict) or "surefoot_config" not in document:
@@ -48,10 +66,10 @@ def load_config(path: Path) -> Config:
             f"{path} is not a surefoot configuration: it has no line `surefoot_config: {FORMAT}`."
         )
     found = document.pop("surefoot_config")
-    if found != FORMAT:
+    if type(found) is not int or found != FORMAT:
         raise UserError(
-            f"{path} has configuration format {found!r} and this version of surefoot reads format {FORMAT}. "
-            "Use the version that wrote it, or start from a preset and set its options anew."
+            f"{path} has configuration format {shown(found)} and this version of surefoot reads format "
+            f"{FORMAT}. Use the version that wrote it, or start from a preset and set its options anew."
         )
     try:
         return _build(Config, document, "")
@@ -109,7 +127,7 @@ def _join(where: str, name: Any) -> str:
 def _build(cls: type, document: Any, where: str) -> Any:
     """A dataclass from the mapping of its options. Raises `UserError`, naming the place."""
     if not isinstance(document, dict):
-        raise UserError(f"{where or 'the document'} is {document!r}; it must be a mapping of options.")
+        raise UserError(f"{where or 'the document'} is {shown(document)}; it must be a mapping of options.")
     hints = get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for key in document:
@@ -147,11 +165,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, where)
     elif hint is float and type(value) in (int, float, str):  # PyYAML reads the number `1e-1` as a text
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             return float(value)
     elif (origin is Literal and value in arguments) or (type(value) is hint and hint in _WORDS):
         return value
-    raise UserError(f"{where} is {value!r}; it must be {_describe(hint)}.")
+    raise UserError(f"{where} is {shown(value)}; it must be {_describe(hint)}.")
 
 
 def _describe(hint: Any) -> str:

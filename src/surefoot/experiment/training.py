@@ -23,6 +23,7 @@ from jaxtyping import Array, UInt
 
 from surefoot.experiment.callbacks import Callback
 from surefoot.experiment.config import Config
+from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import RunFolder, locked, make_new, must_be_new, seed_folders
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state, initial_state
 from surefoot.experiment.loop import stack
@@ -166,7 +167,7 @@ def _to_resume(runs: list[Run], path: Path, iterations: int | None) -> list[Run]
     if all(run.iteration == wanted and run.folder.evaluation.exists() for run in runs):
         raise UserError(
             f"{path} is complete: {done} of {wanted} iterations. "
-            f"To train it longer: surefoot resume {path} --iterations {2 * wanted}"
+            f"To train it longer: surefoot resume {quoted(path)} --iterations {2 * wanted}"
         )
     return runs
 

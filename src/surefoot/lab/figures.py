@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.style import context
 
 COLOURS = ("#0b6e99", "#d1495b", "#edae49", "#66a182", "#7a5195", "#9aa5b1")
 """Blue, red, yellow, green, violet and grey."""
@@ -62,7 +62,7 @@ class Panel:
 
 def draw(title: str, panels: Sequence[Panel]) -> bytes:
     """A PNG file of one or more panels side by side."""
-    with mpl.rc_context(_STYLE):
+    with context(["default", _STYLE]):  # whatever the user's own settings are
         # Not through pyplot, which keeps every figure in memory.
         figure = Figure(figsize=(4.2 * len(panels), 4.3), layout="constrained")
         figure.suptitle(title, fontsize=11)

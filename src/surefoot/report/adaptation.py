@@ -4,10 +4,10 @@ plane."""
 import io
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.style import context
 
 from surefoot.experiment.evaluation import EvaluationResult
 
@@ -20,7 +20,7 @@ def draw_adaptation(result: EvaluationResult, env: Any, history: list[dict[str, 
     tasks, and, for goals on a plane, the paths to a few of them before and after adaptation. `history` is
     a run's metrics."""
     paths = env.has_goals_on_a_plane
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    with context(["default", {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}]):
         figure = Figure(figsize=(12.5 if paths else 8.2, 3.9), layout="constrained")
         panels = figure.subplots(1, 3 if paths else 2)
         figure.suptitle(f"{result.preset}, {result.iteration} iterations", fontsize=11)

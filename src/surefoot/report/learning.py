@@ -3,10 +3,10 @@
 import io
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.style import context
 
 from surefoot.experiment.evaluation import EvaluationResult, confidence_interval
 
@@ -82,7 +82,7 @@ def _draw_curves(axes: Axes, histories: list[History]) -> None:
 
 
 def _picture(title: str, draw: Any) -> bytes:
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    with context(["default", {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}]):
         figure = Figure(figsize=(9.2, 3.9), layout="constrained")
         draw(*figure.subplots(1, 2))
         figure.suptitle(title, fontsize=11)

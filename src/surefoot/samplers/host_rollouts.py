@@ -41,10 +41,11 @@ def rollout_episodes(
             now, actions, log_probs = now[going], actions[going], log_probs[going]
         outcome, times = simulator.step(going, actions), np.full(len(going), time, np.int32)
         seen = _with_rows(seen, going, outcome.observations)
-        going_on = going[~outcome.terminated]
-        if len(going_on) and time < last:
+        cut = (times == last) | outcome.truncated
+        going_on = going[~(outcome.terminated | cut)]
+        if len(going_on):
             decided = action_sampler.act(seen, time + 1)
-        record.add(time, rows[going], now, actions, log_probs, outcome, times == last, times)
+        record.add(time, rows[going], now, actions, log_probs, outcome, cut, times)
         going = going_on
         if not len(going):
             break
@@ -67,7 +68,8 @@ def rollout_steps(
     for step in range(record.steps):
         seen, began = observations, times
         actions, log_probs = map(np.asarray, decided)
-        outcome, cut = simulator.step(everyone, actions), times == horizon - 1
+        outcome = simulator.step(everyone, actions)
+        cut = (times == horizon - 1) | outcome.truncated
         observations, times = outcome.observations, times + 1
         ended = outcome.terminated | cut
         if ended.any():

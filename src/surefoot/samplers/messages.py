@@ -10,7 +10,13 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
+
 from surefoot.options import UserError
+
+
+class Ended(BaseException):
+    """Ends a worker, whatever it is doing; it is nobody's answer."""
 
 
 class WorkerTraceback(Exception):  # noqa: N818 (it accompanies an error)
@@ -40,6 +46,8 @@ def answer(make: Callable[[], Any], call: bytes) -> bytes:
     try:
         function, arguments = pickle.loads(call)
         return packed((True, function(make(), *arguments)), f"The result of {name_of(function)}")
+    except Ended:
+        raise
     except BaseException as error:
         return pickle.dumps((False, _sendable(error), "".join(traceback.format_exception(error))))
 
@@ -70,14 +78,23 @@ def _sendable(error: BaseException) -> Exception:
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that also sends functions which JAX has wrapped, such as `jnp.tanh`."""
+    """A pickler that also sends functions which JAX has wrapped, such as `jnp.tanh`, and modules so that they
+    are freed where they arrive: Equinox keeps for ever what pickle makes by `Module.__new__`."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, eqx.Module):
+            return _module, (type(obj), vars(obj))
         name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
         # A type checker may have wrapped `_named` itself, which Python's own pickler sends.
         if obj is not _named and hasattr(obj, "__wrapped__") and _is_found(obj, *name):
             return _named, name
         return NotImplemented
+
+
+def _module(cls: type, fields: dict[str, Any]) -> Any:
+    made = object.__new__(cls)
+    vars(made).update(fields)
+    return made
 
 
 def _named(module: str, name: str) -> Any:

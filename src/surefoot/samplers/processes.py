@@ -4,14 +4,16 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.options import check
-from surefoot.samplers.messages import answer
+from surefoot.samplers.messages import Ended, answer
 from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
 from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
 
@@ -53,8 +55,12 @@ class ProcessSampler(AbstractRemoteSampler):
 
 
 class ProcessBackend(AbstractWorkerBackend):
-    """A new process of this machine, which ends with this process. Its `start_limit` is for starting, for
-    making its simulator and for compiling."""
+    """A new process of this machine, which ends with this process, and with it the processes that its
+    environments have started. Its `start_limit` is for starting, for making its simulator and for compiling.
+
+    It is first asked to end, so that it closes its environments, and is killed if it has not after
+    `_GRACE` seconds.
+    """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._connection, there = _SPAWN.Pipe()
@@ -63,7 +69,8 @@ class ProcessBackend(AbstractWorkerBackend):
         with _interrupts_blocked():
             self._process.start()
         there.close()
-        self._ready = self._expired = False
+        self._ready = self._expired = self._reaped = False
+        self._waiting = threading.Lock()
 
     def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
         limit = time_limit if self._ready else time_limit + start_limit
@@ -83,19 +90,29 @@ class ProcessBackend(AbstractWorkerBackend):
             watch.join()
 
     def close(self) -> None:
-        self._process.kill()
+        self._process.terminate()
 
     def wait(self) -> None:
-        self._process.join()
+        with self._waiting:
+            if self._reaped:
+                return
+            multiprocessing.connection.wait([self._process.sentinel], _GRACE)
+            assert self._process.pid is not None
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except (AttributeError, OSError):  # it has no group, or none yet
+                self._process.kill()
+            self._process.join()
+            self._reaped = True
 
     def _expire(self) -> None:
         self._expired = True
-        self._process.kill()
+        self.close()
+        self.wait()
 
     def _end(self, limit: float) -> str:
         """Reaps the process, and says how it ended."""
-        self._process.kill()
-        self._process.join()
+        self.wait()
         self._connection.close()
         if self._expired:
             return f"took longer than {limit:g} seconds and was killed"
@@ -104,6 +121,8 @@ class ProcessBackend(AbstractWorkerBackend):
         return how if self._ready else how + _NOT_READY
 
 
+_GRACE = 2.0
+"""Seconds in which a worker that is asked to end may close its environments."""
 _NOT_READY = (
     ". Its own output says why; a script must start its work under `if __name__ == '__main__':`, because "
     "workers import it"
@@ -125,24 +144,57 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup) -> None:
-    """Answers calls in the worker process, until the connection is closed."""
+    """Answers calls in the worker process, until the connection is closed or it is asked to end."""
     # Ctrl-C in a terminal reaches every process; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with_the_parent, name="surefoot-parent", daemon=True).start()
-    make = setup.prepare()
-    connection.send_bytes(b"")  # ready
-    while True:
-        try:
-            call = connection.recv_bytes()
-        except EOFError:
-            return
-        connection.send_bytes(answer(make, call))
+    _end_with_the_parent()
+    ended = threading.Event()
+
+    def end(*_: Any) -> None:
+        if not ended.is_set():
+            ended.set()
+            raise Ended
+
+    signal.signal(signal.SIGTERM, end)
+    make: Any = None
+    try:
+        make = setup.prepare()
+        connection.send_bytes(b"")  # ready
+        # The user's code may catch what ends it, and answers may hold it.
+        while not ended.is_set():
+            connection.send_bytes(answer(make, connection.recv_bytes()))
+    except (Ended, EOFError, OSError):
+        pass
+    finally:
+        ended.set()
+        if make is not None and make.cache_info().currsize:
+            getattr(make(), "close", lambda: None)()
 
 
 def _end_with_the_parent() -> None:
+    """Arranges that this process ends when its parent does, however that ends, and that the processes which
+    it has started end with it.
+
+    A thread of Python would not do: it cannot run while a call holds the interpreter. A shell in the worker's
+    own process group waits for the end of the parent, and kills the group.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
+    if os.name != "posix":
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+        return
+    os.setpgid(0, 0)
+    guard = ["/bin/sh", "-c", f"trap '' TERM; read _; kill -s KILL -- -{os.getpid()}"]
+    nothing = subprocess.DEVNULL
+    _KEPT.append(subprocess.Popen(guard, stdin=int(parent.sentinel), stdout=nothing, stderr=nothing))
+
+
+def _exit_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
     os._exit(1)
+
+
+_KEPT: list[subprocess.Popen[bytes]] = []
+"""Objects that must live as long as the process."""

@@ -75,7 +75,7 @@ class MujocoSimulator(AbstractResumableSimulator):
         self._states[which] = states
         for name, value in measured.items():
             self._measured[name][which] = value
-        return Outcome(self._observe(after), rewards, self._body.terminated(after))
+        return Outcome(self._observe(after), rewards, self._body.terminated(after), np.zeros(len(rows), bool))
 
     def snapshot(self, rows: Int[np.ndarray, " n"] | slice) -> Snapshot:
         """The state of these rows; valid until they are stepped."""

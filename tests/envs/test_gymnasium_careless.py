@@ -1,0 +1,104 @@
+"""Gymnasium's environments as people write them: what is odd works, what is wrong ends in one message."""
+
+import jax
+import numpy as np
+import pytest
+
+from surefoot.envs import Gymnasium
+from surefoot.options import UserError
+from surefoot.policies import CategoricalMLP, GaussianMLP
+from surefoot.samplers import BatchedSampler
+from surefoot.types import Continuous, Rollout
+
+KEY = jax.random.key(0)
+ODD = "support.careless_envs:"
+
+
+def sampled(env: Gymnasium, episodes: int = 2) -> Rollout:
+    kind = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
+    policy = kind(hidden=()).build(KEY, env.observation_size, env.action_space)
+    sampler = BatchedSampler(env, episodes, 1)
+    try:
+        return sampler.submit(policy, env.sample_tasks(KEY, 1)[0], KEY).result()
+    finally:
+        sampler.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ObservesNothingStated", "must state its `observation_space` when it is made, and has none"),
+        ("ObservesNone", "must state its `observation_space`"),
+        ("ActsNothingStated", "must state its `action_space`"),
+        ("Blind", "which has no elements to learn from"),
+        ("Paralysed", "with one element or more"),
+        ("ExitsWhenMade", "raised SystemExit: 0 at"),
+        ("Exits", "`step` raised SystemExit: 0 at"),
+        ("LeavesTheGenerator", "`step` raised GeneratorExit at"),
+        ("TalksForEver", "zzz …"),
+        ("EndsOfMany", "gave the flag `terminated` as array([ True, False]). "),
+        ("EndsByText", "gave the flag `terminated` as 'no'"),
+        ("PaysWhatCannotBeShown", "a CannotBeShown whose `repr` raised RuntimeError"),
+        ("SeesRagged", "which is no array: ValueError"),
+        ("SeesOutsideItsSpace", "It must give an element of its space, Dict('place': Discrete(3)"),
+        ("LacksAPart", "It must give an element of its space"),
+        ("TasksOfText", "tasks are arrays of numbers"),
+    ],
+)
+def test_what_is_wrong_is_one_short_message(name: str, told: str):
+    with pytest.raises(UserError) as raised:
+        sampled(Gymnasium(ODD + name, time_limit=4))
+    message = str(raised.value)
+    assert told in message
+    assert len(message) < 1000
+    assert "\n" not in message
+
+
+def test_the_line_of_the_users_code_is_named():
+    with pytest.raises(UserError, match=r"careless_envs\.py:\d+\. That was at step 1"):
+        sampled(Gymnasium(ODD + "Exits", time_limit=4))
+
+
+def test_a_close_that_fails_is_a_warning():
+    with pytest.warns(RuntimeWarning, match=r"CannotClose: `close` raised AttributeError: .* at .*\.py:\d+"):
+        rollout = sampled(Gymnasium(ODD + "CannotClose", time_limit=4))
+    assert rollout.valid.sum() == 6
+
+
+def test_an_environment_may_cut_its_episodes_short():
+    """The end counts as a time limit's: the value of what would follow is bootstrapped."""
+    rollout = sampled(Gymnasium(ODD + "CutsShort", time_limit=4))
+    assert rollout.valid.tolist() == [[True, True, False, False]] * 2
+    assert rollout.truncated.tolist() == [[False, True, False, False]] * 2
+    assert not rollout.terminated.any()
+
+
+def test_bounded_actions_are_in_the_units_of_the_bounds():
+    simulator = Gymnasium(ODD + "Throttle", time_limit=3).simulator(1)
+    keys = np.asarray(jax.random.key_data(jax.random.split(KEY, 4)))
+    simulator.begin(keys, np.zeros((4, 0)))
+    actions = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 6.0], [7.0, 4.0]], np.float32)
+    outcome = simulator.step(np.arange(4), actions)
+    np.testing.assert_allclose(outcome.rewards, [1000.0, 3500.0, 6000.0, 6000.0])
+    assert outcome.terminated.tolist() == [False, False, True, False], "no bounds, no change"
+    simulator = Gymnasium(ODD + "Throttle", time_limit=3, actions="clipped").simulator(1)
+    simulator.begin(keys[:1], np.zeros((1, 0)))
+    assert simulator.step(np.arange(1), np.array([[2000.0, 0.0]], np.float32)).rewards == [2000.0]
+
+
+def test_constructor_arguments():
+    assert Gymnasium(ODD + "Sized", ("size=5", "loud=false", "name=b c")).observation_size == 5
+    with pytest.raises(UserError, match=r"Sized raised TypeError: .*'size'.*--env.kwargs NAME=VALUE"):
+        _ = Gymnasium(ODD + "Sized").observation_size
+    with pytest.raises(UserError, match="kwargs is 'size'; it must be NAME=VALUE"):
+        Gymnasium(ODD + "Sized", ("size",))
+
+
+def test_a_function_brings_its_wrappers_and_their_tasks():
+    env = Gymnasium(ODD + "wrapped", ("size=3",), time_limit=4)
+    assert env.observation_size == 3
+    rollout, task = sampled(env), env.sample_tasks(KEY, 1)[0]
+    np.testing.assert_allclose(rollout.rewards[:, :2], float(task[0]))
+    assert rollout.truncated[:, 1].all()
+    with pytest.raises(UserError, match="STARTED is no class and no function"):
+        _ = Gymnasium(ODD + "STARTED").observation_size
