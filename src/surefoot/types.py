@@ -38,6 +38,20 @@ class Continuous:
 
     size: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an action."""
+        return (self.size,)
+
+    @property
+    def features(self) -> int:
+        """The length of an action as the input of a network."""
+        return self.size
+
+    def encode(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch features"]:
+        """Actions as inputs of a network: as they are."""
+        return actions
+
 
 @dataclass(frozen=True)
 class Discrete:
@@ -45,8 +59,45 @@ class Discrete:
 
     n: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an action."""
+        return ()
 
-ActionSpace = Continuous | Discrete
+    @property
+    def features(self) -> int:
+        """The length of an action as the input of a network."""
+        return self.n
+
+    def encode(self, actions: Int[Array, "*batch"]) -> Float[Array, "*batch features"]:
+        """Actions as inputs of a network: one-hot vectors."""
+        return jax.nn.one_hot(actions, self.n)
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Actions are several integers at once, the i-th from 0 to n_i − 1: int32, shape `[len(counts)]`."""
+
+    counts: tuple[int, ...]
+    """n_i."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an action."""
+        return (len(self.counts),)
+
+    @property
+    def features(self) -> int:
+        """The length of an action as the input of a network."""
+        return sum(self.counts)
+
+    def encode(self, actions: Int[Array, "*batch act"]) -> Float[Array, "*batch features"]:
+        """Actions as inputs of a network: a one-hot vector for each integer, one after another."""
+        parts = [jax.nn.one_hot(actions[..., i], n) for i, n in enumerate(self.counts)]
+        return jnp.concatenate(parts, axis=-1)
+
+
+ActionSpace = Continuous | Discrete | MultiDiscrete
 
 
 class Rollout(eqx.Module):
@@ -58,7 +109,7 @@ class Rollout(eqx.Module):
     """
 
     observations: Float[Array, "*axes time obs"]
-    actions: Float[Array, "*axes time act"] | Int[Array, "*axes time"]
+    actions: Float[Array, "*axes time act"] | Int[Array, "*axes time"] | Int[Array, "*axes time act"]
     """As drawn from the policy, before any clipping by the environment."""
     log_probs: Float[Array, "*axes time"]
     """Log-probability (density) of `actions` under the policy that drew them."""
@@ -95,7 +146,7 @@ class Batch(eqx.Module):
     """The steps of one task with their advantages, from which a rule learns."""
 
     observations: Float[Array, "*axes time obs"]
-    actions: Float[Array, "*axes time act"] | Int[Array, "*axes time"]
+    actions: Float[Array, "*axes time act"] | Int[Array, "*axes time"] | Int[Array, "*axes time act"]
     log_probs: Float[Array, "*axes time"]
     """Log-probabilities of `actions` under the policy that drew them: at that policy all ratios are one."""
     advantages: Float[Array, "*axes time"]

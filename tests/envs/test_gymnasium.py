@@ -131,8 +131,8 @@ def test_continuous_actions_of_any_shape():
         (MINE + "NoEnv", "is no gymnasium.Env"),
         (MINE + "Fails", "Making the environment support.gymnasium_envs:Fails raised ValueError: no walls"),
         (MINE + "Text", "cannot be flattened"),
-        (MINE + "ManyActions", "sample from a Discrete or a Box of real numbers"),
-        (MINE + "WholeActions", "sample from a Discrete or a Box of real numbers"),
+        (MINE + "WholeActions", "or a Box of real numbers"),
+        (MINE + "TextActions", "or a Box of real numbers"),
     ],
 )
 def test_what_cannot_be_used_is_an_error(name: str, told: str):

@@ -8,7 +8,7 @@ from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler
-from surefoot.types import Continuous, Rollout
+from surefoot.types import Continuous, MultiDiscrete, Rollout
 
 KEY = jax.random.key(0)
 ODD = "support.careless_envs:"
@@ -84,6 +84,18 @@ def test_bounded_actions_are_in_the_units_of_the_bounds():
     simulator = Gymnasium(ODD + "Throttle", time_limit=3, actions="clipped").simulator(1)
     simulator.begin(keys[:1], np.zeros((1, 0)))
     assert simulator.step(np.arange(1), np.array([[2000.0, 0.0]], np.float32)).rewards == [2000.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "start"), [("Piano", (2, 3, 4, 2), 5.0), ("Switches", (2, 2, 2), 0.0)]
+)
+def test_several_discrete_actions(name: str, counts: tuple[int, ...], start: float):
+    env = Gymnasium(ODD + name, time_limit=3)
+    assert env.action_space == MultiDiscrete(counts)
+    rollout = sampled(env, 8)
+    assert rollout.actions.shape == (8, 3, len(counts))
+    np.testing.assert_allclose(rollout.rewards, np.asarray(rollout.actions).sum(axis=-1) + start)
+    assert rollout.actions.max(axis=(0, 1)).tolist() == [n - 1 for n in counts]
 
 
 def test_constructor_arguments():

@@ -1,7 +1,7 @@
 """Training in memory, and what becomes of it on disk."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gymnasium
@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from support.dense import assert_same
-from surefoot.algorithms import MAML
-from surefoot.envs import Bandit
+from surefoot.algorithms import MAML, Estimation, SingleTask
+from surefoot.baselines import Zero
+from surefoot.envs import AbstractEnv, Bandit, Step
 from surefoot.experiment import Config, Event, Learner, load, train
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
 from surefoot.experiment.wandb import WeightsAndBiases
 from surefoot.options import UserError
-from surefoot.policies import CategoricalMLP, GaussianMLP
-from surefoot.rules import GradientStep, TrustRegion
+from surefoot.policies import ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
+from surefoot.rules import GradientStep, PPOClip, TrustRegion
+from surefoot.types import MultiDiscrete
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +149,33 @@ def test_numbers_of_an_evaluation(learner: Learner) -> None:
     assert result.episode_returns.shape == (2, 2, 3)
     np.testing.assert_allclose(result.returns, result.episode_returns.mean(axis=-1))
     assert "2 tasks, 3 episodes a step" in str(result)
+
+
+@dataclass(frozen=True)
+class Lock(AbstractEnv):
+    """Pays for each of two integers that is what the observation says; one step an episode."""
+
+    horizon: int = 1
+    observation_size = 1
+    action_space = MultiDiscrete((2, 3))
+    time_limit_ends_return = True
+
+    def sample_tasks(self, key, n):
+        return jnp.zeros((n, 0))
+
+    def reset(self, key, task):
+        side = jax.random.bernoulli(key).astype(float)
+        return side, side[None]
+
+    def step(self, key, state, action, task):
+        wanted = jnp.stack([state, 2.0 - state]).astype(jnp.int32)
+        return Step(state, state[None], jnp.mean(action == wanted), jnp.zeros((), bool))
+
+
+@pytest.mark.parametrize("policy", [CategoricalMLP(hidden=(16,)), ActorCritic(hidden=(16,))])
+def test_several_discrete_actions_are_learned(policy: PolicyOptions) -> None:
+    algorithm = "trpo" if isinstance(policy, CategoricalMLP) else SingleTask(PPOClip(lr=0.02))
+    options = {"episodes": 64, "estimation": Estimation(baseline=Zero())}
+    learner = Learner(env=Lock(), algorithm=algorithm, policy=policy, **options)
+    learner.train(25, progress=False)
+    assert learner.evaluate(episodes=200, deterministic=True).returns[0, 0] == 1.0

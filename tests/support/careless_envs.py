@@ -142,6 +142,20 @@ class Throttle(Sound):
         return float(action[0]), bool(action[1] > 5), False
 
 
+class Piano(Sound):
+    """Takes several integers, in a shape and from a start of their own, and pays their sum."""
+
+    action_space = spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 5], [0, 0]])
+
+    def end(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        return float(action.sum()), False, False
+
+
+class Switches(Piano):
+    action_space = spaces.MultiBinary(3)
+
+
 class Sized(Sound):
     def __init__(self, size: int, loud: bool = True, name: str = "a") -> None:
         assert isinstance(loud, bool)

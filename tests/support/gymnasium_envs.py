@@ -57,6 +57,11 @@ class WholeActions(gymnasium.Env):
     action_space = spaces.Box(0, 5, (2,), np.int64)
 
 
+class TextActions(gymnasium.Env):
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Text(3)
+
+
 class TooMany(ManyActions):
     action_space = spaces.Discrete(2)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.theory.distributions import Categorical, DiagonalGaussian
+from surefoot.theory.distributions import Categorical, DiagonalGaussian, MultiCategorical
 
 NARROW = DiagonalGaussian(jnp.array([0.5, -1.0]), jnp.log(jnp.array([0.5, 1.0])))
 WIDE = DiagonalGaussian(jnp.array([0.0, 1.0]), jnp.log(jnp.array([1.5, 2.0])))
@@ -121,8 +121,28 @@ def test_categorical_mode_is_the_most_probable_action():
     np.testing.assert_array_equal(both.mode(), [1, 0])
 
 
-@pytest.mark.parametrize("distribution", [NARROW, COIN], ids=["gaussian", "categorical"])
-def test_a_batch_is_each_of_its_elements(distribution: DiagonalGaussian | Categorical):
+def test_multi_categorical_is_the_product_of_its_parts():
+    """Against the categorical distribution over all pairs."""
+    logits, others = jnp.array([0.3, -1.0, 0.7, 0.2, -0.4]), jnp.array([0.0, 0.5, -0.2, 1.0, 0.1])
+    pair, other = MultiCategorical(logits, (3, 2)), MultiCategorical(others, (3, 2))
+    flat, flat_other = (Categorical((x[:3, None] + x[None, 3:]).ravel()) for x in (logits, others))
+    actions = jnp.stack(jnp.meshgrid(jnp.arange(3), jnp.arange(2), indexing="ij"), axis=-1).reshape(-1, 2)
+    expected = jax.vmap(flat.log_prob)(jnp.arange(6))
+    np.testing.assert_allclose(jax.vmap(pair.log_prob)(actions), expected, rtol=1e-6)
+    np.testing.assert_allclose(pair.entropy(), flat.entropy(), rtol=1e-6)
+    np.testing.assert_allclose(pair.kl(other), flat.kl(flat_other), rtol=1e-5)
+    assert pair.mode().tolist() == [2, 0]
+    drawn = np.asarray(jax.vmap(pair.sample)(jax.random.split(jax.random.key(0), DRAWS)))
+    probabilities = np.exp(np.asarray(expected))
+    seen = np.array([(drawn == action).all(axis=1).mean() for action in np.asarray(actions)])
+    assert (np.abs(seen - probabilities) <= 4 * np.sqrt(probabilities * (1 - probabilities) / DRAWS)).all()
+
+
+PAIR = MultiCategorical(jnp.array([0.3, -1.0, 0.7, 0.2, -0.4]), (3, 2))
+
+
+@pytest.mark.parametrize("distribution", [NARROW, COIN, PAIR], ids=["gaussian", "categorical", "several"])
+def test_a_batch_is_each_of_its_elements(distribution: DiagonalGaussian | Categorical | MultiCategorical):
     batch = jax.tree.map(lambda x: jnp.stack([x, x + 0.5]), distribution)
     actions = batch.sample(jax.random.key(0))
     for i in (0, 1):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, summary
-from surefoot.types import ActionSpace, Continuous, Key, is_key
+from surefoot.types import ActionSpace, Continuous, Discrete, Key, is_key
 
 
 def elements(method: str, result: Any, n: Literal[2, 3], why: str, remedy: str) -> Any:
@@ -223,4 +223,5 @@ def random_actions(space: ActionSpace, key: Key, shape: tuple[int, ...] = ()) ->
     """Actions that are standard normal, or uniform if discrete: shape `shape` + that of one action."""
     if isinstance(space, Continuous):
         return jax.random.normal(key, (*shape, space.size))
-    return jax.random.randint(key, shape, 0, space.n, jnp.int32)
+    counts = space.n if isinstance(space, Discrete) else jnp.array(space.counts)
+    return jax.random.randint(key, (*shape, *space.shape), 0, counts, jnp.int32)

@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, require, warning
-from surefoot.types import Continuous, Discrete, Key, is_key
+from surefoot.types import ActionSpace, Continuous, Discrete, Key, is_key
 
 _TASKS = 3
 _EPISODES = 4
@@ -27,8 +27,8 @@ _CONTRACT = "surefoot.envs.AbstractEnv"
 _ATTRIBUTES = {
     "observation_size": (*common.COUNT, "Policies and baselines are built to it."),
     "action_space": (
-        "Continuous(size) or Discrete(n)",
-        lambda x: isinstance(x, Continuous | Discrete) and common.is_count(*astuple(x)),
+        "Continuous(size), Discrete(n) or MultiDiscrete(counts)",
+        lambda x: isinstance(x, ActionSpace) and all(map(common.is_count, np.ravel(*astuple(x)).tolist())),
         "The policy is built to it.",
     ),
     "horizon": (*common.COUNT, "The sampler counts to it: no episode is endless."),
@@ -278,7 +278,8 @@ class EnvChecks:
         if isinstance(space, Continuous):
             actions = [jnp.full(space.size, x) for x in (_EXTREME, -_EXTREME)]
         else:
-            actions = [jnp.asarray(x, jnp.int32) for x in (0, space.n - 1)]
+            largest = space.n - 1 if isinstance(space, Discrete) else np.array(space.counts) - 1
+            actions = [jnp.zeros(space.shape, jnp.int32), jnp.asarray(largest, jnp.int32)]
         for action in actions:
             outcome = self.step(self.keys[0], self.start[0], action, self.task(0))
             if not common.finite((outcome.observation, outcome.reward)):

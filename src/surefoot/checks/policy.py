@@ -14,9 +14,9 @@ from jaxtyping import Array, PyTree
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, problem_of, require
 from surefoot.options import UserError
-from surefoot.types import ActionSpace, Continuous, Discrete
+from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete
 
-_SPACES = (Continuous(2), Discrete(3))
+_SPACES = (Continuous(2), Discrete(3), MultiDiscrete((3, 2)))
 _BATCH = (2, 3)
 _MONTE_CARLO = 4096
 _GRID = 81
@@ -140,9 +140,7 @@ class PolicyChecks:
     @cached_property
     def misfits(self) -> tuple[Problem, ...]:
         """Samples and modes that are no actions of the space."""
-        shape, dtype = (), jnp.int32
-        if isinstance(self.space, Continuous):
-            shape, dtype = (self.space.size,), jnp.zeros(()).dtype
+        dtype = jnp.zeros(()).dtype if isinstance(self.space, Continuous) else jnp.int32
         found = []
         for observations in (self.row, self.rows):
             distribution = self.distribution(self.policy, observations)
@@ -150,7 +148,7 @@ class PolicyChecks:
                 found += common.has_form(
                     f"For {common.describe(observations)} observations and {self.space!r}, `{name}` gives",
                     self.draw(distribution, name),
-                    jax.ShapeDtypeStruct((*observations.shape[:-1], *shape), dtype),
+                    jax.ShapeDtypeStruct((*observations.shape[:-1], *self.space.shape), dtype),
                     "Environments take the actions as they are.",
                     "Refuse this action space in `build` with a UserError, or draw actions of that form.",
                 )
@@ -194,6 +192,9 @@ class PolicyChecks:
         """exp(log_prob), added up over all actions or over a grid that covers the samples with a margin."""
         if isinstance(self.space, Discrete):
             actions, volume = jnp.arange(self.space.n, dtype=jnp.int32), 1.0
+        elif isinstance(self.space, MultiDiscrete):
+            every = np.indices(self.space.counts).reshape(len(self.space.counts), -1).T
+            actions, volume = jnp.asarray(every, jnp.int32), 1.0
         elif self.space.size <= 2:
             low, high = jnp.min(samples, axis=0), jnp.max(samples, axis=0)
             low, high = low - 0.3 * (high - low), high + 0.3 * (high - low)

@@ -122,9 +122,9 @@ class SamplerChecks:
         steps = min(jnp.shape(rollout.valid)[-1] if jnp.ndim(rollout.valid) else 0, env.horizon)
         axes = (*leading, self.sampler.episodes, steps)
         real, count, flag = jnp.zeros(()).dtype, jnp.zeros((), int).dtype, jnp.dtype(bool)
-        observation, action = ((env.observation_size,), real), ((), jnp.dtype(jnp.int32))
-        if isinstance(env.action_space, Continuous):
-            action = ((env.action_space.size,), real)
+        integer = jnp.dtype(jnp.int32)
+        action = (env.action_space.shape, real if isinstance(env.action_space, Continuous) else integer)
+        observation = ((env.observation_size,), real)
         forms = {
             "observations": observation,
             "actions": action,

@@ -16,7 +16,7 @@ from surefoot.envs.gymnasium_simulator import GymnasiumSimulator, close_env
 from surefoot.envs.gymnasium_tasks import sample_tasks
 from surefoot.loading import FAILURES, load, told
 from surefoot.options import Options, UserError, at_least, check, shown, suggestion
-from surefoot.types import ActionSpace, Continuous, Discrete, Key, Task
+from surefoot.types import ActionSpace, Continuous, Discrete, Key, MultiDiscrete, Task
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Gymnasium(Options, AbstractFamily):
     function that makes an environment, with its wrappers.
 
     Requires the extra: `pip install 'surefoot[gymnasium]'`. Observations are flattened by
-    `gymnasium.spaces.flatten`, discrete ones to one-hot vectors. Actions are `Discrete`, or a `Box` of real
-    numbers.
+    `gymnasium.spaces.flatten`, discrete ones to one-hot vectors. Actions are `Discrete`,
+    `MultiDiscrete`, `MultiBinary`, or a `Box` of real numbers.
 
     There is one task, an empty array, unless the class, or one of the wrappers', has a static method
     `sample_tasks(seed, n)`. It returns n tasks, an array or a pytree of arrays with a leading axis of n, that
@@ -200,6 +200,10 @@ def _action_space(name: str, space: Any) -> ActionSpace:
     spaces = _gymnasium().spaces
     if isinstance(space, spaces.Discrete):
         return Discrete(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return MultiDiscrete(tuple(int(n) for n in np.ravel(space.nvec)))
+    if isinstance(space, spaces.MultiBinary):
+        return MultiDiscrete((2,) * math.prod(space.shape))
     if (
         isinstance(space, spaces.Box)
         and np.issubdtype(space.dtype, np.floating)
@@ -207,6 +211,7 @@ def _action_space(name: str, space: Any) -> ActionSpace:
     ):
         return Continuous(math.prod(space.shape))
     raise UserError(
-        f"The actions of {name} are {space!r}; surefoot's policies sample from a Discrete or a Box of real "
-        "numbers, with one element or more. Wrap the environment in one that takes these."
+        f"The actions of {name} are {space!r}; surefoot's policies sample from a Discrete, MultiDiscrete or "
+        "MultiBinary space, or a Box of real numbers with one element or more. Wrap the environment in one "
+        "that takes these."
     )

@@ -194,6 +194,9 @@ def _action_map(space: Any, scaled: bool) -> Callable[[Shaped[np.ndarray, "n ...
 
     if isinstance(space, spaces.Discrete):
         return lambda actions: space.start + actions.astype(np.int64)
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        start = getattr(space, "start", 0)
+        return lambda actions: (start + actions.reshape(-1, *space.shape)).astype(space.dtype)
     low, high = space.low, space.high
     bounded = np.isfinite(low) & np.isfinite(high) & scaled
     least, most = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)

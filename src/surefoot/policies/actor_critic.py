@@ -15,7 +15,7 @@ from surefoot.policies.base import AbstractActorCritic, AbstractPolicy, PolicyOp
 from surefoot.policies.heads import HeadOptions
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
-from surefoot.types import ActionSpace, Discrete, Key
+from surefoot.types import ActionSpace, Key
 
 
 class ActorCriticPolicy(AbstractActorCritic):
@@ -26,8 +26,7 @@ class ActorCriticPolicy(AbstractActorCritic):
     critic: MLP
     predictor: MLP | None
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True)
-    actions: int | None = eqx.field(static=True)
-    """Number of discrete actions; None for continuous actions."""
+    action_space: ActionSpace = eqx.field(static=True)
 
     def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
         return self.actor(self._features(observations))
@@ -40,9 +39,8 @@ class ActorCriticPolicy(AbstractActorCritic):
         distribution, values = self.actor(features), self.critic(features)[..., 0]
         if self.predictor is None:
             return Prediction(distribution, values)
-        if self.actions is not None:
-            actions = jax.nn.one_hot(actions, self.actions, dtype=features.dtype)
-        auxiliary = self.predictor(jnp.concatenate([features, actions], axis=-1))
+        encoded = self.action_space.encode(actions).astype(features.dtype)
+        auxiliary = self.predictor(jnp.concatenate([features, encoded], axis=-1))
         return Prediction(distribution, values, auxiliary)
 
     def _features(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch features"]:
@@ -70,8 +68,7 @@ class ActorCritic(HeadOptions, PolicyOptions):
         *hidden, features = self.hidden
         torso = MLPOptions(tuple(hidden), self.activation, "orthogonal", 2**0.5)
         linear = MLPOptions((), self.activation, "orthogonal")
-        actions = action_space.n if isinstance(action_space, Discrete) else None
-        inputs = features + (action_space.n if isinstance(action_space, Discrete) else action_space.size)
+        inputs = features + action_space.features
         outputs = self.auxiliary.size(observation_size)
         return ActorCriticPolicy(
             torso=torso.network(torso_key, observation_size, features),
@@ -79,5 +76,5 @@ class ActorCritic(HeadOptions, PolicyOptions):
             critic=linear.network(critic_key, features, 1),
             predictor=linear.network(predictor_key, inputs, outputs) if outputs else None,
             auxiliary=self.auxiliary.loss if outputs else None,
-            actions=actions,
+            action_space=action_space,
         )

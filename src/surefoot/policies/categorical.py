@@ -2,32 +2,38 @@
 
 from dataclasses import dataclass
 
+import equinox as eqx
 from jaxtyping import Array, Float
 
 from surefoot.networks import MLP, MLPOptions
 from surefoot.options import UserError
 from surefoot.policies.base import AbstractPolicy, PolicyOptions
-from surefoot.theory.distributions import Categorical
-from surefoot.types import ActionSpace, Discrete, Key
+from surefoot.theory.distributions import AbstractDistribution, Categorical, MultiCategorical
+from surefoot.types import ActionSpace, Continuous, Key, MultiDiscrete
 
 
 class CategoricalMLPPolicy(AbstractPolicy):
     """π(a|s) = softmax(f(s)), with the logits f from a network."""
 
     network: MLP
+    counts: tuple[int, ...] | None = eqx.field(static=True, default=None)
+    """The number of values of each integer, where an action is several; otherwise None."""
 
-    def __call__(self, observations: Float[Array, "*batch obs"]) -> Categorical:
-        return Categorical(self.network(observations))
+    def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
+        logits = self.network(observations)
+        return Categorical(logits) if self.counts is None else MultiCategorical(logits, self.counts)
 
 
 @dataclass(frozen=True)
 class CategoricalMLP(MLPOptions, PolicyOptions):
-    """Policy for discrete actions: π(a|s) = softmax(f(s)), with an MLP f."""
+    """Policy for discrete actions: π(a|s) = softmax(f(s)), with an MLP f. Several integers at once are
+    independent, given the observation."""
 
     def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> CategoricalMLPPolicy:
-        if not isinstance(action_space, Discrete):
+        if isinstance(action_space, Continuous):
             raise UserError(
                 "A categorical-mlp policy samples discrete actions, and this environment's are continuous; "
                 "use --policy gaussian-mlp."
             )
-        return CategoricalMLPPolicy(self.network(key, observation_size, action_space.n))
+        counts = action_space.counts if isinstance(action_space, MultiDiscrete) else None
+        return CategoricalMLPPolicy(self.network(key, observation_size, action_space.features), counts)

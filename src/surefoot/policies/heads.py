@@ -7,7 +7,7 @@ from surefoot.options import NonNegative
 from surefoot.policies.base import AbstractPolicy
 from surefoot.policies.categorical import CategoricalMLP
 from surefoot.policies.gaussian import GaussianMLP, StandardDeviationOptions
-from surefoot.types import ActionSpace, Discrete, Key
+from surefoot.types import ActionSpace, Continuous, Key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class HeadOptions(StandardDeviationOptions):
     def head(self, key: Key, features: int, action_space: ActionSpace) -> AbstractPolicy:
         """A policy that observes features and is linear in them."""
         linear = {"hidden": (), "output_scale": self.output_scale, "initialiser": "orthogonal"}
-        if isinstance(action_space, Discrete):
+        if not isinstance(action_space, Continuous):
             return CategoricalMLP(**linear).build(key, features, action_space)
         gaussian = GaussianMLP(**linear, initial_std=self.initial_std, min_std=self.min_std)
         return gaussian.build(key, features, action_space)

@@ -138,7 +138,7 @@ def empty_arrays(env: AbstractFamily, axes: tuple[int, ...], zeros: Callable[...
     space, observations = env.action_space, (*axes, env.observation_size)
     return (
         zeros(observations, np.float32),
-        zeros((*axes, space.size), np.float32) if isinstance(space, Continuous) else zeros(axes, np.int32),
+        zeros((*axes, *space.shape), np.float32 if isinstance(space, Continuous) else np.int32),
         zeros(axes, np.float32),  # log-probabilities
         zeros(axes, np.float32),  # rewards
         zeros(axes, np.bool_),  # terminated

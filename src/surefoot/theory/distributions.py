@@ -6,6 +6,8 @@ importance ratio its d-th root) and in nats.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import equinox as eqx
@@ -107,3 +109,42 @@ class Categorical(AbstractDistribution):
         """Σ_a p(a) (log p(a) − log p'(a))."""
         log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
         return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+class MultiCategorical(AbstractDistribution):
+    """Independent categorical distributions, one for each of several integers."""
+
+    logits: Float[Array, "*batch n"]
+    """Unnormalised log-probabilities, those of each integer after those of the one before."""
+    counts: tuple[int, ...] = eqx.field(static=True)
+    """The number of values of each integer; their sum is n."""
+
+    def noise(self, key: Key) -> Float[Array, "*batch n"]:
+        return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+
+    def sample_from(self, noise: Float[Array, "*batch n"]) -> Int[Array, "*batch act"]:
+        pairs = zip(self._parts(self.logits), self._parts(noise), strict=True)
+        return jnp.stack([Categorical(logits).sample_from(part) for logits, part in pairs], axis=-1)
+
+    def mode(self) -> Int[Array, "*batch act"]:
+        return jnp.stack([part.mode() for part in self._marginals()], axis=-1)
+
+    def log_prob(self, action: Int[Array, "*batch act"]) -> Float[Array, "*batch"]:
+        return self._sum(part.log_prob(action[..., i]) for i, part in enumerate(self._marginals()))
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return self._sum(part.entropy() for part in self._marginals())
+
+    def kl(self, other: Any) -> Float[Array, "*batch"]:
+        """Σ_i KL(p_i ‖ p'_i), since the integers are independent."""
+        pairs = zip(self._marginals(), other._marginals(), strict=True)
+        return self._sum(mine.kl(theirs) for mine, theirs in pairs)
+
+    def _parts(self, values: Float[Array, "*batch n"]) -> list[Float[Array, "*batch _"]]:
+        return jnp.split(values, list(accumulate(self.counts))[:-1], axis=-1)
+
+    def _marginals(self) -> list[Categorical]:
+        return [Categorical(logits) for logits in self._parts(self.logits)]
+
+    def _sum(self, parts: Iterable[Float[Array, "*batch"]]) -> Float[Array, "*batch"]:
+        return jnp.sum(jnp.stack(list(parts)), axis=0)
