@@ -13,14 +13,15 @@ import pytest
 from support.dense import assert_same
 from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
-from surefoot.envs import AbstractEnv, Bandit, Step
-from surefoot.experiment import Config, Event, Learner, load, train
+from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Step
+from surefoot.experiment import Config, Event, Learner, NonFiniteError, load, train
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
 from surefoot.experiment.wandb import WeightsAndBiases
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import GradientStep, PPOClip, TrustRegion
+from surefoot.samplers import InProcess
 from surefoot.types import MultiDiscrete
 
 
@@ -179,3 +180,11 @@ def test_several_discrete_actions_are_learned(policy: PolicyOptions) -> None:
     learner = Learner(env=Lock(), algorithm=algorithm, policy=policy, **options)
     learner.train(25, progress=False)
     assert learner.evaluate(episodes=200, deterministic=True).returns[0, 0] == 1.0
+
+
+def test_rewards_of_an_astronomic_scale_are_warned_of() -> None:
+    env = Gymnasium("support.careless_envs:PaysAstronomically", time_limit=3)
+    learner = Learner(env=env, algorithm="trpo", sampler=InProcess(), episodes=32)
+    warned = pytest.warns(RuntimeWarning, match=r"return is of the order of \de\+2\d.* a scale near 1")
+    with warned, pytest.raises(NonFiniteError):
+        learner.train(1, progress=False)

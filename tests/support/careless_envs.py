@@ -142,6 +142,11 @@ class Throttle(Sound):
         return float(action[0]), bool(action[1] > 5), False
 
 
+class PaysAstronomically(Sound):
+    def end(self, action: Any) -> Any:
+        return 1e22 * (float(action) - 0.5), self.time >= 3, False
+
+
 class Piano(Sound):
     """Takes several integers, in a shape and from a start of their own, and pays their sum."""
 

@@ -2,6 +2,7 @@
 
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +116,7 @@ class _Loop:
             self._tell(i, {name: float(value[i]) for name, value in values.items()}, bool(finite[i]))
         furthest = max(member.iteration for member in self._members)
         means = {name: float(np.mean(value[going])) for name, value in values.items()}
+        _warn_of_the_scale(means)
         failed = tuple(self._members[i].name for i in going if not finite[i]) if self._many else ()
         event = Event(furthest, self._total, means, lambda: self.state, bool(finite[going].all()), failed)
         for callback in self._callbacks:
@@ -130,6 +132,21 @@ class _Loop:
         if finite:
             member.iteration += 1
             member.stopped = any(stops)
+
+
+_LARGEST_RETURN = 1e15
+
+
+def _warn_of_the_scale(metrics: Mapping[str, float]) -> None:
+    """Warns of returns whose squares are beyond single precision, or would be after a little arithmetic."""
+    returns = [abs(value) for name, value in metrics.items() if name.startswith("return")]
+    if max(returns, default=0.0) > _LARGEST_RETURN:
+        warnings.warn(
+            f"The mean return is of the order of {max(returns):.0e}, and the squares of such numbers are "
+            "beyond single precision: nothing can be learned from them. Give the rewards a scale near 1.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def take(state: Any, i: int, many: bool) -> Any:
