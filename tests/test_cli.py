@@ -197,7 +197,7 @@ def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None
         *[([*words, LONG], "File name too long") for words in (["resume"], ["evaluate"], ["video"])],
         (["train", "bandit", "--out", LONG], "File name too long. Choose another --out"),
         (["list", "rule"], "Did you mean 'rules'?"),
-        (["check", "policy"], "surefoot check env MODULE:CLASS"),
+        (["check", "policy"], "surefoot check env | policy | rule | sampler MODULE:NAME"),
         (["check", "env", "nowhere:Env"], "nowhere"),
     ],
 )
@@ -304,6 +304,24 @@ def test_check_says_what_is_wrong_with_an_environment(
     code, out, _ = run(capsys, "check", "env", "mine.py:Mine")
     assert code == 2
     assert "horizon" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "code"),
+    [
+        ("env", "gym:MountainCar-v0", 0),
+        ("env", "support.careless_envs:EndsOfMany", 2),
+        ("env", "support.careless_envs:wrapped", 0),
+        ("rule", "surefoot.rules:GradientStep", 0),
+        ("rule", "surefoot.policies:CategoricalMLP", 2),
+        ("policy", "surefoot.policies:CategoricalMLP", 0),
+        ("sampler", "support.careless_envs:Sound", 2),
+    ],
+)
+def test_check_knows_every_kind(kind: str, name: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    found, out, _ = run(capsys, "check", kind, name)
+    assert found == code, out
+    assert out.splitlines()[-1].startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize(

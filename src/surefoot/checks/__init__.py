@@ -1,6 +1,7 @@
 """Contract kits: what your own environment, policy, rule or sampler must do to work with the rest."""
 
 from surefoot.checks.env import check_env as check_env
+from surefoot.checks.gymnasium import check_gymnasium as check_gymnasium
 from surefoot.checks.policy import check_policy as check_policy
 from surefoot.checks.problem import Problem as Problem, load_object as load_object
 from surefoot.checks.rule import check_rule as check_rule

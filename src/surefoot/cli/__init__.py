@@ -14,7 +14,7 @@ surefoot: policy optimisation and meta-reinforcement learning
   surefoot evaluate RUN                 adapt a trained policy to held-out tasks
   surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
-  surefoot check env MODULE:CLASS       find mistakes in an environment of yours
+  surefoot check KIND MODULE:NAME       find mistakes in an environment, policy, rule or sampler of yours
   surefoot lab [EXPERIMENT | all]       measure what the theory says: a figure, a table and the claims
 
 Start with: surefoot train navigation-2d

@@ -3,14 +3,23 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
-from surefoot.checks import check_env, load_object
+from surefoot.checks import (
+    Problem,
+    check_env,
+    check_gymnasium,
+    check_policy,
+    check_rule,
+    check_sampler,
+    load_object,
+)
 from surefoot.cli.options import SWAPS
 from surefoot.envs import AbstractFamily, AbstractProbe
 from surefoot.experiment import PRESETS, parts
+from surefoot.loading import load
 from surefoot.options import UserError, suggestion
 
 
@@ -78,15 +87,38 @@ def describe(cls: type) -> str:
     return re.split(r"(?<=\.) (?=[A-Z`])", paragraph)[0]
 
 
+def _check_env(name: str) -> list[Problem]:
+    if name.startswith("gym:") or parts.makes_gymnasium(load(name)):
+        return check_gymnasium(parts.make("envs", name))
+    return check_env(load_object(name))
+
+
+_CHECKS: Mapping[str, Callable[[str], list[Problem]]] = {
+    "env": _check_env,
+    "policy": lambda name: check_policy(load_object(name)),
+    "rule": lambda name: check_rule(load_object(name)),
+    "sampler": lambda name: check_sampler(load_object(name)),
+}
+_CHECKED = """\
+Finds mistakes in a part of yours, in a module or a file.py. A class is built without arguments.
+
+  env      an environment in JAX; or one with Gymnasium's interface: a class, a function that makes it, or
+           gym:ID. It is checked by Gymnasium's own checker first
+  policy   the options of a policy
+  rule     a rule
+  sampler  a sampler that is built already, with its environment\
+"""
+
+
 def command_check(arguments: list[str]) -> int:
     """Finds mistakes in a part of the user's own; returns the exit code."""
-    usage = "surefoot check env MODULE:CLASS"
+    usage = f"surefoot check {' | '.join(_CHECKS)} MODULE:NAME"
     if {"-h", "--help"} & set(arguments):
-        print(f"{usage}\n\nFinds mistakes in an environment of yours, in a module or a file.py.")
+        print(f"{usage}\n\n{_CHECKED}")
         return 0
-    if len(arguments) != 2 or arguments[0] != "env":
+    if len(arguments) != 2 or arguments[0] not in _CHECKS:
         raise UserError(f"Usage: {usage}")
-    problems = check_env(load_object(arguments[1]))
+    problems = _CHECKS[arguments[0]](arguments[1])
     for problem in problems:
         print(problem)
     print(f"{arguments[1]}: {len(problems)} problem{'s' * (len(problems) != 1)} found")

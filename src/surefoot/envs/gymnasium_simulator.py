@@ -24,7 +24,9 @@ class GymnasiumSimulator(AbstractSimulator):
     def __init__(self, name: str, make: Callable[[], Any], *, has_tasks: bool, scaled: bool) -> None:
         """`has_tasks`: whether `reset` is given the task. `scaled`: whether the actions −1 and 1 stand for
         the bounds of the action space."""
-        self._name, self._make, self._has_tasks, self._scaled = name, make, has_tasks, scaled
+        self.make = make
+        """Makes a new instance of the environment."""
+        self._name, self._has_tasks, self._scaled = name, has_tasks, scaled
         self._episodes: list[_Episode] = []
         self._mapped: Callable[[np.ndarray], np.ndarray] = lambda actions: actions
         self._tasks: Task = None
@@ -32,7 +34,7 @@ class GymnasiumSimulator(AbstractSimulator):
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
         self._tasks = jax.tree.map(np.asarray, tasks)
         while len(self._episodes) < len(keys):
-            self._episodes.append(_Episode(self._name, self._make()))
+            self._episodes.append(_Episode(self._name, self.make()))
         self._mapped = _action_map(self._episodes[0].env.action_space, self._scaled)
         return self.renew(np.arange(len(keys)), keys)
 
@@ -141,7 +143,7 @@ class _Episode:
             self.not_finite("step", "a reward", reward)
         return float(reward[0])
 
-    def _numbers(self, method: str, what: str, given: Any) -> Shaped[np.ndarray, " n"]:
+    def _numbers(self, method: str, what: str, given: Any) -> Shaped[np.ndarray, "..."]:
         try:
             values = np.asarray(given)
         except FAILURES as error:

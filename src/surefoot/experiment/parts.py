@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from surefoot import algorithms, baselines, envs, policies, rules, samplers
-from surefoot.loading import load_class
+from surefoot.loading import load, load_class
 from surefoot.options import UserError, suggestion
 
 KINDS: dict[str, tuple[ModuleType, type]] = {
@@ -67,10 +67,17 @@ def make(kind: str, name: str) -> Any:
     `gym:ID`, or a class of the user's. Raises `UserError`."""
     if kind == "envs" and name.startswith("gym:"):
         return envs.Gymnasium(name.removeprefix("gym:"))
-    part = find(kind, name)
-    if kind == "envs" and not issubclass(part, envs.AbstractFamily) and hasattr(part, "metadata"):
+    if kind == "envs" and ":" in name and makes_gymnasium(load(name)):
         return envs.Gymnasium(name)
-    return part()
+    return find(kind, name)()
+
+
+def makes_gymnasium(found: Any) -> bool:
+    """Whether something named MODULE:NAME makes an environment with Gymnasium's interface: a class of one, or
+    a function."""
+    if inspect.isclass(found):
+        return hasattr(found, "metadata") and not issubclass(found, envs.AbstractFamily)
+    return inspect.isroutine(found)
 
 
 def name_of(part: Any) -> str:

@@ -1,0 +1,44 @@
+"""What `surefoot check env` says of Gymnasium environments: what training would, before it."""
+
+import pytest
+
+from surefoot.checks import check_gymnasium
+from surefoot.envs import Gymnasium
+
+ODD = "support.careless_envs:"
+
+
+def errors(name: str) -> str:
+    return " ".join(
+        str(problem) for problem in check_gymnasium(Gymnasium(name)) if problem.severity == "error"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", ODD + "Sound", "support.gymnasium_envs:Goals"]
+)
+def test_sound_environments_have_no_errors(name: str):
+    assert errors(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (ODD + "ObservesNothingStated", "must state its `observation_space`"),
+        (ODD + "Blind", "has no elements"),
+        (ODD + "Exits", "`step` raised SystemExit: 0 at"),
+        (ODD + "EndsOfMany", "gave the flag `terminated`"),
+        (ODD + "SeesOutsideItsSpace", "an element of its space"),
+        (ODD + "TasksOfText", "tasks are arrays of numbers"),
+        (ODD + "Forgetful", "other observations from step 0 on"),
+        ("NoSuchEnvironment-v0", "NoSuchEnvironment"),
+    ],
+)
+def test_errors_are_those_of_training(name: str, said: str):
+    assert said in errors(name)
+
+
+def test_what_gymnasium_only_warns_of_is_a_warning():
+    problems = check_gymnasium(Gymnasium(ODD + "Sound"))
+    assert {problem.severity for problem in problems} == {"warning"}
+    assert any("states no time limit" in problem.what for problem in problems)
