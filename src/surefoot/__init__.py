@@ -18,8 +18,10 @@ from surefoot.options import UserError as UserError
 if TYPE_CHECKING:
     from surefoot import envs as envs
     from surefoot.algorithms import (
+        ANIL as ANIL,
         EMAML as EMAML,
         MAML as MAML,
+        MetaSGD as MetaSGD,
         ProMP as ProMP,
         SingleTask as SingleTask,
     )

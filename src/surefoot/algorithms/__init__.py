@@ -6,6 +6,7 @@ from surefoot.algorithms.adaptation import (
     GradientAdapter as GradientAdapter,
     adapt_to_tasks as adapt_to_tasks,
 )
+from surefoot.algorithms.anil import ANIL as ANIL
 from surefoot.algorithms.base import (
     AbstractAdapter as AbstractAdapter,
     AbstractAlgorithm as AbstractAlgorithm,
@@ -17,6 +18,7 @@ from surefoot.algorithms.emaml import EMAML as EMAML
 from surefoot.algorithms.estimation import Estimation as Estimation
 from surefoot.algorithms.estimator import Estimator as Estimator, episode_returns as episode_returns
 from surefoot.algorithms.maml import MAML as MAML
+from surefoot.algorithms.meta_sgd import MetaSGD as MetaSGD
 from surefoot.algorithms.normalisation import Normalisation as Normalisation, Scales as Scales
 from surefoot.algorithms.off_policy import OffPolicyReinforce as OffPolicyReinforce
 from surefoot.algorithms.promp import ProMP as ProMP

@@ -75,6 +75,11 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     def terms(self) -> dict[str, AbstractTerm]:
         """The terms that the method adds to the loss, by name, before the first iteration."""
 
+    def meta_policy(self, policy: AbstractPolicy) -> AbstractPolicy:
+        """The policy that is meta-trained, made of the one that the options built: one with other roles, or
+        with further parameters."""
+        return policy
+
     @property
     def adapts(self) -> bool:
         return True
@@ -92,6 +97,7 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
                 "the log-likelihood inner loss is wrong, for its data were drawn by another policy; use "
                 "--inner-loss surrogate."
             )
+        policy = self.meta_policy(policy)
         baseline_key, rule_key = jax.random.split(key)
         baseline, scales = setting.estimator.init(baseline_key, setting.sampler.env)
         rule = own_keys(self.outer.init(outer_part(policy)[0]), rule_key)

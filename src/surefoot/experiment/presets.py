@@ -7,10 +7,12 @@ from typing import Any
 
 from surefoot.algorithms import (
     A3C,
+    ANIL,
     EMAML,
     MAML,
     AbstractAlgorithm,
     Estimation,
+    MetaSGD,
     Normalisation,
     OffPolicyReinforce,
     ProMP,
@@ -217,6 +219,12 @@ PRESETS: dict[str, Config] = {
     "navigation-2d/e-maml-trpo": replace(
         _NAVIGATION,
         algorithm=EMAML(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20, exploration=0.01),
+    ),
+    "navigation-2d/anil-trpo": replace(
+        _NAVIGATION, algorithm=ANIL(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20)
+    ),
+    "navigation-2d/meta-sgd-trpo": replace(
+        _NAVIGATION, algorithm=MetaSGD(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20)
     ),
     "bandit/maml-trpo": _BANDIT,
     "bandit/trpo": replace(_BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),

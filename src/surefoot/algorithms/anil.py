@@ -1,0 +1,60 @@
+"""ANIL: MAML whose inner steps change the last layer only."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+from jaxtyping import Array, Float, PyTree
+
+from surefoot.algorithms.gradient_meta import AbstractGradientMeta
+from surefoot.options import UserError
+from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
+from surefoot.theory.distributions import AbstractDistribution
+from surefoot.theory.meta import AbstractTerm
+
+
+class HeadAdapted(AbstractPolicyWrapper):
+    """A perceptron policy whose last layer alone is `adapted`; all else is `shared`."""
+
+    policy: Any
+    adapts_std: bool = eqx.field(static=True)
+    """Whether the standard deviation is adapted too."""
+
+    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+        return observations
+
+    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
+        return distribution
+
+    def roles(self) -> PyTree:
+        def head(tree: Any) -> list[Any]:
+            network = tree.policy.network
+            spread = (
+                [tree.policy.raw_log_std] if self.adapts_std and hasattr(self.policy, "raw_log_std") else []
+            )
+            return [network.weights[-1], network.biases[-1], *spread]
+
+        return eqx.tree_at(head, with_role(self, "shared"), replace_fn=lambda _: "adapted")
+
+
+@dataclass(frozen=True)
+class ANIL(AbstractGradientMeta):
+    """Almost no inner loop (Raghu et al., 2020): MAML whose inner steps change the policy's last layer only.
+    The layers before it learn features that serve all tasks."""
+
+    part_name: ClassVar[str] = "anil"
+
+    adapt_std: bool = True
+    """Whether inner steps change a Gaussian policy's standard deviation too."""
+
+    def terms(self) -> dict[str, AbstractTerm]:
+        return {}
+
+    def meta_policy(self, policy: AbstractPolicy) -> AbstractPolicy:
+        """Raises `UserError` if the policy is not a perceptron."""
+        if not hasattr(policy, "network"):
+            raise UserError(
+                "ANIL adapts the last layer of a perceptron, and this policy is none; use --policy "
+                "categorical-mlp or --policy gaussian-mlp."
+            )
+        return HeadAdapted(policy, self.adapt_std)

@@ -1,0 +1,68 @@
+"""Meta-SGD: MAML that learns a rate for each parameter."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from surefoot.algorithms.gradient_meta import AbstractGradientMeta
+from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
+from surefoot.theory.distributions import AbstractDistribution
+from surefoot.theory.meta import AbstractTerm
+
+
+class LearnedRates(AbstractPolicyWrapper):
+    """A policy with the parameters θ + exp(ρ/2) ∘ z, where inner steps change z alone, from zero on.
+
+    A gradient step of rate α in z moves the parameters by −α exp(ρ) ∘ ∇L: the rates are α exp(ρ), one for
+    each parameter, and outer steps change θ and ρ.
+    """
+
+    base: Any
+    """θ: the policy before adaptation."""
+    log_rates: PyTree
+    """ρ."""
+    offset: PyTree
+    """z."""
+
+    @classmethod
+    def of(cls, policy: AbstractPolicy) -> "LearnedRates":
+        """All rates are equal at first."""
+        zeros = jax.tree.map(jnp.zeros_like, eqx.filter(policy, eqx.is_inexact_array))
+        return cls(policy, zeros, zeros)
+
+    @property
+    def policy(self) -> Any:
+        """The policy as it acts."""
+        moves = jax.tree.map(lambda rho, z: jnp.exp(rho / 2) * z, self.log_rates, self.offset)
+        return eqx.apply_updates(self.base, moves)
+
+    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+        return observations
+
+    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
+        return distribution
+
+    def roles(self) -> PyTree:
+        return eqx.tree_at(lambda p: p.offset, with_role(self, "shared"), with_role(self.offset, "context"))
+
+
+@dataclass(frozen=True)
+class MetaSGD(AbstractGradientMeta):
+    """Meta-SGD (Li et al., 2017): MAML that also learns the rates of the inner step, θ' = θ − a ∘ ∇L, one for
+    each parameter.
+
+    The rates are those of the inner rule times exp(ρ), with ρ = 0 at first and learned by the outer rule. So
+    they stay positive, which the paper does not ask for.
+    """
+
+    part_name: ClassVar[str] = "meta-sgd"
+
+    def terms(self) -> dict[str, AbstractTerm]:
+        return {}
+
+    def meta_policy(self, policy: AbstractPolicy) -> AbstractPolicy:
+        return LearnedRates.of(policy)
