@@ -32,7 +32,7 @@ class LearnedRates(AbstractPolicyWrapper):
     def of(cls, policy: AbstractPolicy) -> "LearnedRates":
         """All rates are equal at first."""
         zeros = jax.tree.map(jnp.zeros_like, eqx.filter(policy, eqx.is_inexact_array))
-        return cls(policy, zeros, zeros)
+        return cls(policy, zeros, zeros)  # pyright: ignore[reportCallIssue] (`policy` is computed, no field)
 
     @property
     def policy(self) -> Any:
