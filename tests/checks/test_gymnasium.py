@@ -38,6 +38,11 @@ def test_errors_are_those_of_training(name: str, said: str):
     assert said in errors(name)
 
 
+def test_what_is_ours_is_not_warned_of():
+    """Gymnasium's checker is given the environment with the wrapper of its registry."""
+    assert not any("unwrapped" in problem.what for problem in check_gymnasium(Gymnasium("CartPole-v1")))
+
+
 def test_what_gymnasium_only_warns_of_is_a_warning():
     problems = check_gymnasium(Gymnasium(ODD + "Sound"))
     assert {problem.severity for problem in problems} == {"warning"}

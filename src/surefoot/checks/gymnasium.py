@@ -66,7 +66,7 @@ def _peer_problems(env: Gymnasium, make: Any) -> Problems:
             yield warning(f"{told(failed)}.", why, "See gymnasium.farama.org/api/env for what it must do.")
     for one in said:
         text = re.sub(r"\x1b\[\d+m|WARN: ", "", str(one.message)).strip()
-        if "from the wrapped version" not in text:
+        if "from the unwrapped version" not in text:
             yield warning(text, "Gymnasium's own checker says so.", "It does no harm to training by itself.")
 
 
