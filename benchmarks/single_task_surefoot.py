@@ -20,6 +20,10 @@ from surefoot.experiment.presets import preset
 from surefoot.experiment.training import initial_states, lower_seeds, train, train_seeds
 from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.rules.base import Metrics
+from surefoot.samplers.host_runner import disable_async_dispatch
+
+# As every command of surefoot does, before JAX computes.
+disable_async_dispatch()
 
 
 def configuration(problem: Problem, iterations: int = 1) -> Config:
