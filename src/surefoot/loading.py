@@ -14,7 +14,7 @@ from typing import Any
 from surefoot.options import UserError, suggestion
 
 _LIBRARY = f"{Path(__file__).parent}{os.sep}"
-_LONGEST = 300
+_LONGEST = 200
 """Characters of an exception's message that are shown."""
 _STDLIB = sysconfig.get_paths()["stdlib"]
 
@@ -96,7 +96,7 @@ def _search(folder: Path) -> None:
 
 
 FAILURES = (Exception, SystemExit, GeneratorExit)
-"""What the user's code may raise; Ctrl-C is not meant for it."""
+"""The exceptions of a user's code. Ctrl-C is not among them, since it is meant for the run."""
 
 
 def told(error: BaseException) -> str:
@@ -106,7 +106,6 @@ def told(error: BaseException) -> str:
         text = first_line(str(error))
     except Exception:
         text = "(its message cannot be shown)"
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame for frame in frames if is_user_code(frame.filename)]
     place = f" at {relative(lines[-1].filename)}:{lines[-1].lineno}" if lines else ""
@@ -118,8 +117,9 @@ def _failed(name: str, failed: BaseException) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line of an exception's message, without a full stop."""
-    return (text.splitlines() or [""])[0].rstrip(".")
+    """The first line of an exception's message, without a full stop, cut where it is long."""
+    line = (text.strip().splitlines() or [""])[0].rstrip(".")
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
 
 
 def is_user_code(file: str) -> bool:

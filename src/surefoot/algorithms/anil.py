@@ -1,7 +1,7 @@
 """ANIL: MAML whose inner steps change the last layer only."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
@@ -29,10 +29,10 @@ class HeadAdapted(AbstractPolicyWrapper):
     def roles(self) -> PyTree:
         def head(tree: Any) -> list[Any]:
             network = tree.policy.network
-            spread = (
-                [tree.policy.raw_log_std] if self.adapts_std and hasattr(self.policy, "raw_log_std") else []
-            )
-            return [network.weights[-1], network.biases[-1], *spread]
+            leaves = [network.weights[-1], network.biases[-1]]
+            if self.adapts_std and hasattr(tree.policy, "raw_log_std"):
+                leaves.append(tree.policy.raw_log_std)
+            return leaves
 
         return eqx.tree_at(head, with_role(self, "shared"), replace_fn=lambda _: "adapted")
 
@@ -41,8 +41,6 @@ class HeadAdapted(AbstractPolicyWrapper):
 class ANIL(AbstractGradientMeta):
     """Almost no inner loop (Raghu et al., 2020): MAML whose inner steps change the policy's last layer only.
     The layers before it learn features that serve all tasks."""
-
-    part_name: ClassVar[str] = "anil"
 
     adapt_std: bool = True
     """Whether inner steps change a Gaussian policy's standard deviation too."""

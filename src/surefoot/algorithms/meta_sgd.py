@@ -1,7 +1,7 @@
 """Meta-SGD: MAML that learns a rate for each parameter."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -58,8 +58,6 @@ class MetaSGD(AbstractGradientMeta):
     The rates are those of the inner rule times exp(ρ), with ρ = 0 at first and learned by the outer rule. So
     they stay positive, which the paper does not ask for.
     """
-
-    part_name: ClassVar[str] = "meta-sgd"
 
     def terms(self) -> dict[str, AbstractTerm]:
         return {}

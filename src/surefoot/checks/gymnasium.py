@@ -11,6 +11,7 @@ import numpy as np
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, error, warning
 from surefoot.envs import Gymnasium
+from surefoot.envs.gymnasium_simulator import close_env
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError
 
@@ -52,7 +53,7 @@ def _limit_problems(env: Gymnasium) -> Problems:
 
 
 def _peer_problems(env: Gymnasium, make: Any) -> Problems:
-    """What Gymnasium's own checker says."""
+    """The warnings of Gymnasium's own checker, and its refusal."""
     made, checker = make(), importlib.import_module("gymnasium.utils.env_checker")
     task = jax.tree.map(lambda x: np.asarray(x)[0], env.sample_tasks(jax.random.key(0), 1))
     if jax.tree.leaves(task)[0].size:
@@ -64,6 +65,8 @@ def _peer_problems(env: Gymnasium, make: Any) -> Problems:
         except FAILURES as failed:
             why = "Gymnasium's own checker refuses it, and other libraries may."
             yield warning(f"{told(failed)}.", why, "See gymnasium.farama.org/api/env for what it must do.")
+        finally:
+            close_env(env.name, made)
     for one in said:
         text = re.sub(r"\x1b\[\d+m|WARN: ", "", str(one.message)).strip()
         if "from the unwrapped version" not in text:
@@ -82,7 +85,7 @@ def _with_task(made: Any, task: Any) -> Any:
 
 
 def _episode_problems(env: Gymnasium, simulator: Any) -> Problems:
-    """Of some steps, as a sampler takes them."""
+    """The problems of some steps, taken as a sampler takes them."""
     keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(1), _ROWS)))
     actions = np.asarray(common.random_actions(env.action_space, jax.random.key(2), (_STEPS, _ROWS)))
     rows = np.arange(_ROWS)

@@ -15,7 +15,6 @@ from surefoot.loading import first_line, is_user_code, load, relative
 from surefoot.options import UserError
 
 _CHECKS = str(Path(__file__).parent)
-_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,6 @@ def summary(failed: BaseException) -> str:
     if at_run_time := re.search(r"EquinoxRuntimeError: (.*)", text):
         text = at_run_time[1]
     first = first_line(text)
-    if len(first) > _LONGEST:
-        first = first[:_LONGEST] + " …"
     return f"{type(failed).__name__}: {first}" if first else type(failed).__name__
 
 

@@ -63,7 +63,7 @@ def execute(name: str, *arguments: str) -> int:
 
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE}
-"""What a disk says that is full, gone or closed to writing."""
+"""Error numbers of a disk that is full, gone or closed to writing."""
 
 
 def _show_warning(console: Console, shown: set[str], message: Warning | str, *_: Any) -> None:

@@ -20,8 +20,8 @@ class Event:
     """Whether the loss and all that was learned is finite. If not, the state is the one before, and training
     ends."""
     failed: tuple[str, ...] = ()
-    """Where many runs are trained together and this is the mean of their metrics: names of those that ended
-    in this iteration, because something was not finite."""
+    """Names of the runs that ended in this iteration because something was not finite, where many are trained
+    together and the metrics are their means."""
 
     @property
     def state(self) -> Any:
