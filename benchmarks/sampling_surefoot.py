@@ -50,9 +50,9 @@ def _beginnings(problem: Problem, side: "Batched") -> tuple[np.ndarray, np.ndarr
     return now.qpos, now.qvel
 
 
-def _policies(tasks: int, hidden: tuple[int, ...], observation_size: int, space: ActionSpace) -> Any:
+def _policies(tasks: int, hidden: tuple[int, ...], observation_space: ObservationSpace, space: ActionSpace) -> Any:
     """One for each task."""
-    policy = GaussianMLP(hidden=hidden).build(jax.random.key(1), observation_size, space)
+    policy = GaussianMLP(hidden=hidden).build(jax.random.key(1), observation_space, space)
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (tasks, *x.shape)), policy)
 
 
@@ -83,7 +83,7 @@ class _Side:
     def __init__(self, sampler: AbstractSampler, tasks: int, hidden: tuple[int, ...]) -> None:
         env = self.env = sampler.env
         self._sampler = sampler
-        self._policies = _policies(tasks, hidden, env.observation_size, env.action_space)
+        self._policies = _policies(tasks, hidden, env.observation_space, env.action_space)
         self.tasks = env.sample_tasks(jax.random.key(2), tasks)
         jax.block_until_ready(self._policies)
 

@@ -16,7 +16,7 @@ from surefoot.theory.policy_gradient import policy_gradient, score
 def main(iterations: int = 150) -> None:
     env = Gymnax("CartPole-v1")
     sampler, adam = ScanSampler(env, episodes=20), OptaxStep(lr=0.01)
-    policy = CategoricalMLP(hidden=(16,)).build(jax.random.key(0), env.observation_size, env.action_space)
+    policy = CategoricalMLP(hidden=(16,)).build(jax.random.key(0), env.observation_space, env.action_space)
     (task,) = env.sample_tasks(jax.random.key(1), 1)
 
     @jax.jit

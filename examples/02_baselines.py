@@ -16,7 +16,7 @@ from surefoot.theory.policy_gradient import optimal_baseline, policy_gradient, s
 
 def main(iterations: int = 60, lr: float = 0.004) -> None:
     env = Gymnax("CartPole-v1")
-    policy = CategoricalMLP(hidden=()).build(jax.random.key(0), env.observation_size, env.action_space)
+    policy = CategoricalMLP(hidden=()).build(jax.random.key(0), env.observation_space, env.action_space)
     (task,) = env.sample_tasks(jax.random.key(1), 1)
     parameters, policy_of = ravel_pytree(policy)
 

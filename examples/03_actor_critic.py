@@ -14,7 +14,7 @@ from surefoot.theory.advantages import gae
 
 def main(iterations: int = 60) -> None:
     env, adam = Gymnax("CartPole-v1"), OptaxStep(lr=0.005)
-    policy = ActorCritic().build(jax.random.key(0), env.observation_size, env.action_space)
+    policy = ActorCritic().build(jax.random.key(0), env.observation_space, env.action_space)
     (task,) = env.sample_tasks(jax.random.key(1), 1)
 
     @jax.jit

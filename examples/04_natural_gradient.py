@@ -17,7 +17,7 @@ from surefoot.theory.trust_region import natural_direction, step_length
 def main(iterations: int = 40, max_kl: float = 0.01) -> None:
     env, objective = Gymnax("CartPole-v1"), PolicyObjective(reinforce)
     estimator = Estimator.of(env, Estimation(Zero()))
-    policy = CategoricalMLP().build(jax.random.key(0), env.observation_size, env.action_space)
+    policy = CategoricalMLP().build(jax.random.key(0), env.observation_space, env.action_space)
     (task,) = env.sample_tasks(jax.random.key(1), 1)
 
     @jax.jit

@@ -1,6 +1,6 @@
 """Imports point one way, with samplers and checks at the side:
 
-`types, options ← theory, networks ← policies, baselines, envs ← rules`
+`types, options ← theory, encoders, networks ← policies, baselines, envs ← rules`
 `rules ← algorithms ← experiment ← report ← cli`
 """
 

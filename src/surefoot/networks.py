@@ -1,4 +1,5 @@
-"""Multilayer perceptrons (MLPs): the networks of feed-forward policies and value functions."""
+"""Multilayer perceptrons (MLPs): the networks of feed-forward policies and value functions, with an encoder
+in front of them where observations are more than vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from surefoot.encoders import Encoder, EncoderName
 from surefoot.options import Bound, NonNegative, Options
-from surefoot.types import Key
+from surefoot.types import Key, Observations, ObservationSpace
 
 LayerSize = Bound(lambda units: units >= 1, "layer sizes of 1 or more")
 Activation = Literal["relu", "tanh", "elu", "silu"]
@@ -36,29 +38,45 @@ class MLPOptions(Options):
     output_scale: Annotated[float, NonNegative] = 1.0
     """Factor of the last layer's initial weights. A policy with small ones starts near a uniform, or centred,
     distribution."""
+    encoder: EncoderName = "auto"
+    """Convolutional network in front of the layers, for each image in the observation: `nature` (three
+    layers), `small` (one layer), `flat` (none); `auto` chooses by the image's size."""
 
-    def network(self, key: Key, inputs: int, outputs: int) -> "MLP":
-        """A new network from vectors of `inputs` numbers to vectors of `outputs` numbers."""
-        sizes = (inputs, *self.hidden, outputs)
+    def network(self, key: Key, space: ObservationSpace, outputs: int) -> "MLP":
+        """A new network from observations of this space, or from vectors of `space` numbers, to vectors of
+        `outputs` numbers."""
+        encoder = Encoder.new(key, space, self.encoder)
+        sizes = (encoder.size(space), *self.hidden, outputs)
         initialise = INITIALISERS[self.initialiser]()
         keys = jax.random.split(key, len(sizes) - 1)
         pairs = zip(keys, sizes[:-1], sizes[1:], strict=True)
         weights = [initialise(k, (rows, columns), float) for k, rows, columns in pairs]
         weights[-1] = weights[-1] * self.output_scale
-        return MLP(weights, [jnp.zeros(columns) for columns in sizes[1:]], self.activation)
+        biases = [jnp.zeros(columns) for columns in sizes[1:]]
+        return MLP(weights, biases, self.activation, encoder)
 
 
 class MLP(eqx.Module):
-    """A multilayer perceptron: x ← activation(x W + b) in each layer; the last has no activation."""
+    """A multilayer perceptron: x ← activation(x W + b) in each layer; the last has no activation. The first x
+    is what the encoder makes of an observation."""
 
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     activation: str = eqx.field(static=True)
+    encoder: Encoder
 
-    def __init__(self, weights: Sequence[Array], biases: Sequence[Array], activation: str) -> None:
+    def __init__(
+        self,
+        weights: Sequence[Array],
+        biases: Sequence[Array],
+        activation: str,
+        encoder: Encoder | None = None,
+    ) -> None:
         self.weights, self.biases, self.activation = tuple(weights), tuple(biases), activation
+        self.encoder = encoder or Encoder()
 
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    def __call__(self, observations: Observations) -> Float[Array, "*batch outputs"]:
+        x = self.encoder(observations)
         # Products of whole batches: a vmap of matrix-vector products would transpose them.
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:

@@ -31,6 +31,41 @@ Task = PyTree[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]
 many. Where the host steps environments they are NumPy's."""
 
 
+ObservationSpace = PyTree[jax.ShapeDtypeStruct | int]
+"""The form of an observation: `vector(size)`, `image(height, width, channels)`, or a dictionary, tuple or
+other pytree of them. A whole number stands for a vector of that length."""
+
+Observations = PyTree[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]
+"""Observations with any leading axes: an array, or a pytree of arrays as the observation space has it."""
+
+
+def vector(size: int) -> jax.ShapeDtypeStruct:
+    """The space of vectors of `size` real numbers: floating-point, shape `[size]`."""
+    return jax.ShapeDtypeStruct((size,), jnp.result_type(float))
+
+
+def image(height: int, width: int, channels: int, dtype: Any = np.uint8) -> jax.ShapeDtypeStruct:
+    """The space of images, shape `[height, width, channels]`. They are kept as they are, in `dtype`; networks
+    divide those of whole numbers by 255."""
+    return jax.ShapeDtypeStruct((height, width, channels), np.dtype(dtype))
+
+
+def as_space(space: ObservationSpace) -> PyTree[jax.ShapeDtypeStruct]:
+    """The space with vectors in place of whole numbers."""
+    return jax.tree.map(lambda part: vector(part) if isinstance(part, int) else part, space)
+
+
+def is_image(part: jax.ShapeDtypeStruct) -> bool:
+    """Whether a part of an observation space is an image; if not, it is a vector."""
+    return len(part.shape) == 3
+
+
+def batch_shape(space: ObservationSpace, observations: Observations) -> tuple[int, ...]:
+    """The leading axes of observations of this space."""
+    part, leaf = jax.tree.leaves(as_space(space))[0], jax.tree.leaves(observations)[0]
+    return leaf.shape[: leaf.ndim - len(part.shape)]
+
+
 @dataclass(frozen=True)
 class Continuous:
     """Actions are vectors of real numbers: floating-point, shape `[size]`. The environment clips them, if it
@@ -108,9 +143,10 @@ class Rollout(eqx.Module):
     meaningless.
     """
 
-    observations: Float[Array, "*axes time obs"]
-    actions: Float[Array, "*axes time act"] | Int[Array, "*axes time"] | Int[Array, "*axes time act"]
-    """As drawn from the policy, before any clipping by the environment."""
+    observations: Observations
+    actions: Shaped[Array, "..."]
+    """As drawn from the policy, before any clipping by the environment: `[*axes time]` or
+    `[*axes time act]`."""
     log_probs: Float[Array, "*axes time"]
     """Log-probability (density) of `actions` under the policy that drew them."""
     rewards: Float[Array, "*axes time"]
@@ -119,7 +155,7 @@ class Rollout(eqx.Module):
     truncated: Bool[Array, "*axes time"]
     """True at the step at which a time limit cut the episode short; never where `terminated` is."""
     valid: Bool[Array, "*axes time"]
-    next_observations: Float[Array, "*axes time obs"]
+    next_observations: Observations
     """The observation after each step, before any reset: needed to bootstrap where an episode was cut."""
     times: Int[Array, "*axes time"]
     """Steps since the episode began. Zero marks the first step of an episode: whole episodes begin with it,
@@ -139,14 +175,14 @@ class Transitions(eqx.Module):
     """V(s_t), with which the advantages were estimated."""
     returns: Float[Array, "*axes time"]
     """Targets of a value function: the advantages, before any normalisation, plus `values`."""
-    next_observations: Float[Array, "*axes time obs"]
+    next_observations: Observations
 
 
 class Batch(eqx.Module):
     """The steps of one task with their advantages, from which a rule learns."""
 
-    observations: Float[Array, "*axes time obs"]
-    actions: Float[Array, "*axes time act"] | Int[Array, "*axes time"] | Int[Array, "*axes time act"]
+    observations: Observations
+    actions: Shaped[Array, "..."]
     log_probs: Float[Array, "*axes time"]
     """Log-probabilities of `actions` under the policy that drew them: at that policy all ratios are one."""
     advantages: Float[Array, "*axes time"]

@@ -24,10 +24,10 @@ from surefoot.theory.objectives import ActorCriticObjective
 KEY = jax.random.key(3)
 ENV = DelayedReward(3)
 ESTIMATION = Estimation(baseline=Zero(), discount=0.9, fit="previous-batch", normalise=False)
-POLICY = ActorCritic(hidden=(4,)).build(KEY, ENV.observation_size, ENV.action_space)
+POLICY = ActorCritic(hidden=(4,)).build(KEY, ENV.observation_space, ENV.action_space)
 OBJECTIVE = ActorCriticObjective(policy_objective("reinforce"), 0.5, None)
 ESTIMATOR = Estimator.of(ENV, ESTIMATION)
-SCALES = Normalisation().init(ENV.observation_size)
+SCALES = Normalisation().init(ENV.observation_space)
 FRAGMENT = Fragment(OBJECTIVE, ESTIMATOR, SCALES, jnp.zeros((1, 0)), rows=4, steps=5)
 A = A3C(OptaxStep("sgd", lr=0.1), fragment=5, environments=4, updates=6)
 

@@ -20,7 +20,7 @@ from surefoot.algorithms import Estimation, Estimator, episode_returns
 from surefoot.baselines import AbstractBaseline, LinearFeatures, Samples, Zero
 from surefoot.options import UserError
 from surefoot.theory.advantages import normalise
-from surefoot.types import Batch, Key, Rollout
+from surefoot.types import Batch, Key, ObservationSpace, Rollout
 
 REWARDS = [[1.0, 2.0, 4.0], [8.0, 2.0, 0.0]]
 ENDED = rollout_of(REWARDS, lengths=[3, 2], terminated=[False, True])
@@ -30,7 +30,7 @@ ENDED = rollout_of(REWARDS, lengths=[3, 2], terminated=[False, True])
 class Mean(AbstractBaseline):
     """V is the mean of the returns it was fitted to, the same everywhere; after the last step too."""
 
-    def init(self, key: Key, observation_size: int, horizon: int) -> Array:
+    def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> Array:
         return jnp.zeros(())
 
     def fit(self, parameters: Array, samples: Samples) -> Array:

@@ -119,6 +119,6 @@ def test_an_iteration_learns(name: str):
 
 def test_anil_needs_a_last_layer():
     setting = setting_of(Target(spread=1.0))
-    policy = GRU(units=2).build(KEY, setting.sampler.env.observation_size, Discrete(2))
+    policy = GRU(units=2).build(KEY, setting.sampler.env.observation_space, Discrete(2))
     with pytest.raises(UserError, match="adapts the last layer of a perceptron"):
         ANIL(INNER).init(setting, policy, KEY)

@@ -56,7 +56,7 @@ def build(env: AbstractProbe, policy: Any = None) -> Any:
     """Of the environment's kind, unless told which; random at first, and as symmetric as the probes ask."""
     default = CategoricalMLP if env.actions == "discrete" else GaussianMLP
     options = policy or default(hidden=(), output_scale=0.0)
-    return options.build(KEY, env.observation_size, env.action_space)
+    return options.build(KEY, env.observation_space, env.action_space)
 
 
 def observations(env: AbstractProbe) -> Any:

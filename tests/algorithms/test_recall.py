@@ -23,7 +23,7 @@ def recalled(
 ) -> tuple[float, float]:
     """The fraction of cues that are named at first, and at last."""
     setting = Setting.of(sampler, Estimation(Constant(), discount=1.0, gae_lambda=1.0, fit="previous-batch"))
-    policy: Any = options.build(jax.random.key(0), ENV.observation_size, ENV.action_space)
+    policy: Any = options.build(jax.random.key(0), ENV.observation_space, ENV.action_space)
     _, seen = train(SingleTask(rule=rule), setting, policy, iterations=iterations)
     returns = [metrics["return"] for metrics in seen]
     return float(np.mean(returns[:3])), float(np.mean(returns[-5:]))

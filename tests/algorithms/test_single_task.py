@@ -74,7 +74,7 @@ def test_the_loss_is_the_one_asked_for_less_the_entropys_bonus(loss: Any, bonus:
 def test_an_actor_critics_loss_is_the_sum_of_its_parts(coefficient: float, weight: float):
     setting = setting_of(Clock(), normalise=False)
     env, options = setting.sampler.env, ActorCritic(hidden=(3,), auxiliary=PredictReward(weight))
-    policy = options.build(KEY, env.observation_size, env.action_space)
+    policy = options.build(KEY, env.observation_space, env.action_space)
     algorithm = SingleTask(GradientStep(lr=0.01), entropy_bonus=0.5, value_coefficient=coefficient)
     state = algorithm.init(setting, policy, KEY)
     batch = eqx.filter_jit(prepared_batch)(setting, state, KEY).batch

@@ -43,8 +43,8 @@ def fit(baseline: ValueNetwork, samples: Samples, parameters: Any = None, times:
 
 
 @cache
-def start(baseline: ValueNetwork, observation_size: int = 2) -> Any:
-    return baseline.init(KEY, observation_size, 6)
+def start(baseline: ValueNetwork, observation_space: int = 2) -> Any:
+    return baseline.init(KEY, observation_space, 6)
 
 
 @eqx.filter_jit

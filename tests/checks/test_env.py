@@ -49,7 +49,7 @@ def test_every_check_has_an_example():
 def test_all_faults_are_found_at_once():
     class Many(Sound):
         time_limit_ends_return = None
-        observation_size = 3
+        observation_space = 3
 
         def step(self, key, state, action, task):
             if state[0] > 100.0:
@@ -118,7 +118,7 @@ def test_shape_checks_of_beartype_are_told_plainly():
         in problem.what
     )
     (problem,) = check_env(StepFlatState())
-    assert "`observation` is f32[2,1] where Float[Array, 'obs'] is expected" in problem.what
+    assert problem.what == "`step` returns `observation` as float32[2,1]; it must be float32[2]."
 
 
 def test_the_same_faults_are_found_without_beartype():

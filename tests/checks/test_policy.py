@@ -48,10 +48,10 @@ class Linear(eqx.Module):
 class Sound:
     """A linear Gaussian policy, a subclass of nothing."""
 
-    def build(self, key, observation_size, action_space):
+    def build(self, key, observation_space, action_space):
         if not isinstance(action_space, Continuous):
             raise UserError("Continuous actions only.")
-        return self.policy(key, (observation_size, action_space.size))
+        return self.policy(key, (observation_space, action_space.size))
 
     def policy(self, key, shape):
         return Linear(0.1 * jax.random.normal(key, shape), self.distribution)
@@ -80,13 +80,13 @@ class NotFrozen:
     "serves", "For Discrete(n=3): `build` raised AttributeError: 'Discrete' object has no attribute 'size'"
 )
 class ForgetsToRefuse(Sound):
-    def build(self, key, observation_size, action_space):
-        return self.policy(key, (observation_size, action_space.size))
+    def build(self, key, observation_space, action_space):
+        return self.policy(key, (observation_space, action_space.size))
 
 
 @broken("serves", "`build` refuses every action space")
 class RefusesAll(Sound):
-    def build(self, key, observation_size, action_space):
+    def build(self, key, observation_space, action_space):
         raise UserError("No.")
 
 
@@ -184,8 +184,8 @@ class ModeIsANumber(Sound):
     "For float32[3] observations and Discrete(n=3), `sample` gives float32[3]; it must be int32[]",
 )
 class GaussianForDiscrete(Sound):
-    def build(self, key, observation_size, action_space):
-        return self.policy(key, (observation_size, 3))
+    def build(self, key, observation_space, action_space):
+        return self.policy(key, (observation_space, 3))
 
 
 @broken("scores are sums", "`log_prob` is float32[2]; it must be float32[]")

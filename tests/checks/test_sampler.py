@@ -284,12 +284,12 @@ def test_padding_may_hold_anything():
 
 def test_a_policy_that_remembers_is_sampled_from():
     env = Navigation2D(horizon=3)
-    policy = GRU(units=4).build(jax.random.key(0), env.observation_size, env.action_space)
+    policy = GRU(units=4).build(jax.random.key(0), env.observation_space, env.action_space)
     assert check_sampler(samplers.ScanSampler(env, 2), policy) == []
 
 
 def test_a_sampler_that_forgets_what_a_policy_remembers_is_found():
-    policy = GRU(units=4).build(jax.random.key(0), INNER.env.observation_size, INNER.env.action_space)
+    policy = GRU(units=4).build(jax.random.key(0), INNER.env.observation_space, INNER.env.action_space)
 
     @dataclass(frozen=True)
     class Forgets(Sound):

@@ -45,7 +45,7 @@ class Sound:
 
     horizon: int = 5
 
-    observation_size = 2
+    observation_space = 2
     action_space = Continuous(2)
     time_limit_ends_return = True
 
@@ -68,14 +68,14 @@ def replaced(**fields: Any) -> Callable[..., Result]:
     )
 
 
-@broken("attributes", "`observation_size` is 0")
+@broken("attributes", "`observation_space` is 0")
 class NoObservations(Sound):
-    observation_size = 0
+    observation_space = 0
 
 
-@broken("attributes", "`observation_size` is a method")
+@broken("attributes", "`observation_space` is a method")
 class ForgottenProperty(Sound):
-    def observation_size(self):
+    def observation_space(self):
         return 2
 
 
@@ -108,7 +108,7 @@ class TimeLimitIsANumber(Sound):
 @dataclass(frozen=True)
 class NoTimeLimit:
     horizon: int = 5
-    observation_size = 2
+    observation_space = 2
     action_space = Continuous(2)
     sample_tasks, reset, step = Sound.sample_tasks, Sound.reset, Sound.step
 
@@ -122,7 +122,7 @@ class NoReset(Sound):
 @dataclass
 class NotFrozen:
     horizon: int = 5
-    observation_size = 2
+    observation_space = 2
     action_space = Continuous(2)
     time_limit_ends_return = True
     sample_tasks, reset, step = Sound.sample_tasks, Sound.reset, Sound.step
@@ -131,7 +131,7 @@ class NotFrozen:
 @broken("immutable", "`horizon` can be assigned to")
 class NoDataclass:
     horizon = 5
-    observation_size = 2
+    observation_space = 2
     action_space = Continuous(2)
     time_limit_ends_return = True
     sample_tasks, reset, step = Sound.sample_tasks, Sound.reset, Sound.step

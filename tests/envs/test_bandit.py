@@ -7,7 +7,7 @@ import pytest
 
 from surefoot.envs import Bandit
 from surefoot.options import UserError
-from surefoot.types import Discrete
+from surefoot.types import Discrete, vector
 
 KEY = jax.random.key(0)
 DRAWS = 4000
@@ -25,7 +25,7 @@ def pulls(env: Bandit, arm: int) -> np.ndarray:
 
 def test_what_it_is():
     env = Bandit(arms=3, horizon=7)
-    assert (env.observation_size, env.action_space, env.horizon) == (1, Discrete(3), 7)
+    assert (env.observation_space, env.action_space, env.horizon) == (vector(1), Discrete(3), 7)
     assert env.time_limit_ends_return
 
 

@@ -17,7 +17,7 @@ from surefoot.loading import relative
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler
-from surefoot.types import Continuous, Discrete
+from surefoot.types import Continuous, Discrete, vector
 
 KEY = jax.random.key(0)
 KEYS = np.asarray(jax.random.key_data(jax.random.split(KEY, 3)))
@@ -37,7 +37,7 @@ def test_what_it_says_of_itself(name: str, limit: int, size: int, space: Any):
     if name not in gymnasium.registry:
         name = "Taxi-v3"
     env = Gymnasium(name)
-    assert (env.horizon, env.observation_size, env.action_space) == (limit, size, space)
+    assert (env.horizon, env.observation_space, env.action_space) == (limit, vector(size), space)
     assert Gymnasium(name, time_limit=7).horizon == 7
     assert not env.time_limit_ends_return
     assert env.sample_tasks(KEY, 3).shape == (3, 0)
@@ -99,7 +99,7 @@ def test_tasks_are_told_at_reset():
     assert tasks["goal"].shape == (3, 2)
     assert tasks["goal"].dtype == jnp.float32
     simulator, observations = begun(env)
-    np.testing.assert_array_equal(observations[:, :2], tasks["goal"])
+    np.testing.assert_array_equal(observations["goal"], tasks["goal"])
     rewards = simulator.step(np.arange(3), np.zeros((3, 2), np.float32)).rewards
     np.testing.assert_allclose(rewards, -np.linalg.norm(tasks["goal"], axis=1), rtol=1e-6)
 
@@ -116,7 +116,7 @@ def test_tasks_can_be_drawn_within_a_program():
 
 def test_continuous_actions_of_any_shape():
     env = Gymnasium(MINE + "Goals", time_limit=5)
-    policy = GaussianMLP(hidden=()).build(KEY, env.observation_size, env.action_space)
+    policy = GaussianMLP(hidden=()).build(KEY, env.observation_space, env.action_space)
     rollout = BatchedSampler(env, 2, 1).submit(policy, {"goal": jnp.ones(2)}, KEY).result()
     assert rollout.actions.shape == (2, 5, 2)
 
@@ -137,7 +137,7 @@ def test_continuous_actions_of_any_shape():
 )
 def test_what_cannot_be_used_is_an_error(name: str, told: str):
     with pytest.raises(UserError) as raised:
-        _ = Gymnasium(name, time_limit=5).observation_size
+        _ = Gymnasium(name, time_limit=5).observation_space
     assert told in str(raised.value)
 
 
@@ -189,4 +189,4 @@ def test_without_gymnasium_there_is_one_clear_error():
 def test_a_file_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = Path(__file__).parents[1] / "support" / "gymnasium_envs.py"
     (tmp_path / "mazes_of_mine.py").write_text(source.read_text())
-    assert Gymnasium(f"{tmp_path}/mazes_of_mine.py:Goals", time_limit=3).observation_size == 4
+    assert Gymnasium(f"{tmp_path}/mazes_of_mine.py:Goals", time_limit=3).observation_space == vector(4)

@@ -8,7 +8,7 @@ from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler
-from surefoot.types import Continuous, MultiDiscrete, Rollout
+from surefoot.types import Continuous, MultiDiscrete, Rollout, vector
 
 KEY = jax.random.key(0)
 ODD = "support.careless_envs:"
@@ -16,7 +16,7 @@ ODD = "support.careless_envs:"
 
 def sampled(env: Gymnasium, episodes: int = 2) -> Rollout:
     kind = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
-    policy = kind(hidden=()).build(KEY, env.observation_size, env.action_space)
+    policy = kind(hidden=()).build(KEY, env.observation_space, env.action_space)
     sampler = BatchedSampler(env, episodes, 1)
     try:
         return sampler.submit(policy, env.sample_tasks(KEY, 1)[0], KEY).result()
@@ -99,18 +99,18 @@ def test_several_discrete_actions(name: str, counts: tuple[int, ...], start: flo
 
 
 def test_constructor_arguments():
-    assert Gymnasium(ODD + "Sized", ("size=5", "loud=false", "name=b c")).observation_size == 5
+    assert Gymnasium(ODD + "Sized", ("size=5", "loud=false", "name=b c")).observation_space == vector(5)
     with pytest.raises(UserError, match=r"Sized raised TypeError: .*'size'.*--env.kwargs NAME=VALUE"):
-        _ = Gymnasium(ODD + "Sized").observation_size
+        _ = Gymnasium(ODD + "Sized").observation_space
     with pytest.raises(UserError, match="kwargs is 'size'; it must be NAME=VALUE"):
         Gymnasium(ODD + "Sized", ("size",))
 
 
 def test_a_function_brings_its_wrappers_and_their_tasks():
     env = Gymnasium(ODD + "wrapped", ("size=3",), time_limit=4)
-    assert env.observation_size == 3
+    assert env.observation_space == vector(3)
     rollout, task = sampled(env), env.sample_tasks(KEY, 1)[0]
     np.testing.assert_allclose(rollout.rewards[:, :2], float(task[0]))
     assert rollout.truncated[:, 1].all()
     with pytest.raises(UserError, match="STARTED is no class and no function"):
-        _ = Gymnasium(ODD + "STARTED").observation_size
+        _ = Gymnasium(ODD + "STARTED").observation_space

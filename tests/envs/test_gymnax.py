@@ -25,11 +25,11 @@ from surefoot.types import Continuous, Discrete
 KEY = jax.random.key(0)
 TASK = jnp.zeros(0)
 SPACES = {
-    "CartPole-v1": (4, Discrete(2), 500),
-    "Pendulum-v1": (3, Continuous(1), 200),
-    "Acrobot-v1": (6, Discrete(3), 500),
-    "MountainCar-v0": (2, Discrete(3), 200),
-    "MountainCarContinuous-v0": (2, Continuous(1), 999),
+    "CartPole-v1": ((4,), Discrete(2), 500),
+    "Pendulum-v1": ((3,), Continuous(1), 200),
+    "Acrobot-v1": ((6,), Discrete(3), 500),
+    "MountainCar-v0": ((2,), Discrete(3), 200),
+    "MountainCarContinuous-v0": ((2,), Continuous(1), 999),
 }
 STATES = {
     "CartPole-v1": ("x", "x_dot", "theta", "theta_dot"),
@@ -82,7 +82,7 @@ def own_episode(env: Gymnax, key: jax.Array, actions: jax.Array) -> tuple[np.nda
 @pytest.mark.parametrize("name", SPACES)
 def test_what_it_is(name: str):
     env = Gymnax(name)
-    assert (env.observation_size, env.action_space, env.horizon) == SPACES[name]
+    assert (env.observation_space.shape, env.action_space, env.horizon) == SPACES[name]
     assert not env.time_limit_ends_return
     assert env.horizon == gymnasium.spec(name).max_episode_steps
 
@@ -199,7 +199,7 @@ def test_other_observations_become_vectors_of_floats(name: str, size: int):
     state, observation = jax.eval_shape(env.reset, KEY, TASK)
     done = jax.eval_shape(env.step, KEY, state, random_actions(env.action_space, KEY), TASK)
     for x in (observation, done.observation):
-        assert (x.shape, x.dtype) == ((env.observation_size,), jnp.float32)
+        assert (x.shape, x.dtype) == (env.observation_space.shape, jnp.float32)
         assert x.size == size
 
 
@@ -243,7 +243,7 @@ def test_without_gymnax_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "gymnax", None)
     env = Gymnax()
     with pytest.raises(UserError, match=r"pip install 'surefoot\[gymnax\]'"):
-        _ = env.observation_size
+        _ = env.observation_space
 
 
 def test_actions_of_other_kinds_are_refused(monkeypatch: pytest.MonkeyPatch):
@@ -279,4 +279,4 @@ print(len(pong.sns.color_palette("cubehelix", 3)), "seaborn" in sys.modules)
 
 def _policy(env: Gymnax) -> Any:
     options = CategoricalMLP if isinstance(env.action_space, Discrete) else GaussianMLP
-    return options(hidden=()).build(KEY, env.observation_size, env.action_space)
+    return options(hidden=()).build(KEY, env.observation_space, env.action_space)

@@ -38,7 +38,7 @@ def play(family: Any, tasks: Any, rows: int, steps: int = 30) -> list[Any]:
 def test_what_they_are(family: Any, plain: Any):
     assert (family.horizon, family.spread, family.time_limit_ends_return) == (200, 3.0, True)
     assert family.action_space == plain.action_space
-    assert family.observation_size == plain.observation_size
+    assert family.observation_space == plain.observation_space
 
 
 @pytest.mark.parametrize(("family", "plain"), PAIRS)

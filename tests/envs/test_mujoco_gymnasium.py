@@ -103,7 +103,7 @@ def test_every_step_is_gymnasiums(name: str):
     theirs = pairs.theirs[0].env
     assert family.horizon == gymnasium.spec(f"{name}-v5").max_episode_steps
     assert not family.time_limit_ends_return
-    assert (family.observation_size,) == theirs.observation_space.shape
+    assert family.observation_space.shape == theirs.observation_space.shape
     assert family.action_space == Continuous(theirs.model.nu)
     assert family.dt == theirs.dt
     generator = np.random.default_rng(1)
@@ -209,7 +209,7 @@ def test_a_familys_steps_are_gymnasiums_and_its_rewards_are_its_own(name: str):
     assert family.horizon == (100 if name == "HalfCheetahDir" else 200)
     assert family.time_limit_ends_return
     assert family.action_space == plain.action_space
-    assert family.observation_size == plain.observation_size + 2 * (name == "AntGoal")
+    assert family.observation_space.shape[0] == plain.observation_space.shape[0] + 2 * (name == "AntGoal")
     tasks = np.asarray(family.sample_tasks(KEY, ROWS))
     options = {"exclude_current_positions_from_observation": False} if name == "AntGoal" else {}
     pairs = Pairs(family, body, tasks, limit=60, **options)

@@ -5,7 +5,7 @@ import pytest
 
 from surefoot.envs import Navigation2D, Step
 from surefoot.options import UserError
-from surefoot.types import Continuous
+from surefoot.types import Continuous, vector
 
 KEY = jax.random.key(0)
 
@@ -19,7 +19,7 @@ def move(position: list[float], action: list[float], goal: list[float]) -> Step:
 
 def test_what_it_is():
     env = Navigation2D()
-    assert (env.observation_size, env.action_space, env.horizon) == (2, Continuous(2), 100)
+    assert (env.observation_space, env.action_space, env.horizon) == (vector(2), Continuous(2), 100)
     assert env.time_limit_ends_return
 
 

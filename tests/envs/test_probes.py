@@ -34,7 +34,7 @@ def played(env: AbstractProbe) -> Rollout:
     """Episodes of the random policy, as NumPy's arrays."""
     discrete = isinstance(env.action_space, Discrete)
     options: Any = CategoricalMLP if discrete else GaussianMLP
-    policy = options(hidden=(), output_scale=0.0).build(KEY, env.observation_size, env.action_space)
+    policy = options(hidden=(), output_scale=0.0).build(KEY, env.observation_space, env.action_space)
     return jax.tree.map(np.asarray, ScanSampler(env, EPISODES).submit(policy, TASK, KEY).result())
 
 

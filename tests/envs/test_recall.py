@@ -12,7 +12,7 @@ from surefoot.envs.recall import RecallState
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
 from surefoot.samplers import ScanSampler
-from surefoot.types import Discrete
+from surefoot.types import Discrete, vector
 
 KEY = jax.random.key(0)
 TASK = jnp.zeros(0)
@@ -39,7 +39,7 @@ def episode(env: Recall, cue: int, answer: int) -> tuple[list, list, list]:
 
 def test_what_it_is():
     env = Recall(cues=3, delay=5)
-    assert (env.observation_size, env.action_space, env.horizon) == (4, Discrete(3), 8)
+    assert (env.observation_space, env.action_space, env.horizon) == (vector(4), Discrete(3), 8)
     assert (env.best_return, env.memoryless_return) == (1.0, 1 / 3)
     assert env.time_limit_ends_return
 
@@ -86,7 +86,7 @@ def test_a_policy_without_memory_recalls_no_more_than_chance():
     sampler = ScanSampler(env, EPISODES)
     for seed in range(3):
         key = jax.random.key(seed)
-        built = CategoricalMLP(hidden=(8,)).build(key, env.observation_size, env.action_space)
+        built = CategoricalMLP(hidden=(8,)).build(key, env.observation_space, env.action_space)
         for policy in (built, _decided(built)):
             rollout = jax.tree.map(np.asarray, sampler.submit(policy, TASK, KEY).result())
             np.testing.assert_array_equal(rollout.valid.sum(1), 5)

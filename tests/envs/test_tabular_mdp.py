@@ -5,7 +5,7 @@ import pytest
 
 from surefoot.envs import MDP, TabularMDP
 from surefoot.options import UserError
-from surefoot.types import Discrete
+from surefoot.types import Discrete, vector
 
 KEY = jax.random.key(0)
 DRAWS = 4000
@@ -33,7 +33,7 @@ def steps(state: int, action: int) -> list[np.ndarray]:
 
 
 def test_what_it_is():
-    assert (ENV.observation_size, ENV.action_space, ENV.horizon) == (3, Discrete(2), 5)
+    assert (ENV.observation_space, ENV.action_space, ENV.horizon) == (vector(3), Discrete(2), 5)
     assert ENV.time_limit_ends_return
 
 

@@ -157,7 +157,7 @@ class Lock(AbstractEnv):
     """Pays for each of two integers that is what the observation says; one step an episode."""
 
     horizon: int = 1
-    observation_size = 1
+    observation_space = 1
     action_space = MultiDiscrete((2, 3))
     time_limit_ends_return = True
 

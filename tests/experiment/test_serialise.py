@@ -171,7 +171,7 @@ class Rounds(Bandit):
 
 
 class NoDataclass(AbstractEnv):
-    horizon = observation_size = 1
+    horizon = observation_space = 1
     action_space = Bandit().action_space
     sample_tasks = reset = step = time_limit_ends_return = Bandit.sample_tasks
 

@@ -71,8 +71,8 @@ def test_the_same_configuration_is_the_same_run(trained: Run, config: Config, tm
 class WeaklyTyped(GaussianMLP):
     """Its parameters are as `jnp.full` makes them from Python's numbers."""
 
-    def build(self, key, observation_size, action_space):
-        policy = GaussianMLP.build(self, key, observation_size, action_space)
+    def build(self, key, observation_space, action_space):
+        policy = GaussianMLP.build(self, key, observation_space, action_space)
         weak = jnp.full(action_space.size, -0.5)
         assert weak.weak_type
         return eqx.tree_at(lambda p: p.raw_log_std, policy, weak)

@@ -20,7 +20,7 @@ from surefoot.policies import (
 )
 from surefoot.theory.averages import valid_mean
 from surefoot.theory.objectives import ActorCriticObjective, PolicyObjective, surrogate
-from surefoot.types import Batch, Continuous, Discrete, Transitions
+from surefoot.types import Batch, Continuous, Discrete, ObservationSpace, Transitions
 
 SPACES = pytest.mark.parametrize("space", [Discrete(3), Continuous(2)], ids=["discrete", "continuous"])
 INF = float("inf")
@@ -152,8 +152,8 @@ class PredictDistance(AbstractAuxiliary):
 
     scale: float = 2.0
 
-    def size(self, observation_size: int) -> int:
-        assert observation_size == 2
+    def size(self, observation_space: ObservationSpace) -> int:
+        assert observation_space == 2
         return 2
 
     def loss(self, prediction: Float[Array, "*axes size"], batch: Batch) -> Float[Array, ""]:

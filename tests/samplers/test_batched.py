@@ -36,7 +36,7 @@ def close(a: Rollout, b: Rollout, atol: float = 1e-5) -> None:
 )
 def test_it_draws_what_the_scan_sampler_draws(env: Any):
     options = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
-    policy = options(hidden=(3,)).build(jax.random.key(0), env.observation_size, env.action_space)
+    policy = options(hidden=(3,)).build(jax.random.key(0), env.observation_space, env.action_space)
     tasks = env.sample_tasks(KEY, 3)
     expected = eqx.filter_jit(ScanSampler(env, 6).sample)(many(policy, 3), tasks, KEY)
     sampler = BatchedSampler(env, 6, threads=1)

@@ -35,7 +35,7 @@ def many(env: AbstractFamily, count: int, options: Any = None) -> tuple[Any, Any
     """Policies, all different, and tasks."""
     kind = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
     build = (options or kind(hidden=(4,))).build
-    policies = [build(jax.random.key(i), env.observation_size, env.action_space) for i in range(count)]
+    policies = [build(jax.random.key(i), env.observation_space, env.action_space) for i in range(count)]
     return jax.tree.map(lambda *xs: jnp.stack(xs), *policies), env.sample_tasks(jax.random.key(9), count)
 
 

@@ -160,7 +160,7 @@ class Wrapper(AbstractFamily):
 
     wrapped: Any
     horizon = property(lambda self: self.wrapped.horizon)
-    observation_size = property(lambda self: self.wrapped.observation_size)
+    observation_space = property(lambda self: self.wrapped.observation_space)
     action_space = property(lambda self: self.wrapped.action_space)
     time_limit_ends_return = property(lambda self: self.wrapped.time_limit_ends_return)
     is_traceable = property(lambda self: self.wrapped.is_traceable)

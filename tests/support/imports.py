@@ -16,8 +16,9 @@ def _allow(packages: str, *more: str) -> None:
 
 _allow("types options")
 _allow("theory", "types", "options")
-_allow("networks", "types", "options")
-_allow("policies baselines", "theory", "networks")
+_allow("encoders", "types", "options")
+_allow("networks", "types", "options", "encoders")
+_allow("policies baselines", "theory", "networks", "encoders")
 _allow("loading", "options")
 _allow("envs", "theory", "loading")
 _allow("rules", "policies", "baselines", "envs")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from surefoot.envs import AbstractEnv, Step
 from surefoot.theory.objectives import AbstractObjective
-from surefoot.types import Continuous, Key, Rollout
+from surefoot.types import Continuous, Key, ObservationSpace, Rollout
 
 
 class Point(eqx.Module):
@@ -55,7 +55,7 @@ class Target(AbstractEnv):
     horizon: int = 1
 
     @property
-    def observation_size(self) -> int:
+    def observation_space(self) -> ObservationSpace:
         return 1
 
     @property
@@ -84,7 +84,7 @@ class Clock(AbstractEnv):
     horizon: int = 4
 
     @property
-    def observation_size(self) -> int:
+    def observation_space(self) -> ObservationSpace:
         return 1
 
     @property

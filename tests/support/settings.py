@@ -22,7 +22,7 @@ def setting_of(env: AbstractEnv | None = None, *, episodes: int = 8, **options: 
 def policy_for(setting: Setting, **options: Any) -> Any:
     env = setting.sampler.env
     build = GaussianMLP(**{"hidden": (), "output_scale": 0.0, **options}).build
-    return build(jax.random.key(0), env.observation_size, env.action_space)
+    return build(jax.random.key(0), env.observation_space, env.action_space)
 
 
 @eqx.filter_jit

@@ -12,7 +12,7 @@ from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.policies.base import act, initial_memory
 from surefoot.rules import AbstractRule
 from surefoot.samplers import AbstractSampler
-from surefoot.types import ActionSpace, Key, Rollout
+from surefoot.types import ActionSpace, Key, ObservationSpace, Rollout
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,10 @@ class WrappedPolicy(AbstractPolicy):
 class WrappedPolicyOptions(PolicyOptions):
     options: PolicyOptions
 
-    def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> WrappedPolicy:
-        return WrappedPolicy(self.options.build(key, observation_size, action_space))
+    def build(
+        self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace
+    ) -> WrappedPolicy:
+        return WrappedPolicy(self.options.build(key, observation_space, action_space))
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ class WrappedFamily(AbstractFamily):
         return self.family.releases_gil
 
     @property
-    def observation_size(self) -> int:
-        return self.family.observation_size
+    def observation_space(self) -> ObservationSpace:
+        return self.family.observation_space
 
     @property
     def action_space(self) -> ActionSpace:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.meta import AbstractTerm
+from surefoot.types import Observations
 
 
 class HeadAdapted(AbstractPolicyWrapper):
@@ -20,7 +21,7 @@ class HeadAdapted(AbstractPolicyWrapper):
     adapts_std: bool = eqx.field(static=True)
     """Whether the standard deviation is adapted too."""
 
-    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+    def observed(self, observations: Observations) -> Observations:
         return observations
 
     def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:

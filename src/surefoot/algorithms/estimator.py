@@ -18,7 +18,7 @@ from surefoot.theory.returns import discounted_return, reward_to_go
 from surefoot.types import Batch, Key, Rollout, Transitions
 
 Values = Callable[[Array, Array], Array]
-"""V of one trajectory: (observations `[time obs]`, times `[time]`) -> `[time]`."""
+"""V of one trajectory: (observations `[time ...]`, times `[time]`) -> `[time]`."""
 
 
 class PreparedRollout(eqx.Module):
@@ -51,8 +51,8 @@ class Estimator:
 
     def init(self, key: Key, env: AbstractFamily) -> tuple[PyTree, Scales]:
         """The baseline's parameters and the scales before anything is known."""
-        baseline = self.estimation.baseline.init(key, env.observation_size, env.horizon)
-        return baseline, self.normalisation.init(env.observation_size)
+        baseline = self.estimation.baseline.init(key, env.observation_space, env.horizon)
+        return baseline, self.normalisation.init(env.observation_space)
 
     def acting(self, policy: Any, scales: Scales) -> Any:
         """The policy as it meets the environment, with its observations normalised."""
@@ -185,7 +185,7 @@ def _without_padding(rollout: Rollout) -> Rollout:
     return eqx.tree_at(
         lambda r: (r.observations, r.actions, r.log_probs, r.rewards, r.next_observations),
         rollout,
-        replace_fn=masked,
+        replace_fn=lambda node: jax.tree.map(masked, node),
     )
 
 

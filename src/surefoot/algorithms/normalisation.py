@@ -10,14 +10,21 @@ from jaxtyping import Array
 from surefoot.options import Bound, Options
 from surefoot.policies import NormalisedPolicy
 from surefoot.theory.returns import reward_to_go
-from surefoot.theory.statistics import RunningStatistics, standardise, statistics_of
-from surefoot.types import Rollout
+from surefoot.theory.statistics import (
+    ObservationStatistics,
+    RunningStatistics,
+    empty_statistics,
+    merge_observations,
+    standardise_observations,
+    statistics_of,
+)
+from surefoot.types import ObservationSpace, Rollout
 
 
 class Scales(eqx.Module):
     """Running statistics of the data so far; None for what is not normalised."""
 
-    observations: RunningStatistics | None
+    observations: ObservationStatistics | None
     returns: RunningStatistics | None
 
 
@@ -31,17 +38,18 @@ class Normalisation(Options):
     """
 
     observations: bool = False
-    """Whether each element of the observation is given mean 0 and variance 1."""
+    """Whether each real number of the observation is given mean 0 and variance 1; bytes, as in images, are
+    left alone."""
     rewards: bool = False
     """Whether rewards are divided by the standard deviation of the discounted rewards-to-go. Their mean
     stays: to move it would change what is optimal where episodes end early."""
     limit: Annotated[float, Bound(lambda x: x > 0, "above 0")] = 10.0
     """Bound to which normalised observations are clipped, on either side of 0."""
 
-    def init(self, observation_size: int) -> Scales:
+    def init(self, observation_space: ObservationSpace) -> Scales:
         """Before anything has been seen."""
         return Scales(
-            RunningStatistics.empty(observation_size) if self.observations else None,
+            empty_statistics(observation_space) if self.observations else None,
             RunningStatistics.empty(1) if self.rewards else None,
         )
 
@@ -55,7 +63,7 @@ class Normalisation(Options):
         """The rollout as learning sees it."""
         if scales.observations is not None:
             seen = [
-                standardise(x, scales.observations, self.limit)
+                standardise_observations(x, scales.observations, self.limit)
                 for x in (rollout.observations, rollout.next_observations)
             ]
             rollout = eqx.tree_at(lambda r: (r.observations, r.next_observations), rollout, seen)
@@ -68,7 +76,7 @@ class Normalisation(Options):
         """With what `rollout`, as it was sampled, shows; any leading axes."""
         observations, returns = scales.observations, scales.returns
         if observations is not None:
-            observations = observations.merge(statistics_of(rollout.observations, rollout.valid))
+            observations = merge_observations(observations, rollout.observations, rollout.valid)
         if returns is not None:
             seen = _rewards_to_go(rollout, discount)
             returns = returns.merge(statistics_of(seen[..., None], rollout.valid))

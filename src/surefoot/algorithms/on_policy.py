@@ -24,7 +24,7 @@ from surefoot.samplers.base import is_traced
 from surefoot.theory.advantages import explained_variance
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
-from surefoot.types import Batch, Key, Rollout, Task
+from surefoot.types import Batch, Key, Observations, Rollout, Task
 
 Improve = Callable[[AbstractPolicy, Batch, PyTree], tuple[AbstractPolicy, PyTree, Metrics]]
 """From policy, batch and the rule's state to the next policy, the rule's next state, and metrics."""
@@ -211,7 +211,7 @@ def critic_of(policy: Any) -> Values | None:
     if not policy.predicts_values:
         return None
 
-    def values(observations: Array, times: Array) -> Array:
+    def values(observations: Observations, times: Array) -> Array:
         del times
         return policy.values(observations)
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
-from surefoot.types import Key
+from surefoot.types import Key, Observations, ObservationSpace
 
 
 class Samples(eqx.Module):
     """The data that a baseline is fitted to. Padding is zero and not `valid`."""
 
-    observations: Float[Array, "episode time obs"]
+    observations: Observations
     times: Float[Array, "episode time"]
     """Steps since the episode began."""
     returns: Float[Array, "episode time"]
@@ -20,7 +20,7 @@ class Samples(eqx.Module):
     rewards: Float[Array, "episode time"]
     discounts: Float[Array, "episode time"]
     """γ_t; zero where an episode terminates."""
-    next_observations: Float[Array, "episode time obs"]
+    next_observations: Observations
     valid: Bool[Array, "episode time"]
 
 
@@ -36,7 +36,7 @@ class AbstractBaseline(ABC):
     """Whether a fit takes many gradient steps, so that a thread of its own is worthwhile."""
 
     @abstractmethod
-    def init(self, key: Key, observation_size: int, horizon: int) -> PyTree:
+    def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> PyTree:
         """The initial parameters, for episodes of at most `horizon` steps."""
 
     @abstractmethod
@@ -46,6 +46,6 @@ class AbstractBaseline(ABC):
 
     @abstractmethod
     def values(
-        self, parameters: PyTree, observations: Float[Array, "time obs"], times: Float[Array, " time"]
+        self, parameters: PyTree, observations: Observations, times: Float[Array, " time"]
     ) -> Float[Array, " time"]:
         """V at one trajectory's observations; `times` are steps since the episode began."""

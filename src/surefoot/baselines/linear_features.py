@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.baselines.base import AbstractBaseline, Samples
 from surefoot.baselines.least_squares import ridge_regression
-from surefoot.options import NonNegative, Options
-from surefoot.types import Key
+from surefoot.encoders import Encoder
+from surefoot.options import NonNegative, Options, UserError
+from surefoot.types import Key, Observations, ObservationSpace, as_space, is_image
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,17 @@ class LinearFeatures(Options, AbstractBaseline):
     ridge: Annotated[float, NonNegative] = 1e-6
     """Penalty on squared weights, for each step and relative to a feature's mean square."""
 
-    def init(self, key: Key, observation_size: int, horizon: int) -> Float[Array, " features"]:
+    def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> Float[Array, " features"]:
+        """Raises `UserError` if a part of the observation is an image."""
         del key, horizon
-        return jnp.zeros(2 * observation_size + 4)
+        parts = jax.tree.leaves(as_space(observation_space))
+        if any(map(is_image, parts)):
+            raise UserError(
+                "The linear-features baseline is a linear function of the observation and its square, which "
+                "says nothing of an image; use --estimation.baseline value-network, time-dependent or "
+                "constant, or an actor-critic: --policy actor-critic."
+            )
+        return jnp.zeros(2 * sum(part.shape[0] for part in parts) + 4)
 
     def fit(self, parameters: Float[Array, " features"], samples: Samples) -> Float[Array, " features"]:
         del parameters
@@ -38,14 +48,12 @@ class LinearFeatures(Options, AbstractBaseline):
     def values(
         self,
         parameters: Float[Array, " features"],
-        observations: Float[Array, "time obs"],
+        observations: Observations,
         times: Float[Array, " time"],
     ) -> Float[Array, " time"]:
         return _features(observations, times) @ parameters
 
 
-def _features(
-    observations: Float[Array, "*batch obs"], times: Float[Array, "*batch"]
-) -> Float[Array, "*batch features"]:
-    tau = times[..., None] / 100.0
-    return jnp.concatenate([observations, observations**2, tau, tau**2, tau**3, jnp.ones_like(tau)], axis=-1)
+def _features(observations: Observations, times: Float[Array, "*batch"]) -> Float[Array, "*batch features"]:
+    x, tau = Encoder((None,) * len(jax.tree.leaves(observations)))(observations), times[..., None] / 100.0
+    return jnp.concatenate([x, x**2, tau, tau**2, tau**3, jnp.ones_like(tau)], axis=-1)

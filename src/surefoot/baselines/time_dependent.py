@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.baselines.base import AbstractBaseline, Samples
-from surefoot.types import Key
+from surefoot.types import Key, Observations, ObservationSpace
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class TimeDependent(AbstractBaseline):
     """V_t = the mean return from step t on, over the episodes that reached it: one number for each step of an
     episode. It is zero at steps that no episode reached."""
 
-    def init(self, key: Key, observation_size: int, horizon: int) -> Float[Array, " steps"]:
-        del key, observation_size
+    def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> Float[Array, " steps"]:
+        del key, observation_space
         return jnp.zeros(horizon + 1)
 
     def fit(self, parameters: Float[Array, " steps"], samples: Samples) -> Float[Array, " steps"]:
@@ -28,7 +28,7 @@ class TimeDependent(AbstractBaseline):
     def values(
         self,
         parameters: Float[Array, " steps"],
-        observations: Float[Array, "time obs"],
+        observations: Observations,
         times: Float[Array, " time"],
     ) -> Float[Array, " time"]:
         del observations

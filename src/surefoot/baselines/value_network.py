@@ -9,11 +9,12 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.baselines.base import AbstractBaseline, Samples
+from surefoot.encoders import EncoderName
 from surefoot.networks import MLP, Activation, LayerSize, MLPOptions
 from surefoot.options import NonNegative, Options, UserError, at_least
 from surefoot.theory.minibatches import shuffled
 from surefoot.theory.values import proximal_term, td_targets, value_loss
-from surefoot.types import Key
+from surefoot.types import Key, Observations, ObservationSpace
 
 _Carry = tuple[MLP, PyTree]
 """The network and its optimiser's state."""
@@ -44,6 +45,9 @@ class ValueNetwork(Options, AbstractBaseline):
     """Number of units in each hidden layer."""
     activation: Activation = "tanh"
     """Activation function of the hidden layers."""
+    encoder: EncoderName = "auto"
+    """Convolutional network in front of the layers, for each image in the observation: `nature`, `small` or
+    `flat` (none); `auto` chooses by the image's size."""
     lr: Annotated[float, NonNegative] = 1e-3
     """Adam learning rate; Adam's state is kept from one iteration to the next."""
     target: Literal["monte-carlo", "td"] = "monte-carlo"
@@ -57,10 +61,11 @@ class ValueNetwork(Options, AbstractBaseline):
     proximal: Annotated[float, NonNegative] = 0.0
     """Weight κ of the proximal term."""
 
-    def init(self, key: Key, observation_size: int, horizon: int) -> ValueParameters:
+    def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> ValueParameters:
         del horizon
         key, start = jax.random.split(key)
-        network = MLPOptions(self.hidden, self.activation, "orthogonal").network(start, observation_size, 1)
+        options = MLPOptions(self.hidden, self.activation, "orthogonal", encoder=self.encoder)
+        network = options.network(start, observation_space, 1)
         state = self._optimiser().init(eqx.filter(network, eqx.is_inexact_array))
         return ValueParameters(network, state, key)
 
@@ -94,7 +99,7 @@ class ValueNetwork(Options, AbstractBaseline):
     def values(
         self,
         parameters: ValueParameters,
-        observations: Float[Array, "time obs"],
+        observations: Observations,
         times: Float[Array, " time"],
     ) -> Float[Array, " time"]:
         del times

@@ -6,21 +6,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.baselines.base import AbstractBaseline, Samples
-from surefoot.types import Key
+from surefoot.types import Key, Observations, ObservationSpace
 
 
 @dataclass(frozen=True)
 class Zero(AbstractBaseline):
     """V = 0, no baseline: without a value function, advantages are returns."""
 
-    def init(self, key: Key, observation_size: int, horizon: int) -> None:
-        del key, observation_size, horizon
+    def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> None:
+        del key, observation_space, horizon
 
     def fit(self, parameters: None, samples: Samples) -> None:
         del parameters, samples
 
     def values(
-        self, parameters: None, observations: Float[Array, "time obs"], times: Float[Array, " time"]
+        self, parameters: None, observations: Observations, times: Float[Array, " time"]
     ) -> Float[Array, " time"]:
         del parameters, observations
         return jnp.zeros_like(times)

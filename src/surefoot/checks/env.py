@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, require, warning
-from surefoot.types import ActionSpace, Continuous, Discrete, Key, is_key
+from surefoot.types import ActionSpace, Continuous, Discrete, Key, as_space, is_image, is_key
 
 _TASKS = 3
 _EPISODES = 4
@@ -25,7 +25,11 @@ _CONTRACT = "surefoot.envs.AbstractEnv"
 
 
 _ATTRIBUTES = {
-    "observation_size": (*common.COUNT, "Policies and baselines are built to it."),
+    "observation_space": (
+        "vector(size), image(height, width, channels), or a pytree of them, from surefoot.types",
+        lambda x: bool(jax.tree.leaves(x)) and all(map(_is_form, jax.tree.leaves(x))),
+        "Policies and baselines are built to it.",
+    ),
     "action_space": (
         "Continuous(size), Discrete(n) or MultiDiscrete(counts)",
         lambda x: isinstance(x, ActionSpace) and all(map(common.is_count, np.ravel(*astuple(x)).tolist())),
@@ -216,8 +220,18 @@ class EnvChecks:
         yield from _array_problems("step", "terminated", self.first.terminated, jnp.zeros((), bool))
 
     def _observation_problems(self, method: str, observation: Any) -> Problems:
-        wanted = jnp.zeros(int(self.attribute("observation_size")))
-        yield from _array_problems(method, "observation", observation, wanted)
+        wanted = as_space(self.attribute("observation_space"))
+        if jax.tree.structure(observation) != jax.tree.structure(wanted):
+            yield error(
+                f"`{method}` returns the observation {jax.tree.structure(observation)}, and its space is "
+                f"{jax.tree.structure(wanted)}.",
+                "Policies are built for the parts that the space names.",
+                "Give both the same form: an array, or the same dictionary or tuple of arrays.",
+            )
+            return
+        names = common.leaves_with_names(observation, "observation")
+        for (name, leaf), form in zip(names, jax.tree.leaves(wanted), strict=True):
+            yield from _array_problems(method, name, leaf, form)
 
     def check_state_keeps_its_form(self) -> Problems:
         why = "The state is carried through a compiled loop, where its form is fixed."
@@ -266,7 +280,7 @@ class EnvChecks:
     def check_stays_finite(self) -> Problems:
         valid, outcomes = np.asarray(self.episodes.valid), self.episodes.outcomes
         for name, values in {"observations": outcomes.observation, "rewards": outcomes.reward}.items():
-            if not common.finite(np.asarray(values)[valid]):
+            if not common.finite(jax.tree.map(lambda x: np.asarray(x)[valid], values)):
                 yield error(
                     f"Among the {name} of random episodes there are NaN or infinite values.",
                     "One of them is enough to spoil the policy for good.",
@@ -294,7 +308,7 @@ class EnvChecks:
             return
         outcomes = self.episodes.outcomes
         seen = outcomes.observation, outcomes.reward, outcomes.terminated, self.episodes.valid
-        if all(common.same(x[0], x[i]) for x in map(np.asarray, seen) for i in range(1, _TASKS)):
+        if all(common.same(x[0], x[i]) for x in jax.tree.leaves(seen) for i in range(1, _TASKS)):
             yield warning(
                 "Observations, rewards and ends of random episodes do not depend on the task.",
                 "Then there is nothing to adapt to; often the goal was left in an attribute.",
@@ -334,7 +348,16 @@ def _axis_problems(tasks: PyTree, n: int) -> Problems:
             )
 
 
-def _array_problems(method: str, name: str, x: Any, wanted: Array) -> Problems:
+def _is_form(part: Any) -> bool:
+    """Whether a part of an observation space is a vector or an image."""
+    if isinstance(part, int):
+        return common.is_count(part)
+    if not isinstance(part, jax.ShapeDtypeStruct) or min(part.shape, default=0) < 1:
+        return False
+    return is_image(part) or (len(part.shape) == 1 and bool(jnp.issubdtype(part.dtype, jnp.floating)))
+
+
+def _array_problems(method: str, name: str, x: Any, wanted: Array | jax.ShapeDtypeStruct) -> Problems:
     yield from common.has_form(
         f"`{method}` returns `{name}` as",
         x,

@@ -25,7 +25,7 @@ def check_gymnasium(env: Gymnasium) -> list[Problem]:
     steps with random actions, twice from the same seeds.
     """
     try:
-        _ = env.observation_size, env.action_space, env.sample_tasks(jax.random.key(0), _ROWS)
+        _ = env.observation_space, env.action_space, env.sample_tasks(jax.random.key(0), _ROWS)
         simulator = env.simulator(1)
     except UserError as refused:
         return [_refusal(refused)]
@@ -100,12 +100,12 @@ def _episode_problems(env: Gymnasium, simulator: Any) -> Problems:
                 again = np.flatnonzero(outcome.terminated | outcome.truncated)
                 if len(again):
                     simulator.renew(again, keys[again])
-            seen.append(np.stack(observed))
+            seen.append(observed)
     except UserError as refused:
         yield _refusal(refused)
         return
-    if not np.array_equal(*seen):
-        step = int(np.argmax((seen[0] != seen[1]).any(axis=(1, 2))))
+    step = next((i for i, pair in enumerate(zip(*seen, strict=True)) if not common.same(*pair)), None)
+    if step is not None:
         yield error(
             f"The same seeds and actions give other observations from step {step} on.",
             "Runs could not be reproduced, and a task that a lost worker sampled could not be sampled again.",

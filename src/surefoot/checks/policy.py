@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, problem_of, require
 from surefoot.options import UserError
-from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete
+from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete, ObservationSpace
 
 _SPACES = (Continuous(2), Discrete(3), MultiDiscrete((3, 2)))
 _BATCH = (2, 3)
@@ -28,7 +28,7 @@ _CAPABILITY = (
 
 
 def check_policy(
-    options: Any, *, observation_size: int = 3, action_spaces: Sequence[ActionSpace] = _SPACES
+    options: Any, *, observation_space: ObservationSpace = 3, action_spaces: Sequence[ActionSpace] = _SPACES
 ) -> list[Problem]:
     """All ways in which a policy's options, and the policies they build, break the contract of `policies`; an
     empty list if they are sound.
@@ -37,7 +37,7 @@ def check_policy(
     `UserError`, and serve one. A policy is checked as a recurrent one or as an actor-critic if its properties
     `is_recurrent` and `predicts_values` say so. An exception in its code is reported, not raised.
     """
-    kits = [PolicyChecks(options, observation_size, space) for space in action_spaces]
+    kits = [PolicyChecks(options, observation_space, space) for space in action_spaces]
     if problems := common.is_class(options, "the options of a policy") or collect(kits[0], "options"):
         return problems
     served = [kit for kit in kits if kit.built is not None]
@@ -55,15 +55,15 @@ class PolicyChecks:
     """The checks of a policy for one action space, and the calls with fixed keys and observations that they
     share. Every method may raise `Stop`."""
 
-    def __init__(self, options: Any, observation_size: int, space: ActionSpace) -> None:
-        self.options, self.observation_size, self.space = options, observation_size, space
+    def __init__(self, options: Any, observation_space: ObservationSpace, space: ActionSpace) -> None:
+        self.options, self.observation_space, self.space = options, observation_space, space
         self.key = jax.random.key(_SEED)
-        self.rows = jax.random.normal(self.key, (*_BATCH, observation_size))
+        self.rows = jax.random.normal(self.key, (*_BATCH, observation_space))
         self.row = self.rows[0, 0]
 
     def build(self) -> Any:
         """A new policy, always with the same key."""
-        return self.options.build(self.key, self.observation_size, self.space)
+        return self.options.build(self.key, self.observation_space, self.space)
 
     @cached_property
     def built(self) -> Any:

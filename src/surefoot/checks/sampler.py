@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, require
 from surefoot.policies import AbstractPolicy, CategoricalMLP, GaussianMLP
-from surefoot.types import Continuous, Key, Rollout
+from surefoot.types import Continuous, Key, Rollout, as_space
 
 _TASKS = 3
 _SEED = 7
@@ -58,7 +58,7 @@ class SamplerChecks:
         policy, env = self.given, self.sampler.env
         if policy is None:
             options = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
-            policy = options(hidden=(8,)).build(self.key, env.observation_size, env.action_space)
+            policy = options(hidden=(8,)).build(self.key, env.observation_space, env.action_space)
         keys = jax.random.split(self.key, _TASKS)
 
         def vary(x: Any) -> Any:
@@ -124,20 +124,26 @@ class SamplerChecks:
         real, count, flag = jnp.zeros(()).dtype, jnp.zeros((), int).dtype, jnp.dtype(bool)
         integer = jnp.dtype(jnp.int32)
         action = (env.action_space.shape, real if isinstance(env.action_space, Continuous) else integer)
-        observation = ((env.observation_size,), real)
         forms = {
-            "observations": observation,
             "actions": action,
             **dict.fromkeys(("log_probs", "rewards"), ((), real)),
             **dict.fromkeys(("terminated", "truncated", "valid"), ((), flag)),
-            "next_observations": observation,
             "times": ((), count),
         }
+        parts = jax.tree.leaves(as_space(env.observation_space))
+        observed = [
+            (name, leaf, part.shape, part.dtype)
+            for field in ("observations", "next_observations")
+            for (name, leaf), part in zip(
+                common.leaves_with_names(getattr(rollout, field), field), parts, strict=True
+            )
+        ]
+        others = [(name, getattr(rollout, name), *form) for name, form in forms.items()]
         names = "task episode" if leading else "episode"
-        for name, (shape, dtype) in forms.items():
+        for name, array, shape, dtype in observed + others:
             yield from common.has_form(
                 f"`{method}` gives `{name}` as",
-                getattr(rollout, name),
+                array,
                 jax.ShapeDtypeStruct((*axes, *shape), dtype),
                 f"Axes are [{names} time ...], padded to a common length of at most the horizon.",
                 "Give the array these axes, and this dtype.",
@@ -255,8 +261,8 @@ class SamplerChecks:
     def check_next_observations_are_those_that_follow(self) -> Problems:
         rollout = self.sampled
         valid = np.asarray(rollout.valid)
-        here, there = np.asarray(rollout.observations), np.asarray(rollout.next_observations)
-        if not common.finite(there[valid]):
+        here, there = jax.tree.map(np.asarray, (rollout.observations, rollout.next_observations))
+        if not common.finite(jax.tree.map(lambda x: x[valid], there)):
             yield error(
                 "Among the `next_observations` of valid steps there are NaN or infinite values.",
                 "Returns are bootstrapped from their values.",
@@ -264,7 +270,10 @@ class SamplerChecks:
             )
             return
         goes_on = valid[..., 1:]
-        if not common.close(there[..., :-1, :][goes_on], here[..., 1:, :][goes_on]):
+        time = valid.ndim - 1
+        led_to = jax.tree.map(lambda x: np.delete(x, -1, time)[goes_on], there)
+        came_next = jax.tree.map(lambda x: np.delete(x, 0, time)[goes_on], here)
+        if not common.close(led_to, came_next):
             yield error(
                 "`next_observations` are not the observations of the steps that follow.",
                 "Temporal differences and models would be learned from steps that were never taken.",

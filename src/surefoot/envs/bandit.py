@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.options import NonNegative, Options, at_least
-from surefoot.types import Discrete, Key
+from surefoot.types import Discrete, Key, ObservationSpace, vector
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Bandit(Options, AbstractEnv):
     """Number of pulls in an episode."""
 
     @property
-    def observation_size(self) -> int:
-        return 1
+    def observation_space(self) -> ObservationSpace:
+        return vector(1)
 
     @property
     def action_space(self) -> Discrete:

@@ -7,14 +7,14 @@ import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
 from surefoot.envs.simulation import AbstractSimulator, JaxSimulator
-from surefoot.types import ActionSpace, Key, Task
+from surefoot.types import ActionSpace, Key, Observations, ObservationSpace, Task
 
 
 class Step(eqx.Module):
     """The result of one action."""
 
     state: PyTree
-    observation: Float[Array, " obs"]
+    observation: Observations
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     """Whether the new state is terminal: its value is zero. Time limits are not reported here; the sampler
@@ -47,8 +47,9 @@ class AbstractFamily(ABC):
 
     @property
     @abstractmethod
-    def observation_size(self) -> int:
-        """The length of an observation, which is a floating-point vector."""
+    def observation_space(self) -> ObservationSpace:
+        """The form of an observation: `vector(size)`, `image(height, width, channels)`, or a pytree of them,
+        such as a dictionary."""
 
     @property
     @abstractmethod
@@ -86,7 +87,7 @@ class AbstractEnv(AbstractFamily):
         return JaxSimulator(self.reset, self.step)
 
     @abstractmethod
-    def reset(self, key: Key, task: Task) -> tuple[Any, Float[Array, " obs"]]:
+    def reset(self, key: Key, task: Task) -> tuple[Any, Observations]:
         """The state and the first observation of a new episode."""
 
     @abstractmethod

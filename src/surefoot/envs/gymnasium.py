@@ -1,22 +1,26 @@
 """Gymnasium's environments, and others with its interface (Towers et al., 2024)."""
 
 import importlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 import yaml
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium_simulator import GymnasiumSimulator, close_env
+from surefoot.envs.gymnasium_spaces import action_space, observation_space
 from surefoot.envs.gymnasium_tasks import sample_tasks
 from surefoot.loading import FAILURES, load, told
 from surefoot.options import Options, UserError, at_least, check, shown, suggestion
-from surefoot.types import ActionSpace, Continuous, Discrete, Key, MultiDiscrete, Task
+from surefoot.types import (
+    ActionSpace,
+    Key,
+    ObservationSpace,
+    Task,
+)
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,9 @@ class Gymnasium(Options, AbstractFamily):
     """A registered environment of Gymnasium, a class of yours that derives from `gymnasium.Env`, or a
     function that makes an environment, with its wrappers.
 
-    Requires the extra: `pip install 'surefoot[gymnasium]'`. Observations are flattened by
-    `gymnasium.spaces.flatten`, discrete ones to one-hot vectors. Actions are `Discrete`,
-    `MultiDiscrete`, `MultiBinary`, or a `Box` of real numbers.
+    Requires the extra: `pip install 'surefoot[gymnasium]'`. Observations may be vectors, images, and
+    dictionaries or tuples of them; other arrays are flattened, and discrete observations are one-hot vectors.
+    Actions are `Discrete`, `MultiDiscrete`, `MultiBinary`, or a `Box` of real numbers.
 
     There is one task, an empty array, unless the class, or one of the wrappers', has a static method
     `sample_tasks(seed, n)`. It returns n tasks, an array or a pytree of arrays with a leading axis of n, that
@@ -72,8 +76,8 @@ class Gymnasium(Options, AbstractFamily):
         return limit
 
     @property
-    def observation_size(self) -> int:
-        return self._examined.observation_size
+    def observation_space(self) -> ObservationSpace:
+        return self._examined.observation_space
 
     @property
     def action_space(self) -> ActionSpace:
@@ -109,7 +113,7 @@ class _Examined(NamedTuple):
     task_class: type | None
     """The class that has a method `sample_tasks`: its own, or that of the outermost wrapper."""
     limit: int | None
-    observation_size: int
+    observation_space: ObservationSpace
     action_space: ActionSpace
 
 
@@ -119,10 +123,10 @@ def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
     try:
         spec = getattr(env, "spec", None)
         registered = _gymnasium().registry.get(spec.id) if spec else None
-        size = _observation_size(name, _space(name, env, "observation_space"))
+        observations = observation_space(name, _space(name, env, "observation_space"))
         tasks = next((type(e) for e in _layers(env) if hasattr(type(e), "sample_tasks")), None)
-        actions = _action_space(name, _space(name, env, "action_space"))
-        return _Examined(tasks, registered and registered.max_episode_steps, size, actions)
+        actions = action_space(name, _space(name, env, "action_space"))
+        return _Examined(tasks, registered and registered.max_episode_steps, observations, actions)
     finally:
         close_env(name, env)
 
@@ -181,37 +185,3 @@ def _gymnasium() -> Any:
             f"Gymnasium's environments need gymnasium, and importing it failed: {error}. "
             "Install it: pip install 'surefoot[gymnasium]'."
         ) from error
-
-
-def _observation_size(name: str, space: Any) -> int:
-    try:
-        size = int(_gymnasium().spaces.flatdim(space))
-    except (NotImplementedError, ValueError) as error:
-        raise UserError(
-            f"The observations of {name} are {space!r}, which cannot be flattened to a vector of fixed "
-            "length; wrap the environment in one that gives a Box."
-        ) from error
-    if size == 0:
-        raise UserError(f"The observations of {name} are {space!r}, which has no elements to learn from.")
-    return size
-
-
-def _action_space(name: str, space: Any) -> ActionSpace:
-    spaces = _gymnasium().spaces
-    if isinstance(space, spaces.Discrete):
-        return Discrete(int(space.n))
-    if isinstance(space, spaces.MultiDiscrete):
-        return MultiDiscrete(tuple(int(n) for n in np.ravel(space.nvec)))
-    if isinstance(space, spaces.MultiBinary):
-        return MultiDiscrete((2,) * math.prod(space.shape))
-    if (
-        isinstance(space, spaces.Box)
-        and np.issubdtype(space.dtype, np.floating)
-        and space.shape.count(0) == 0
-    ):
-        return Continuous(math.prod(space.shape))
-    raise UserError(
-        f"The actions of {name} are {space!r}; surefoot's policies sample from a Discrete, MultiDiscrete or "
-        "MultiBinary space, or a Box of real numbers with one element or more. Wrap the environment in one "
-        "that takes these."
-    )

@@ -10,7 +10,7 @@ from typing import Any
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium import Gymnasium
 from surefoot.envs.simulation import AbstractSimulator
-from surefoot.types import ActionSpace, Key, Task
+from surefoot.types import ActionSpace, Key, ObservationSpace, Task
 
 _NUMBERS = count()
 _STEPS = 1000
@@ -46,8 +46,8 @@ class GymnasiumFactory(AbstractFamily):
         return self._registered.horizon
 
     @property
-    def observation_size(self) -> int:
-        return self._registered.observation_size
+    def observation_space(self) -> ObservationSpace:
+        return self._registered.observation_space
 
     @property
     def action_space(self) -> ActionSpace:

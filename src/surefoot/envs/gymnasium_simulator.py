@@ -1,17 +1,18 @@
 """The simulator of Gymnasium's environments, which checks everything that they return."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt32
 
+from surefoot.envs.gymnasium_spaces import action_map, arranger, membership
 from surefoot.envs.simulation import AbstractSimulator, Outcome
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError, shown
-from surefoot.types import Task
+from surefoot.types import Observations, Task
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -31,29 +32,28 @@ class GymnasiumSimulator(AbstractSimulator):
         self._mapped: Callable[[np.ndarray], np.ndarray] = lambda actions: actions
         self._tasks: Task = None
 
-    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
         self._tasks = jax.tree.map(np.asarray, tasks)
         while len(self._episodes) < len(keys):
             self._episodes.append(_Episode(self._name, self.make()))
-        self._mapped = _action_map(self._episodes[0].env.action_space, self._scaled)
+        self._mapped = action_map(self._episodes[0].env.action_space, self._scaled)
         return self.renew(np.arange(len(keys)), keys)
 
-    def renew(
-        self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
-    ) -> Float[np.ndarray, "n obs"]:
+    def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         pairs = zip(rows.tolist(), keys, strict=True)
-        return np.stack([self._episodes[i].reset(seed_of(words), self._task(i)) for i, words in pairs])
+        return _stacked([self._episodes[i].reset(seed_of(words), self._task(i)) for i, words in pairs])
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
         given = self._mapped(actions)
         outcomes = [episode.step(action) for episode, action in zip(episodes, given, strict=True)]
         observed, rewards, terminated, truncated = zip(*outcomes, strict=True)
-        observations = _float32(np.stack(observed))
-        finite = np.isfinite(observations).all(axis=1)
-        if not finite.all():
-            bad = int(np.argmin(finite))
-            episodes[bad].not_finite("step", "an observation", observations[bad])
+        observations = _stacked(observed)
+        for leaf in jax.tree.leaves(observations):
+            finite = np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)
+            if not finite.all():
+                bad = int(np.argmin(finite))
+                episodes[bad].not_finite("step", "an observation", leaf[bad])
         return Outcome(observations, np.array(rewards, np.float32), np.array(terminated), np.array(truncated))
 
     def close(self) -> None:
@@ -71,22 +71,24 @@ class _Episode:
         from gymnasium import spaces
 
         self.env, self._name = env, name
-        self._space, self._flatten = env.observation_space, spaces.flatten
+        self._space = env.observation_space
+        self._arranged, self._belongs = arranger(self._space), membership(self._space)
         self._box = isinstance(self._space, spaces.Box)
         self._seed, self._time, self._task = 0, 0, None
 
-    def reset(self, seed: int, task: Task) -> Float[np.ndarray, " obs"]:
+    def reset(self, seed: int, task: Task) -> Observations:
         self._seed, self._time, self._task = seed, 0, task
         options = {} if task is None else {"options": {"task": task}}
         result = self._call("reset", lambda: self.env.reset(seed=seed, **options))
         if not (isinstance(result, tuple) and len(result) == 2):
             self._wrong("reset", f"gave {shown(result)}", "a pair (observation, info)")
-        observation = _float32(self._observation("reset", result[0]))
-        if not np.isfinite(observation).all():
-            self.not_finite("reset", "an observation", observation)
+        observation = self._observation("reset", result[0])
+        for leaf in jax.tree.leaves(_stacked([observation])):
+            if not np.isfinite(leaf).all():
+                self.not_finite("reset", "an observation", leaf[0])
         return observation
 
-    def step(self, action: np.ndarray | np.generic) -> tuple[Shaped[np.ndarray, " obs"], float, bool, bool]:
+    def step(self, action: np.ndarray | np.generic) -> tuple[Observations, float, bool, bool]:
         """Observation, reward, `terminated` and `truncated` after an action in the environment's own form.
         The caller checks whether observations are finite, for all rows at once."""
         self._time += 1
@@ -118,19 +120,17 @@ class _Episode:
         """Raise the error for values that are not finite in single precision."""
         self._wrong(method, f"gave {what} that is not finite: {shown(values)}", "finite numbers")
 
-    def _observation(self, method: str, given: Any) -> Shaped[np.ndarray, " obs"]:
-        """The observation as a vector of real numbers, which may not be finite."""
+    def _observation(self, method: str, given: Any) -> Observations:
+        """The observation in the form that policies see. Its numbers may not be finite."""
         space = self._space
         if self._box:
-            values = self._numbers(method, "an observation", given)
-            if values.shape != space.shape:
-                self._wrong(method, f"gave an observation of shape {values.shape}", f"shape {space.shape}")
-            return values.reshape(-1)
-        if not self._call(method, lambda: _belongs(given, space)):
+            given = self._numbers(method, "an observation", given)
+            if given.shape != space.shape:
+                self._wrong(method, f"gave an observation of shape {given.shape}", f"shape {space.shape}")
+        if not self._call(method, lambda: self._belongs(given)):
             self._wrong(method, f"gave the observation {shown(given)}", f"an element of its space, {space!r}")
-        return self._numbers(
-            method, "an observation", self._call(method, lambda: self._flatten(space, given))
-        )
+        arranged = self._call(method, lambda: self._arranged(given))
+        return jax.tree.map(lambda x: self._numbers(method, "an observation", x), arranged)
 
     def _reward(self, given: Any) -> float:
         if isinstance(given, float) and abs(given) < _LARGEST:
@@ -164,22 +164,6 @@ class _Episode:
         return f"{self._name}: `{method}` {event.rstrip('.')}. That was{where}."
 
 
-def _belongs(given: Any, space: Any) -> bool:
-    """Whether an observation has the form of its space. Boxes are compared by shape: precision and rounding
-    beyond a bound do no harm."""
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Box):
-        return np.shape(given) == space.shape
-    if isinstance(space, spaces.Dict):
-        same = isinstance(given, Mapping) and given.keys() == space.keys()
-        return same and all(_belongs(given[name], part) for name, part in space.items())
-    if isinstance(space, spaces.Tuple):
-        same = isinstance(given, tuple | list) and len(given) == len(space)
-        return same and all(map(_belongs, given, space))
-    return bool(space.contains(given))
-
-
 def close_env(name: str, env: Any) -> None:
     """Closes an environment. If that fails there is a warning: nothing depends on it, and the error that it
     would hide may be what matters."""
@@ -189,26 +173,14 @@ def close_env(name: str, env: Any) -> None:
         warnings.warn(f"{name}: `close` raised {told(error)}.", RuntimeWarning, stacklevel=2)
 
 
-def _action_map(space: Any, scaled: bool) -> Callable[[Shaped[np.ndarray, "n ..."]], np.ndarray]:
-    """From a policy's actions to the form of the environment's action space, scaled and clipped to its
-    bounds."""
-    from gymnasium import spaces
+def _stacked(rows: Sequence[Observations]) -> Observations:
+    """With a leading axis of rows. All but bytes are in single precision."""
 
-    if isinstance(space, spaces.Discrete):
-        return lambda actions: space.start + actions.astype(np.int64)
-    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        start = getattr(space, "start", 0)
-        return lambda actions: (start + actions.reshape(-1, *space.shape)).astype(space.dtype)
-    low, high = space.low, space.high
-    bounded = np.isfinite(low) & np.isfinite(high) & scaled
-    least, most = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-    middle, half = (least + most) / 2, (most - least) / 2
+    def stack(*leaves: np.ndarray) -> np.ndarray:
+        stacked = np.stack(leaves)
+        return stacked if stacked.dtype == np.uint8 else _float32(stacked)
 
-    def mapped(actions: Shaped[np.ndarray, "n ..."]) -> np.ndarray:
-        units = middle + half * actions.reshape(-1, *space.shape)
-        return np.clip(units, low, high).astype(space.dtype)
-
-    return mapped
+    return jax.tree.map(stack, *rows)
 
 
 def _float32(values: np.ndarray) -> Float[np.ndarray, "..."]:

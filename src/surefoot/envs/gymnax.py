@@ -15,17 +15,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.envs.base import AbstractEnv, Step
+from surefoot.envs.gymnasium_spaces import SMALLEST_IMAGE
 from surefoot.options import Options, UserError, at_least, suggestion
-from surefoot.types import ActionSpace, Continuous, Discrete, Key, Task
+from surefoot.types import ActionSpace, Continuous, Discrete, Key, ObservationSpace, Task
 
 
 @dataclass(frozen=True)
 class Gymnax(Options, AbstractEnv):
     """An environment of gymnax, with its default parameters.
 
-    Requires the extra: `pip install 'surefoot[gymnax]'`. There is one task, an empty array `[0]`. The
-    observation is flattened to a vector of floating-point numbers. Continuous actions are clipped to gymnax's
-    bounds.
+    Requires the extra: `pip install 'surefoot[gymnax]'`. There is one task, an empty array `[0]`. Images,
+    such as those of MinAtar's games, remain images of floating-point numbers, and other observations are
+    flattened to a vector. Continuous actions are clipped to gymnax's bounds.
 
     CartPole-v1, Pendulum-v1, Acrobot-v1, MountainCar-v0 and MountainCarContinuous-v0 have the dynamics,
     rewards and time limits of Gymnasium's environments of the same names, with two exceptions, both in the
@@ -47,8 +48,8 @@ class Gymnax(Options, AbstractEnv):
         return self.time_limit or int(self._made.parameters.max_steps_in_episode)
 
     @property
-    def observation_size(self) -> int:
-        return self._made.observation_size
+    def observation_space(self) -> ObservationSpace:
+        return self._made.observation_space
 
     @property
     def action_space(self) -> ActionSpace:
@@ -63,13 +64,13 @@ class Gymnax(Options, AbstractEnv):
         del key
         return jnp.zeros((n, 0))
 
-    def reset(self, key: Key, task: Task) -> tuple[PyTree, Float[Array, " obs"]]:
+    def reset(self, key: Key, task: Task) -> tuple[PyTree, Array]:
         del task
         env, parameters, *_ = self._made
         with _standard_promotion():
             observation, state = env.reset_env(key, parameters)
         # Explicit dtypes: the carry of a loop may not turn from weakly to strongly typed.
-        return jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), state), _flat(observation)
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), state), _arranged(observation)
 
     def step(self, key: Key, state: PyTree, action: Array, task: Task) -> Step:
         del task
@@ -81,7 +82,9 @@ class Gymnax(Options, AbstractEnv):
             observation, following, reward, terminated, _ = env.step_env(key, state, action, parameters)
         # In double precision some of gymnax's states change their dtypes at the first step.
         following = jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state, following)
-        return Step(following, _flat(observation), jnp.asarray(reward, float), jnp.asarray(terminated, bool))
+        return Step(
+            following, _arranged(observation), jnp.asarray(reward, float), jnp.asarray(terminated, bool)
+        )
 
     @property
     def _made(self) -> "_Made":
@@ -94,7 +97,7 @@ class _Made(NamedTuple):
     env: Any
     parameters: Any
     action_space: Any
-    observation_size: int
+    observation_space: jax.ShapeDtypeStruct
 
 
 @lru_cache
@@ -118,7 +121,8 @@ def _make(name: str, dtype: str) -> _Made:
                 "or a Box. Choose another environment."
             )
         observation, _ = jax.eval_shape(lambda key: env.reset_env(key, parameters), jax.random.key(0))
-    return _Made(env, parameters, space, sum(leaf.size for leaf in jax.tree.leaves(observation)))
+    form = jax.eval_shape(_arranged, observation)
+    return _Made(env, parameters, space, form)
 
 
 def _gymnax() -> Any:
@@ -158,6 +162,9 @@ def _standard_promotion() -> Any:
     return jax.numpy_dtype_promotion("standard")
 
 
-def _flat(observation: PyTree) -> Float[Array, " obs"]:
+def _arranged(observation: PyTree) -> Array:
+    """An observation as an image or a vector."""
     leaves = jax.tree.leaves(observation)
+    if len(leaves) == 1 and leaves[0].ndim == 3 and min(leaves[0].shape[:2]) >= SMALLEST_IMAGE:
+        return jnp.asarray(leaves[0], float)
     return jnp.concatenate([jnp.ravel(jnp.asarray(leaf, float)) for leaf in leaves])

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.options import Options, Positive, at_least
-from surefoot.types import Continuous, Key
+from surefoot.types import Continuous, Key, ObservationSpace, vector
 
 _MAX_VELOCITY = 0.1
 _REACHED = 0.01
@@ -31,8 +31,8 @@ class Navigation2D(Options, AbstractEnv):
     """Half-width of the square of goals, in units of position."""
 
     @property
-    def observation_size(self) -> int:
-        return 2
+    def observation_space(self) -> ObservationSpace:
+        return vector(2)
 
     @property
     def has_goals_on_a_plane(self) -> bool:

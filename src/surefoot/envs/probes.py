@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.options import Options, at_least, check
-from surefoot.types import ActionSpace, Continuous, Discrete, Key
+from surefoot.types import ActionSpace, Continuous, Discrete, Key, ObservationSpace, vector
 
 Actions = Literal["discrete", "continuous"]
 
@@ -72,8 +72,8 @@ class AbstractOneStepProbe(AbstractProbe):
     horizon = 1
 
     @property
-    def observation_size(self) -> int:
-        return 1
+    def observation_space(self) -> ObservationSpace:
+        return vector(1)
 
     @abstractmethod
     def observe(self, key: Key) -> Float[Array, "1"]:
@@ -146,8 +146,8 @@ class DelayedReward(Options, AbstractProbe):
         return self.steps + 1
 
     @property
-    def observation_size(self) -> int:
-        return self.steps
+    def observation_space(self) -> ObservationSpace:
+        return vector(self.steps)
 
     def reset(self, key: Key, task: Float[Array, "0"]) -> tuple[Int[Array, ""], Float[Array, " steps"]]:
         del key, task
@@ -178,8 +178,8 @@ class EndlessReward(Options, AbstractProbe):
     """Kind of the actions."""
 
     @property
-    def observation_size(self) -> int:
-        return 1
+    def observation_space(self) -> ObservationSpace:
+        return vector(1)
 
     def reset(self, key: Key, task: Float[Array, "0"]) -> tuple[None, Float[Array, "1"]]:
         del key, task

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.options import Options, at_least
-from surefoot.types import Discrete, Key
+from surefoot.types import Discrete, Key, ObservationSpace, vector
 
 
 class RecallState(eqx.Module):
@@ -54,8 +54,8 @@ class Recall(Options, AbstractEnv):
         return 1.0 / self.cues
 
     @property
-    def observation_size(self) -> int:
-        return self.cues + 1
+    def observation_space(self) -> ObservationSpace:
+        return vector(self.cues + 1)
 
     @property
     def action_space(self) -> Discrete:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 
-from surefoot.types import Key, Keys, Task
+from surefoot.types import Key, Keys, Observations, Task
 
 
 class EpisodeKeys(NamedTuple):
@@ -30,7 +30,7 @@ class EpisodeKeys(NamedTuple):
 class Outcome(NamedTuple):
     """The results of one action in each of some rows, as NumPy arrays."""
 
-    observations: Float[np.ndarray, "rows obs"]
+    observations: Observations
     rewards: Float[np.ndarray, " rows"]
     terminated: Bool[np.ndarray, " rows"]
     truncated: Bool[np.ndarray, " rows"]
@@ -60,13 +60,11 @@ class AbstractSimulator(ABC):
         return False
 
     @abstractmethod
-    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
         """New episodes in all rows: their first observations. `tasks` has a leading axis of rows."""
 
     @abstractmethod
-    def renew(
-        self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
-    ) -> Float[np.ndarray, "n obs"]:
+    def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         """New episodes of the same tasks in some rows: their first observations."""
 
     @abstractmethod
@@ -120,27 +118,25 @@ class JaxSimulator(AbstractSimulator):
         self._tasks: Task = None
         self._states: PyTree = None
 
-    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Float[np.ndarray, "rows obs"]:
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
         self._keys, self._times = keys.copy(), np.zeros(len(keys), np.int32)
         self._tasks = tasks
         self._states, observations = self._reset(_wrapped(self._keys), tasks)
-        return np.asarray(observations)
+        return jax.tree.map(np.asarray, observations)
 
-    def renew(
-        self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
-    ) -> Float[np.ndarray, "n obs"]:
+    def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         self._keys[rows], self._times[rows] = keys, 0
         states, observations = self._reset(_wrapped(self._keys), self._tasks)
         self._keep(states, rows)
-        return np.asarray(observations)[rows]
+        return _rows(observations, rows)
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         all_actions = np.zeros((len(self._keys), *actions.shape[1:]), actions.dtype)
         all_actions[rows] = actions
         step = self._step(_wrapped(self._keys), self._times, self._states, all_actions, self._tasks)
         self._keep(step.state, rows)
-        results = step.observation, step.reward, step.terminated
-        observations, rewards, terminated = (np.asarray(x)[rows] for x in results)
+        results = _rows((step.observation, step.reward, step.terminated), rows)
+        observations, rewards, terminated = results
         outcome = Outcome(observations, rewards, terminated, np.zeros(len(rows), bool))
         self._times[rows] += 1  # only now: until there are results, JAX may still read the times
         return outcome
@@ -154,6 +150,10 @@ class JaxSimulator(AbstractSimulator):
             return jnp.where(np.expand_dims(moved, tuple(range(1, new.ndim))), new, old)
 
         self._states = jax.tree.map(choose, states, self._states)
+
+
+def _rows(tree: PyTree, rows: Int[np.ndarray, " n"]) -> PyTree:
+    return jax.tree.map(lambda x: np.asarray(x)[rows], tree)
 
 
 def _wrapped(keys: UInt32[np.ndarray, "rows words"]) -> Keys:

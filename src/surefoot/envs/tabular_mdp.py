@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.options import Options, at_least
-from surefoot.types import Discrete, Key
+from surefoot.types import Discrete, Key, ObservationSpace, vector
 
 
 class MDP(eqx.Module):
@@ -35,8 +35,8 @@ class TabularMDP(Options, AbstractEnv):
     """Number of steps in an episode."""
 
     @property
-    def observation_size(self) -> int:
-        return self.states
+    def observation_space(self) -> ObservationSpace:
+        return vector(self.states)
 
     @property
     def action_space(self) -> Discrete:

@@ -89,4 +89,4 @@ class Config(Options):
 
     def build_policy(self, key: Key) -> AbstractPolicy:
         """A new policy for the environment."""
-        return self.policy.build(key, self.env.observation_size, self.env.action_space)
+        return self.policy.build(key, self.env.observation_space, self.env.action_space)

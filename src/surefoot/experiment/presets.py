@@ -33,6 +33,7 @@ from surefoot.envs.gymnasium_factory import GymnasiumFactory
 from surefoot.experiment import parts
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.locomotion import LOCOMOTION
+from surefoot.experiment.minatar import MINATAR
 from surefoot.options import UserError, suggestion
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import (
@@ -232,6 +233,7 @@ PRESETS: dict[str, Config] = {
     "tabular-mdp/trpo": replace(_TABULAR, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
     **{f"{env}/{label}": config for env, family in _FAMILIES.items() for label, config in family.items()},
     **LOCOMOTION,
+    **MINATAR,
     "half-cheetah-dir/promp": replace(
         _CHEETAH, algorithm=ProMP(inner=GradientStep(lr=0.1), inner_steps=1, tasks=40)
     ),

@@ -97,10 +97,10 @@ def fitted(credit: str, baseline: AbstractBaseline, fit: Fit = "previous-batch")
 
     def estimate(data: Data) -> Array:
         estimator = _estimator(data, credit, baseline, fit)
-        *_, steps, observation_size = data.batch.observations.shape
+        *_, steps, observation_space = data.batch.observations.shape
         # Once for all batches: a network's initial parameters take a QR decomposition.
         with jax.ensure_compile_time_eval():
-            parameters = baseline.init(data.key, observation_size, steps)
+            parameters = baseline.init(data.key, observation_space, steps)
         if fit == "previous-batch":
             one_task = jax.tree.map(lambda x: x[None], data.others)
             parameters = estimator.refit(estimator.prepare(one_task, SCALES), parameters)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from surefoot.encoders import EncoderName
 from surefoot.networks import ACTIVATIONS, MLP, Activation, LayerSize, MLPOptions
 from surefoot.options import check
 from surefoot.policies.auxiliary import AbstractAuxiliary, NoAuxiliary
@@ -15,7 +16,7 @@ from surefoot.policies.base import AbstractActorCritic, AbstractPolicy, PolicyOp
 from surefoot.policies.heads import HeadOptions
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
-from surefoot.types import ActionSpace, Key
+from surefoot.types import ActionSpace, Key, Observations, ObservationSpace
 
 
 class ActorCriticPolicy(AbstractActorCritic):
@@ -28,13 +29,13 @@ class ActorCriticPolicy(AbstractActorCritic):
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True)
     action_space: ActionSpace = eqx.field(static=True)
 
-    def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
+    def __call__(self, observations: Observations) -> AbstractDistribution:
         return self.actor(self._features(observations))
 
-    def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+    def values(self, observations: Observations) -> Float[Array, "*batch"]:
         return self.critic(self._features(observations))[..., 0]
 
-    def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
+    def outputs(self, observations: Observations, actions: Array) -> Prediction:
         features = self._features(observations)
         distribution, values = self.actor(features), self.critic(features)[..., 0]
         if self.predictor is None:
@@ -43,7 +44,7 @@ class ActorCriticPolicy(AbstractActorCritic):
         auxiliary = self.predictor(jnp.concatenate([features, encoded], axis=-1))
         return Prediction(distribution, values, auxiliary)
 
-    def _features(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch features"]:
+    def _features(self, observations: Observations) -> Float[Array, "*batch features"]:
         return ACTIVATIONS[self.torso.activation](self.torso(observations))
 
 
@@ -56,6 +57,9 @@ class ActorCritic(HeadOptions, PolicyOptions):
     """Number of units in each layer of the torso; at least one layer."""
     activation: Activation = "tanh"
     """Activation function of the torso."""
+    encoder: EncoderName = "auto"
+    """Convolutional network in front of the torso, for each image in the observation: `nature`, `small` or
+    `flat` (none); `auto` chooses by the image's size."""
     auxiliary: AbstractAuxiliary = NoAuxiliary()
     """Auxiliary prediction, whose loss shapes the torso's features."""
 
@@ -63,15 +67,17 @@ class ActorCritic(HeadOptions, PolicyOptions):
         HeadOptions.__post_init__(self)
         check(len(self.hidden) > 0, "hidden", self.hidden, "one layer or more")
 
-    def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> ActorCriticPolicy:
+    def build(
+        self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace
+    ) -> ActorCriticPolicy:
         torso_key, actor_key, critic_key, predictor_key = jax.random.split(key, 4)
         *hidden, features = self.hidden
-        torso = MLPOptions(tuple(hidden), self.activation, "orthogonal", 2**0.5)
+        torso = MLPOptions(tuple(hidden), self.activation, "orthogonal", 2**0.5, self.encoder)
         linear = MLPOptions((), self.activation, "orthogonal")
         inputs = features + action_space.features
-        outputs = self.auxiliary.size(observation_size)
+        outputs = self.auxiliary.size(observation_space)
         return ActorCriticPolicy(
-            torso=torso.network(torso_key, observation_size, features),
+            torso=torso.network(torso_key, observation_space, features),
             actor=self.head(actor_key, features, action_space),
             critic=linear.network(critic_key, features, 1),
             predictor=linear.network(predictor_key, inputs, outputs) if outputs else None,

@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.options import NonNegative, Options
+from surefoot.options import NonNegative, Options, UserError
 from surefoot.theory.averages import valid_mean
-from surefoot.types import Batch, Transitions
+from surefoot.types import Batch, ObservationSpace, Transitions, as_space, is_image
 
 
 class AbstractAuxiliary(ABC):
@@ -20,7 +21,7 @@ class AbstractAuxiliary(ABC):
     options."""
 
     @abstractmethod
-    def size(self, observation_size: int) -> int:
+    def size(self, observation_space: ObservationSpace) -> int:
         """The length of the predicted vector; zero for none."""
 
     @abstractmethod
@@ -32,8 +33,8 @@ class AbstractAuxiliary(ABC):
 class NoAuxiliary(AbstractAuxiliary):
     """No auxiliary prediction."""
 
-    def size(self, observation_size: int) -> int:
-        del observation_size
+    def size(self, observation_space: ObservationSpace) -> int:
+        del observation_space
         return 0
 
     def loss(self, prediction: Float[Array, "*axes size"], batch: Batch) -> Float[Array, ""]:
@@ -48,8 +49,8 @@ class PredictReward(Options, AbstractAuxiliary):
     weight: Annotated[float, NonNegative] = 0.1
     """Weight of the loss beside the policy's."""
 
-    def size(self, observation_size: int) -> int:
-        del observation_size
+    def size(self, observation_space: ObservationSpace) -> int:
+        del observation_space
         return 1
 
     def loss(self, prediction: Float[Array, "*axes size"], batch: Batch) -> Float[Array, ""]:
@@ -64,8 +65,15 @@ class PredictNextObservation(Options, AbstractAuxiliary):
     weight: Annotated[float, NonNegative] = 0.1
     """Weight of the loss beside the policy's."""
 
-    def size(self, observation_size: int) -> int:
-        return observation_size
+    def size(self, observation_space: ObservationSpace) -> int:
+        """Raises `UserError` if observations are more than one vector."""
+        parts = jax.tree.leaves(as_space(observation_space))
+        if len(parts) != 1 or is_image(parts[0]):
+            raise UserError(
+                f"The next observation is predicted where it is one vector, and here it is {parts}; use "
+                "--policy.auxiliary predict-reward or no-auxiliary."
+            )
+        return parts[0].shape[0]
 
     def loss(self, prediction: Float[Array, "*axes size"], batch: Batch) -> Float[Array, ""]:
         error = jnp.mean((prediction - _transitions(batch).next_observations) ** 2, axis=-1)

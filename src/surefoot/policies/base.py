@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from surefoot.options import UserError
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
-from surefoot.types import ActionSpace, Key
+from surefoot.types import ActionSpace, Key, Observations, ObservationSpace
 
 Role = Literal["shared", "adapted", "context"]
 """The role of a parameter in meta-learning. `shared` ones are changed by outer steps only, `adapted` ones by
@@ -27,7 +27,7 @@ class AbstractPolicy(eqx.Module):
     """
 
     @abstractmethod
-    def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
+    def __call__(self, observations: Observations) -> AbstractDistribution:
         """The distribution over actions at each observation, for any batch of them."""
 
     @property
@@ -59,15 +59,13 @@ class AbstractRecurrentPolicy(AbstractPolicy):
         """The memory at the beginning of an episode: arrays without leading axes."""
 
     @abstractmethod
-    def act(
-        self, observations: Float[Array, "*batch obs"], memory: PyTree
-    ) -> tuple[AbstractDistribution, PyTree]:
+    def act(self, observations: Observations, memory: PyTree) -> tuple[AbstractDistribution, PyTree]:
         """One step of each episode of a batch: the distributions, and the memory for the next step."""
 
     @abstractmethod
     def unroll(
         self,
-        observations: Float[Array, "*axes time obs"],
+        observations: Observations,
         starts: Bool[Array, "*axes time"],
         memory: PyTree,
     ) -> AbstractDistribution:
@@ -86,11 +84,11 @@ class AbstractActorCritic(AbstractPolicy):
         return True
 
     @abstractmethod
-    def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+    def values(self, observations: Observations) -> Float[Array, "*batch"]:
         """V(s) at each observation."""
 
     @abstractmethod
-    def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
+    def outputs(self, observations: Observations, actions: Array) -> Prediction:
         """All outputs, computed together; the auxiliary one may depend on `actions`."""
 
 
@@ -98,7 +96,9 @@ class PolicyOptions(ABC):
     """An immutable dataclass of options that builds a policy for an environment's spaces."""
 
     @abstractmethod
-    def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> AbstractPolicy:
+    def build(
+        self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace
+    ) -> AbstractPolicy:
         """A new policy. Raises `UserError` if it does not support the action space."""
 
 
@@ -131,9 +131,7 @@ def initial_memory(policy: Any) -> PyTree:
     return policy.initial_memory() if policy.is_recurrent else None
 
 
-def act(
-    policy: Any, observations: Float[Array, "*batch obs"], memory: PyTree
-) -> tuple[AbstractDistribution, PyTree]:
+def act(policy: Any, observations: Observations, memory: PyTree) -> tuple[AbstractDistribution, PyTree]:
     """One step of any policy, with or without a memory."""
     if policy.is_recurrent:
         return policy.act(observations, memory)

@@ -13,7 +13,7 @@ from surefoot.networks import MLP, MLPOptions
 from surefoot.options import Options, Positive, UserError, check
 from surefoot.policies.base import AbstractPolicy, PolicyOptions
 from surefoot.theory.distributions import DiagonalGaussian
-from surefoot.types import ActionSpace, Continuous, Key
+from surefoot.types import ActionSpace, Continuous, Key, Observations, ObservationSpace
 
 
 class GaussianMLPPolicy(AbstractPolicy):
@@ -25,7 +25,7 @@ class GaussianMLPPolicy(AbstractPolicy):
     min_log_std: float = eqx.field(static=True)
     action_scale: float = eqx.field(static=True)
 
-    def __call__(self, observations: Float[Array, "*batch obs"]) -> DiagonalGaussian:
+    def __call__(self, observations: Observations) -> DiagonalGaussian:
         mean = self.action_scale * self.network(observations)
         return DiagonalGaussian(mean, jnp.broadcast_to(self.log_std, mean.shape))
 
@@ -60,13 +60,15 @@ class GaussianMLP(MLPOptions, StandardDeviationOptions, PolicyOptions):
     """Size of a typical action: the network's outputs are multiplied by it. A gradient step moves the policy
     by amounts of this size. Implementations that rescale the environment's bounds to ±1 do the same."""
 
-    def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> GaussianMLPPolicy:
+    def build(
+        self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace
+    ) -> GaussianMLPPolicy:
         if not isinstance(action_space, Continuous):
             raise UserError(
                 "A gaussian-mlp policy samples continuous actions, and this environment's are discrete; "
                 "use --policy categorical-mlp."
             )
-        network = self.network(key, observation_size, action_space.size)
+        network = self.network(key, observation_space, action_space.size)
         lower = log(self.min_std)
         above = log(self.initial_std) - lower
         raw = lower + above + log(-expm1(-above))

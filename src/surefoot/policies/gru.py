@@ -9,48 +9,60 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from surefoot.encoders import Encoder, EncoderName
 from surefoot.options import at_least
 from surefoot.policies.base import AbstractPolicy, AbstractRecurrentPolicy, PolicyOptions
 from surefoot.policies.heads import HeadOptions
 from surefoot.theory.distributions import AbstractDistribution
-from surefoot.types import ActionSpace, Key
+from surefoot.types import ActionSpace, Key, Observations, ObservationSpace
 
 
 class GRUPolicy(AbstractRecurrentPolicy):
     """π(a | h_t) with h_t = GRU(s_t, h_{t−1}). Its derivatives go back through time to the beginning of the
     row or of the episode."""
 
+    encoder: Encoder
     cell: eqx.nn.GRUCell
     head: AbstractPolicy
 
-    def __call__(self, observations: Float[Array, "*batch time obs"]) -> AbstractDistribution:
-        starts = jnp.broadcast_to(jnp.arange(observations.shape[-2]) == 0, observations.shape[:-1])
-        memory = jnp.zeros((*observations.shape[:-2], self.cell.hidden_size), observations.dtype)
-        return self.unroll(observations, starts, memory)
+    def __call__(self, observations: Observations) -> AbstractDistribution:
+        inputs = self.encoder(observations)
+        starts = jnp.broadcast_to(jnp.arange(inputs.shape[-2]) == 0, inputs.shape[:-1])
+        memory = jnp.zeros((*inputs.shape[:-2], self.cell.hidden_size), inputs.dtype)
+        return self._unroll(inputs, starts, memory)
 
     def initial_memory(self) -> Float[Array, " units"]:
         return jnp.zeros(self.cell.hidden_size, self.cell.weight_hh.dtype)
 
     def act(
-        self, observations: Float[Array, "*batch obs"], memory: Float[Array, "*batch units"]
+        self, observations: Observations, memory: Float[Array, "*batch units"]
     ) -> tuple[AbstractDistribution, Float[Array, "*batch units"]]:
-        memory = self._cell(observations.ndim - 1)(observations, memory)
+        inputs = self.encoder(observations)
+        memory = self._cell(inputs.ndim - 1)(inputs, memory)
         return self.head(memory), memory
 
     def unroll(
         self,
-        observations: Float[Array, "*axes time obs"],
+        observations: Observations,
+        starts: Bool[Array, "*axes time"],
+        memory: Float[Array, "*axes units"],
+    ) -> AbstractDistribution:
+        return self._unroll(self.encoder(observations), starts, memory)
+
+    def _unroll(
+        self,
+        inputs: Float[Array, "*axes time inputs"],
         starts: Bool[Array, "*axes time"],
         memory: Float[Array, "*axes units"],
     ) -> AbstractDistribution:
         cell = self._cell(memory.ndim - 1)
 
         def advance(memory: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
-            observation, start = inputs
-            memory = cell(observation, jnp.where(start[..., None], 0.0, memory))
+            features, start = inputs
+            memory = cell(features, jnp.where(start[..., None], 0.0, memory))
             return memory, memory
 
-        time_first = jnp.moveaxis(observations, -2, 0), jnp.moveaxis(starts, -1, 0)
+        time_first = jnp.moveaxis(inputs, -2, 0), jnp.moveaxis(starts, -1, 0)
         _, features = jax.lax.scan(advance, memory, time_first)
         return self.head(jnp.moveaxis(features, 0, -2))
 
@@ -69,8 +81,12 @@ class GRU(HeadOptions, PolicyOptions):
 
     units: Annotated[int, at_least(1)] = 32
     """Number of recurrent units: the size of the memory."""
+    encoder: EncoderName = "auto"
+    """Convolutional network in front of the units, for each image in the observation: `nature`, `small` or
+    `flat` (none); `auto` chooses by the image's size."""
 
-    def build(self, key: Key, observation_size: int, action_space: ActionSpace) -> GRUPolicy:
+    def build(self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace) -> GRUPolicy:
         cell_key, head_key = jax.random.split(key)
-        cell = eqx.nn.GRUCell(observation_size, self.units, key=cell_key)
-        return GRUPolicy(cell, self.head(head_key, self.units, action_space))
+        encoder = Encoder.new(jax.random.fold_in(key, 1), observation_space, self.encoder)
+        cell = eqx.nn.GRUCell(encoder.size(observation_space), self.units, key=cell_key)
+        return GRUPolicy(encoder, cell, self.head(head_key, self.units, action_space))

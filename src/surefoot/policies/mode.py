@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from surefoot.policies.wrapper import AbstractPolicyWrapper
 from surefoot.theory.distributions import AbstractDistribution
+from surefoot.types import Observations
 
 
 class Mode(AbstractDistribution):
@@ -39,7 +40,7 @@ class ModePolicy(AbstractPolicyWrapper):
 
     policy: Any
 
-    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+    def observed(self, observations: Observations) -> Observations:
         return observations
 
     def distributed(self, distribution: AbstractDistribution) -> Mode:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from surefoot.policies.base import AbstractPolicy, act, initial_memory, with_role
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
+from surefoot.types import Observations
 
 
 class AbstractPolicyWrapper(AbstractPolicy):
@@ -19,14 +20,14 @@ class AbstractPolicyWrapper(AbstractPolicy):
     """The `AbstractPolicy` that it wraps, of any kind."""
 
     @abstractmethod
-    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch _"]:
+    def observed(self, observations: Observations) -> Observations:
         """The observations that the wrapped policy is given."""
 
     @abstractmethod
     def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
         """The distribution over actions, from the wrapped policy's."""
 
-    def __call__(self, observations: Float[Array, "*batch obs"]) -> AbstractDistribution:
+    def __call__(self, observations: Observations) -> AbstractDistribution:
         return self.distributed(self.policy(self.observed(observations)))
 
     @property
@@ -45,25 +46,23 @@ class AbstractPolicyWrapper(AbstractPolicy):
     def auxiliary(self) -> AuxiliaryLoss | None:
         return self.policy.auxiliary
 
-    def values(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+    def values(self, observations: Observations) -> Float[Array, "*batch"]:
         return self.policy.values(self.observed(observations))
 
-    def outputs(self, observations: Float[Array, "*batch obs"], actions: Array) -> Prediction:
+    def outputs(self, observations: Observations, actions: Array) -> Prediction:
         predicted = self.policy.outputs(self.observed(observations), actions)
         return eqx.tree_at(lambda p: p.distribution, predicted, self.distributed(predicted.distribution))
 
     def initial_memory(self) -> PyTree:
         return initial_memory(self.policy)
 
-    def act(
-        self, observations: Float[Array, "*batch obs"], memory: PyTree
-    ) -> tuple[AbstractDistribution, PyTree]:
+    def act(self, observations: Observations, memory: PyTree) -> tuple[AbstractDistribution, PyTree]:
         distribution, memory = act(self.policy, self.observed(observations), memory)
         return self.distributed(distribution), memory
 
     def unroll(
         self,
-        observations: Float[Array, "*axes time obs"],
+        observations: Observations,
         starts: Bool[Array, "*axes time"],
         memory: PyTree,
     ) -> AbstractDistribution:

@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree, UInt32
+from jaxtyping import Array, Bool, PyTree, UInt32
 
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
-from surefoot.types import Keys
+from surefoot.types import Keys, Observations
 
 _BLOCK = 32
 """Steps whose noise is drawn at once: hashing keys one by one takes longer than evaluating a small policy."""
@@ -40,7 +40,7 @@ class ActionSampler:
         self._first = -_BLOCK
         self.memory = self._fresh(self._arrays, self._keys) if memory is None else memory
 
-    def act(self, observations: Float[np.ndarray, "rows obs"], step: int) -> tuple[Array, Array]:
+    def act(self, observations: Observations, step: int) -> tuple[Array, Array]:
         """An action of every row, axes `[row ...]`, and its log-probability, axes `[row]`. JAX may still
         compute them after the call: the observations must not be changed before the result is read."""
         place = step % _BLOCK
@@ -76,20 +76,20 @@ def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
 
         return jax.vmap(of_task)(arrays, *rows)
 
-    def predict(arrays: list[Array], memory: PyTree, observations: Array) -> Any:
+    def predict(arrays: list[Array], memory: PyTree, observations: Observations) -> Any:
         """The action distributions and new memories of all rows, axes `[task episode ...]`."""
 
-        def of_rows(policy: AbstractPolicy, observations: Array, memory: PyTree) -> Any:
+        def of_rows(policy: AbstractPolicy, observations: Observations, memory: PyTree) -> Any:
             return jax.vmap(lambda *one: act(policy, *one))(observations, memory)
 
         return of_tasks(arrays, of_rows, observations, memory)
 
     @jax.jit
     def act_all(
-        arrays: list[Array], noise: Array, memory: PyTree, observations: Array
+        arrays: list[Array], noise: Array, memory: PyTree, observations: Observations
     ) -> tuple[Array, Array, PyTree]:
         tasks, episodes = noise.shape[:2]
-        distributions, memory = predict(arrays, memory, observations.reshape(tasks, episodes, -1))
+        distributions, memory = predict(arrays, memory, _divided(observations, tasks, episodes))
         actions = distributions.sample_from(noise)
         log_probs = distributions.log_prob(actions)
         rows = tasks * episodes
@@ -97,11 +97,11 @@ def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
 
     @jax.jit
     def draw(
-        arrays: list[Array], keys: Array, memory: PyTree, observations: Array, first: Array
+        arrays: list[Array], keys: Array, memory: PyTree, observations: Observations, first: Array
     ) -> tuple[Array, ...]:
         """The noise of each step of a block, axes `[task episode ...]`. The distributions are not computed:
         only their shapes are used."""
-        rows = observations.reshape(*keys.shape[:2], -1)
+        rows = _divided(observations, *keys.shape[:2])
         distributions, _ = jax.eval_shape(predict, arrays, memory, rows)
         one = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), distributions)
 
@@ -117,3 +117,8 @@ def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
         return jax.tree.map(lambda x: jnp.repeat(x[:, None], keys.shape[1], axis=1), memory)
 
     return act_all, draw, fresh
+
+
+def _divided(rows: Observations, tasks: int, episodes: int) -> Observations:
+    """The rows as `[task episode ...]`."""
+    return jax.tree.map(lambda x: x.reshape(tasks, episodes, *x.shape[1:]), rows)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.policies.base import AbstractPolicy, initial_memory
-from surefoot.types import Continuous, Key, Keys, Rollout, Task
+from surefoot.types import Continuous, Key, Keys, Observations, Rollout, Task, as_space
 
 
 class AbstractCollector(ABC):
@@ -99,7 +99,7 @@ class StreamState(eqx.Module):
 
     env_state: PyTree
     """The state from which the environments or their simulator continue."""
-    observations: Float[Array, "stream obs"]
+    observations: Observations
     times: Int[Array, " stream"]
     """Steps since the episode began."""
     memory: PyTree
@@ -135,18 +135,27 @@ def is_traced(*arguments: Any) -> bool:
 def empty_arrays(env: AbstractFamily, axes: tuple[int, ...], zeros: Callable[..., Any]) -> tuple[Any, ...]:
     """The fields of a `Rollout` in their order, without the memory, each made by `zeros(shape, dtype)`.
     `axes` are those of rows and time."""
-    space, observations = env.action_space, (*axes, env.observation_size)
+    space = env.action_space
     return (
-        zeros(observations, np.float32),
+        empty_observations(env, axes, zeros),
         zeros((*axes, *space.shape), np.float32 if isinstance(space, Continuous) else np.int32),
         zeros(axes, np.float32),  # log-probabilities
         zeros(axes, np.float32),  # rewards
         zeros(axes, np.bool_),  # terminated
         zeros(axes, np.bool_),  # truncated
         zeros(axes, np.bool_),  # valid
-        zeros(observations, np.float32),
+        empty_observations(env, axes, zeros),
         zeros(axes, np.int32),  # times
     )
+
+
+def empty_observations(env: AbstractFamily, axes: tuple[int, ...], zeros: Callable[..., Any]) -> Observations:
+    """Observations made by `zeros(shape, dtype)`; bytes remain bytes, and all else is in single precision."""
+
+    def empty(part: jax.ShapeDtypeStruct) -> Any:
+        return zeros((*axes, *part.shape), np.uint8 if part.dtype == np.uint8 else np.float32)
+
+    return jax.tree.map(empty, as_space(env.observation_space))
 
 
 def empty_rollout(env: AbstractFamily, axes: tuple[int, ...], memory: PyTree = None) -> Rollout:

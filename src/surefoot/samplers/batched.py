@@ -20,6 +20,7 @@ from surefoot.samplers.base import (
     AbstractHostSampler,
     StreamState,
     completed,
+    empty_observations,
     empty_rollout,
     indexed_keys,
     initial_memories,
@@ -83,7 +84,7 @@ class BatchedStreams(AbstractCollector):
                 "saved between batches; use whole episodes: --streams 0."
             )
         saved = jnp.zeros((n, simulator.words()), jnp.uint32)  # pyright: ignore[reportAttributeAccessIssue]
-        observations = jnp.zeros((n, self.env.observation_size))
+        observations = empty_observations(self.env, (n,), jnp.zeros)
         begun, times = jnp.zeros((), bool), jnp.zeros(n, jnp.int32)
         return StreamState((begun, saved), observations, times, initial_memories(policy, n))
 
@@ -104,10 +105,10 @@ class BatchedStreams(AbstractCollector):
             action_sampler = ActionSampler(acting, acts[None, part], add_task_axis(_rows(state.memory, part)))
             if begun:
                 simulator.restore(saved[part], own)
-                observations, times = before[part], before_times[part]
+                observations, times = _rows(before, part), before_times[part]
             else:
                 observations = simulator.begin(renewals.at(self.steps), own)
-                times = np.zeros(len(observations), np.int32)
+                times = np.zeros(len(begins[part]), np.int32)
             rows = np.arange(self.streams)[part]
             observations, times = rollout_steps(
                 simulator, self.env.horizon, action_sampler, observations, times, renewals, record, rows

@@ -6,13 +6,13 @@ Where policies run on an accelerator, one step is recorded while the next action
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree, UInt32
+from jaxtyping import Array, Int, PyTree, UInt32
 
 from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.action_sampler import ActionSampler
 from surefoot.samplers.record import Record
-from surefoot.types import Keys, Task
+from surefoot.types import Keys, Observations, Task
 
 Words = UInt32[np.ndarray, "*axes words"]
 """The raw data of keys, of which the host can take rows, and which simulators take."""
@@ -38,7 +38,8 @@ def rollout_episodes(
     for time in range(record.steps):
         now, (actions, log_probs) = seen, map(np.asarray, decided)
         if len(going) < len(rows):
-            now, actions, log_probs = now[going], actions[going], log_probs[going]
+            now = jax.tree.map(lambda x, which=going: x[which], now)
+            actions, log_probs = actions[going], log_probs[going]
         outcome, times = simulator.step(going, actions), np.full(len(going), time, np.int32)
         seen = _with_rows(seen, going, outcome.observations)
         cut = (times == last) | outcome.truncated
@@ -55,12 +56,12 @@ def rollout_steps(
     simulator: AbstractSimulator,
     horizon: int,
     action_sampler: ActionSampler,
-    observations: Float[np.ndarray, "rows obs"],
+    observations: Observations,
     times: Int[np.ndarray, " rows"],
     renewals: "Renewals",
     record: Record,
     rows: Int[np.ndarray, " rows"],
-) -> tuple[Float[np.ndarray, "rows obs"], Int[np.ndarray, " rows"]]:
+) -> tuple[Observations, Int[np.ndarray, " rows"]]:
     """Fills the record's `rows` with steps of running environments, one episode after another, and returns
     the observations and times after the last step. `times` are the steps since the episodes began."""
     everyone, last = np.arange(len(rows)), record.steps - 1
@@ -83,15 +84,17 @@ def rollout_steps(
     return observations, times
 
 
-def _with_rows(
-    old: Float[np.ndarray, "rows obs"], which: Int[np.ndarray, " n"], new: Float[np.ndarray, "n obs"]
-) -> Float[np.ndarray, "rows obs"]:
+def _with_rows(old: Observations, which: Int[np.ndarray, " n"], new: Observations) -> Observations:
     """With some rows replaced. The old array stays as it is, since JAX may still read it."""
-    if len(new) == len(old):
-        return new
-    changed = old.copy()
-    changed[which] = new
-    return changed
+
+    def replace(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        if len(new) == len(old):
+            return new
+        changed = old.copy()
+        changed[which] = new
+        return changed
+
+    return jax.tree.map(replace, old, new)
 
 
 @jax.jit

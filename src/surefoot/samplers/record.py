@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, PyTree, Shaped
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import Outcome, selection
 from surefoot.samplers.base import empty_arrays
-from surefoot.types import Rollout
+from surefoot.types import Observations, Rollout
 
 _ALIGNMENT = 64
 
@@ -31,13 +31,14 @@ class Record:
     def __init__(self, env: AbstractFamily, rows: int, steps: int) -> None:
         self.rows, self.steps = rows, steps
         self._fields = empty_arrays(env, (rows, steps), aligned_zeros)
+        self._leaves = jax.tree.leaves(self._fields)
         self._closed = False
 
     def add(
         self,
         step: int,
         rows: Int[np.ndarray, " n"],
-        observations: Float[np.ndarray, "n obs"],
+        observations: Observations,
         actions: Shaped[np.ndarray, "n ..."],
         log_probs: Float[np.ndarray, " n"],
         outcome: Outcome,
@@ -59,7 +60,7 @@ class Record:
             times,
         )
         place = selection(rows), step
-        for field, value in zip(self._fields, values, strict=True):
+        for field, value in zip(self._leaves, jax.tree.leaves(values), strict=True):
             field[place] = value
 
     def give_up(self) -> None:
@@ -69,5 +70,5 @@ class Record:
     def rollout(self, axes: tuple[int, ...], memory: PyTree = None) -> Rollout:
         """The rollout, its rows divided into `axes`: `[*axes time ...]`. Nothing can be added afterwards."""
         self.give_up()
-        divided = tuple(x.reshape(*axes, *x.shape[1:]) for x in self._fields)
+        divided = jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), self._fields)
         return Rollout(*jax.device_put(divided), memory=memory)

@@ -20,7 +20,7 @@ from surefoot.samplers.base import (
     indexed_keys,
     initial_memories,
 )
-from surefoot.types import Key, Rollout, Task
+from surefoot.types import Key, Observations, Rollout, Task
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _EpisodeState(eqx.Module):
     """An episode between two steps."""
 
     env_state: PyTree
-    observation: Array
+    observation: Observations
     memory: PyTree
     running: Array
 
@@ -70,7 +70,7 @@ def _episode(env: Any, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
         jax.vmap(lambda t, k=k: jax.random.fold_in(k, t))(times) for k in (keys.actions, keys.steps)
     )
 
-    def advance(now: _EpisodeState, xs: tuple[Array, Key, Key]) -> tuple[_EpisodeState, tuple[Array, ...]]:
+    def advance(now: _EpisodeState, xs: tuple[Array, Key, Key]) -> tuple[_EpisodeState, tuple[Any, ...]]:
         time, action_key, step_key = xs
         distribution, memory = act(policy, now.observation, now.memory)
         action = distribution.sample(action_key)
@@ -123,7 +123,7 @@ class StreamSampler(AbstractCollector, Options):
             jax.random.split(env_key, (self.steps, self.streams, 2)),
         )
 
-        def advance(now: StreamState, keys: tuple[Key, Array]) -> tuple[StreamState, tuple[Array, ...]]:
+        def advance(now: StreamState, keys: tuple[Key, Array]) -> tuple[StreamState, tuple[Any, ...]]:
             return self._step(policy, task, now, *keys)
 
         end, fields = jax.lax.scan(advance, state, keys)
@@ -132,7 +132,7 @@ class StreamSampler(AbstractCollector, Options):
 
     def _step(
         self, policy: AbstractPolicy, task: Task, now: StreamState, action_key: Key, env_keys: Array
-    ) -> tuple[StreamState, tuple[Array, ...]]:
+    ) -> tuple[StreamState, tuple[Any, ...]]:
         distribution, memory = act(policy, now.observations, now.memory)
         actions = distribution.sample(action_key)
         one = jax.vmap(lambda k, state, action: self.env.step(k, state, action, task))

@@ -1,25 +1,30 @@
 """Running mean and variance of observations and rewards, merged exactly (often called `running_state`)."""
 
+from typing import Any
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
+
+from surefoot.types import Observations, ObservationSpace, as_space
 
 
 class RunningStatistics(eqx.Module):
-    """Count, mean and sum of squared deviations of all vectors seen so far, for each element."""
+    """Count, mean and sum of squared deviations of all arrays seen so far, for each element."""
 
     count: Float[Array, ""]
-    mean: Float[Array, " size"]
-    squares: Float[Array, " size"]
+    mean: Float[Array, "*shape"]
+    squares: Float[Array, "*shape"]
     """Σ (x − mean)²."""
 
     @classmethod
-    def empty(cls, size: int) -> "RunningStatistics":
+    def empty(cls, shape: int | tuple[int, ...]) -> "RunningStatistics":
         """The statistics of no data."""
-        return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
+        return cls(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
 
     @property
-    def variance(self) -> Float[Array, " size"]:
+    def variance(self) -> Float[Array, "*shape"]:
         """Σ (x − mean)² / n; one before any data."""
         return jnp.where(self.count > 0, self.squares / jnp.maximum(self.count, 1.0), 1.0)
 
@@ -36,18 +41,58 @@ class RunningStatistics(eqx.Module):
         return RunningStatistics(count, self.mean + distance * part, squares)
 
 
-def statistics_of(values: Float[Array, "*axes size"], valid: Bool[Array, "*axes"]) -> RunningStatistics:
-    """The statistics of one collection; entries that are not `valid` do not count."""
-    size = values.shape[-1]
-    flat, counts = values.reshape(-1, size), valid.reshape(-1, 1)
+ObservationStatistics = PyTree[RunningStatistics | None]
+"""The statistics of each part of an observation; None for a part of whole numbers, such as bytes."""
+
+
+def statistics_of(values: Float[Array, "..."], valid: Bool[Array, "*axes"]) -> RunningStatistics:
+    """The statistics of one collection `[*axes ...]`; entries that are not `valid` do not count."""
+    shape = values.shape[valid.ndim :]
+    flat, counts = values.reshape(valid.size, -1), valid.reshape(-1, 1)
     count = jnp.sum(counts).astype(values.dtype)
     mean = jnp.sum(jnp.where(counts, flat, 0.0), axis=0) / jnp.maximum(count, 1.0)
-    return RunningStatistics(count, mean, jnp.sum(jnp.where(counts, flat - mean, 0.0) ** 2, axis=0))
+    squares = jnp.sum(jnp.where(counts, flat - mean, 0.0) ** 2, axis=0)
+    return RunningStatistics(count, mean.reshape(shape), squares.reshape(shape))
 
 
 def standardise(
-    values: Float[Array, "*axes size"], statistics: RunningStatistics, limit: float, epsilon: float = 1e-8
-) -> Float[Array, "*axes size"]:
+    values: Float[Array, "..."], statistics: RunningStatistics, limit: float, epsilon: float = 1e-8
+) -> Float[Array, "..."]:
     """(x − mean) / √(variance + ε), clipped to ±`limit`."""
     scaled = (values - statistics.mean) / jnp.sqrt(statistics.variance + epsilon)
     return jnp.clip(scaled, -limit, limit)
+
+
+def empty_statistics(space: ObservationSpace) -> ObservationStatistics:
+    """The statistics of observations before any data."""
+
+    def empty(part: jax.ShapeDtypeStruct) -> RunningStatistics | None:
+        return RunningStatistics.empty(part.shape) if jnp.issubdtype(part.dtype, jnp.floating) else None
+
+    return jax.tree.map(empty, as_space(space))
+
+
+def merge_observations(
+    statistics: ObservationStatistics, observations: Observations, valid: Bool[Array, "*axes"]
+) -> ObservationStatistics:
+    """The statistics with what these observations `[*axes ...]` add to them."""
+
+    def merge(old: RunningStatistics | None, values: Array) -> RunningStatistics | None:
+        return None if old is None else old.merge(statistics_of(values, valid))
+
+    return jax.tree.map(merge, statistics, observations, is_leaf=_is_part)
+
+
+def standardise_observations(
+    observations: Observations, statistics: ObservationStatistics, limit: float
+) -> Observations:
+    """Observations whose real numbers are standardised, each part by its own statistics."""
+
+    def scale(seen: RunningStatistics | None, values: Array) -> Array:
+        return values if seen is None else standardise(values, seen, limit)
+
+    return jax.tree.map(scale, statistics, observations, is_leaf=_is_part)
+
+
+def _is_part(node: Any) -> bool:
+    return node is None or isinstance(node, RunningStatistics)

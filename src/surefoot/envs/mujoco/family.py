@@ -16,7 +16,7 @@ from surefoot.envs.mujoco.body import AbstractBody, AbstractRunner, Controls, Sc
 from surefoot.envs.mujoco.view import View, camera, tracking_camera
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.options import Options, Positive, at_least
-from surefoot.types import Continuous, Key
+from surefoot.types import Continuous, Key, vector
 
 Tasks = PyTree[Shaped[np.ndarray, "rows ..."]]
 """The task of each row."""
@@ -72,8 +72,8 @@ class AbstractMujocoFamily(Options, AbstractFamily):
         return self.body.dt
 
     @property
-    def observation_size(self) -> int:
-        return _observation_size(self.body)
+    def observation_space(self) -> jax.ShapeDtypeStruct:
+        return vector(_observation_size(self.body))
 
     @property
     def action_space(self) -> Continuous:

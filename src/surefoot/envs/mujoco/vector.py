@@ -45,7 +45,7 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         low, high = family.model.actuator_ctrlrange.T.astype(np.float32)
         self.single_action_space = Box(low, high, dtype=np.float32)
-        self.single_observation_space = Box(-np.inf, np.inf, (family.observation_size,), np.float32)
+        self.single_observation_space = Box(-np.inf, np.inf, family.observation_space.shape, np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._given = tasks is not None
@@ -54,7 +54,7 @@ class MujocoVectorEnv(VectorEnv[Observations, Actions, np.ndarray]):
         self._episodes = np.zeros(num_envs, int)
         self._times = np.zeros(num_envs, int)
         self._ended = np.zeros(num_envs, bool)
-        self._observations = np.zeros((num_envs, family.observation_size), np.float32)
+        self._observations = np.zeros((num_envs, *family.observation_space.shape), np.float32)
         self._simulator = family.simulator(threads)
 
     def reset(
