@@ -21,7 +21,7 @@ _BASE = Config(
     iterations=610,
     checkpoint_every=100,
 )
-_RULE = PPOClip(lr=1e-3, lr_end=0.0, decay_steps=_BASE.iterations, epochs=4, minibatches=8)
+_RULE = PPOClip(lr=5e-3, lr_end=0.0, decay_steps=_BASE.iterations, epochs=4, minibatches=8)
 _CRITIC = ValueNetwork(hidden=(128,), activation="relu", epochs=4, minibatches=8)
 _ALGORITHMS = {
     "ppo": replace(_BASE, algorithm=SingleTask(_RULE, entropy_bonus=0.01)),
