@@ -103,8 +103,6 @@ def test_a_policy_adapts_to_a_task_of_its_own():
 def test_what_does_not_fit_is_said_before_there_is_a_folder(tmp_path: Path):
     out, discrete = tmp_path / "run", preset("cartpole/ppo").policy
     for config, said in [
-        (streams(sampler=Processes()), "workers sample whole episodes"),
-        (streams(env=preset("cartpole/a3c").env, policy=discrete), "cannot be saved between batches"),
         (streams(policy=discrete), "categorical-mlp"),
     ]:
         with pytest.raises(UserError, match=said):

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from support.dense import identical
 from support.probes import Clock
 from surefoot.checks import check_sampler
-from surefoot.envs import Bandit, HalfCheetah, HalfCheetahDir, Navigation2D
+from surefoot.envs import Bandit, Gymnasium, HalfCheetah, HalfCheetahDir, Navigation2D
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.options import UserError
 from surefoot.policies import GRU, AbstractPolicy, CategoricalMLP, GaussianMLP
-from surefoot.samplers import BatchedSampler, BatchedStreams, ScanSampler
+from surefoot.samplers import BatchedSampler, BatchedStreams, Processes, ScanSampler
+from surefoot.samplers.base import AbstractCollector
+from surefoot.samplers.remote_streams import RemoteStreams
 from surefoot.types import Continuous, Rollout
 
 KEY = jax.random.key(3)
@@ -229,3 +232,45 @@ def test_streams_need_episodes_that_can_be_saved():
     sampler = BatchedStreams(Clock(horizon=4), streams=2, steps=3, threads=1)
     with pytest.raises(UserError, match="cannot be saved between batches; use whole episodes: --streams 0"):
         sampler.start(POLICY, jnp.array(1.0), KEY)
+
+
+GYM = Gymnasium("CartPole-v1", time_limit=15)
+GYM_POLICY = CategoricalMLP(hidden=(4,)).build(jax.random.key(0), 4, GYM.action_space)
+
+
+def batches(sampler: AbstractCollector, state: Any, which: Iterable[int]) -> tuple[Any, list[Rollout]]:
+    """The state after these batches, and the batches."""
+    drawn = []
+    for k in which:
+        state, rollout = sampler.collect(GYM_POLICY, jnp.zeros(0), state, jax.random.fold_in(KEY, k))
+        drawn.append(rollout)
+    return state, drawn
+
+
+def test_streams_of_gymnasium_go_on_after_a_restart():
+    here = BatchedStreams(GYM, streams=3, steps=10, threads=1)
+    middle, first = batches(here, here.start(GYM_POLICY, jnp.zeros(0), KEY), range(2))
+    assert any((rollout.terminated | rollout.truncated).any() for rollout in first)
+    assert (np.asarray(middle.times) > 0).any()
+    # The other sampler takes the actions of the episodes under way again.
+    anew = BatchedStreams(GYM, streams=3, steps=10, threads=1)
+    assert identical(batches(anew, middle, range(2, 4)), batches(here, middle, range(2, 4)))
+
+
+def test_streams_in_workers_do_not_depend_on_their_number_or_fate():
+    here = BatchedStreams(GYM, streams=3, steps=10, threads=1)
+    start = here.start(GYM_POLICY, jnp.zeros(0), KEY)
+    two, one = (Processes(workers=n).of_streams(GYM, streams=3, steps=10) for n in (2, 1))
+    try:
+        middle, first = batches(two, start, range(2))
+        for rollout, local in zip(first, batches(here, start, range(2))[1], strict=True):
+            close(rollout, local)
+        end = batches(two, middle, [2])
+        assert identical(batches(one, middle, [2]), end)
+        assert isinstance(two, RemoteStreams)
+        for worker in two._sampler.solo:
+            worker.close()  # others take their place
+        assert identical(batches(two, middle, [2]), end)
+    finally:
+        one.close()
+        two.close()

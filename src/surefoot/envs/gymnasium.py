@@ -100,6 +100,8 @@ class Gymnasium(Options, AbstractFamily):
             partial(_make, self.name, self.kwargs),
             has_tasks=self._examined.task_class is not None,
             scaled=self.actions == "scaled",
+            horizon=self.horizon,
+            actions=self.action_space,
         )
 
     @property

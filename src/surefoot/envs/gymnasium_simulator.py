@@ -1,5 +1,6 @@
 """The simulator of Gymnasium's environments, which checks everything that they return."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -9,25 +10,38 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt32
 
 from surefoot.envs.gymnasium_spaces import action_map, arranger, membership
-from surefoot.envs.simulation import AbstractSimulator, Outcome
+from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError, shown
-from surefoot.types import Observations, Task
+from surefoot.types import ActionSpace, Continuous, Observations, Task
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-class GymnasiumSimulator(AbstractSimulator):
+class GymnasiumSimulator(AbstractResumableSimulator):
     """Parallel episodes of a Gymnasium environment: one instance for each row, made when it is first needed.
     Raises `UserError` if an environment raises an exception, which is the cause, or returns values that
-    cannot be learned from."""
+    cannot be learned from.
 
-    def __init__(self, name: str, make: Callable[[], Any], *, has_tasks: bool, scaled: bool) -> None:
+    An episode is saved as its seed and the actions since, and restored by taking them again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Any],
+        *,
+        has_tasks: bool,
+        scaled: bool,
+        horizon: int,
+        actions: ActionSpace,
+    ) -> None:
         """`has_tasks`: whether `reset` is given the task. `scaled`: whether the actions −1 and 1 stand for
-        the bounds of the action space."""
+        the bounds of the action space. `horizon`: the largest number of steps of an episode that is saved."""
         self.make = make
         """Makes a new instance of the environment."""
         self._name, self._has_tasks, self._scaled = name, has_tasks, scaled
+        self._history, self._continuous = (horizon, *actions.shape), isinstance(actions, Continuous)
         self._episodes: list[_Episode] = []
         self._mapped: Callable[[np.ndarray], np.ndarray] = lambda actions: actions
         self._tasks: Task = None
@@ -41,11 +55,13 @@ class GymnasiumSimulator(AbstractSimulator):
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         pairs = zip(rows.tolist(), keys, strict=True)
-        return _stacked([self._episodes[i].reset(seed_of(words), self._task(i)) for i, words in pairs])
+        return _stacked([self._episodes[i].reset(words, self._task(i)) for i, words in pairs])
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
         given = self._mapped(actions)
+        for episode, action in zip(episodes, actions, strict=True):
+            episode.taken.append(action)
         outcomes = [episode.step(action) for episode, action in zip(episodes, given, strict=True)]
         observed, rewards, terminated, truncated = zip(*outcomes, strict=True)
         observations = _stacked(observed)
@@ -55,6 +71,26 @@ class GymnasiumSimulator(AbstractSimulator):
                 bad = int(np.argmin(finite))
                 episodes[bad].not_finite("step", "an observation", leaf[bad])
         return Outcome(observations, np.array(rewards, np.float32), np.array(terminated), np.array(truncated))
+
+    def words(self) -> int:
+        return 2 + 1 + math.prod(self._history)
+
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        saved = np.zeros((len(self._episodes), self.words()), np.uint32)
+        for row, episode in zip(saved, self._episodes, strict=True):
+            taken = np.array(episode.taken).reshape(-1).view(np.uint32)
+            row[:2], row[2], row[3 : 3 + taken.size] = episode.words, len(episode.taken), taken
+        return saved
+
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        if len(saved) == len(self._episodes) and np.array_equal(saved, self.save()):
+            return
+        self.begin(saved[:, :2], tasks)
+        dtype = np.float32 if self._continuous else np.int32
+        for i, row in enumerate(saved):
+            actions = row[3:].view(dtype).reshape(self._history)
+            for action in actions[: row[2]]:
+                self.step(np.array([i]), action[None])
 
     def close(self) -> None:
         while self._episodes:
@@ -75,9 +111,15 @@ class _Episode:
         self._arranged, self._belongs = arranger(self._space), membership(self._space)
         self._box = isinstance(self._space, spaces.Box)
         self._seed, self._time, self._task = 0, 0, None
+        self.words = np.zeros(2, np.uint32)
+        """Those of the key from which the episode's seed follows."""
+        self.taken: list[np.ndarray] = []
+        """The actions since the episode began, as the policy gave them."""
 
-    def reset(self, seed: int, task: Task) -> Observations:
+    def reset(self, words: UInt32[np.ndarray, " words"], task: Task) -> Observations:
+        seed = seed_of(words)
         self._seed, self._time, self._task = seed, 0, task
+        self.words, self.taken = words, []
         options = {} if task is None else {"options": {"task": task}}
         result = self._call("reset", lambda: self.env.reset(seed=seed, **options))
         if not (isinstance(result, tuple) and len(result) == 2):

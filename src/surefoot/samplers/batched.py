@@ -1,10 +1,13 @@
 """Samplers of any family in this process: all environments advance together, one call of their simulator a
 step."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +29,14 @@ from surefoot.samplers.base import (
     initial_memories,
     is_traced,
 )
-from surefoot.samplers.host_rollouts import Renewals, add_task_axis, key_data, repeat_rows, rollout_steps
+from surefoot.samplers.host_rollouts import (
+    Renewals,
+    Words,
+    add_task_axis,
+    key_data,
+    repeat_rows,
+    rollout_steps,
+)
 from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.record import Record
 from surefoot.types import Key, Keys, Rollout, Task
@@ -60,7 +70,7 @@ def _keys(key: Key, first: Int[Array, ""] | int, tasks: int, episodes: int) -> K
     return jax.vmap(lambda k: indexed_keys(k, episodes))(indexed_keys(key, tasks, first))
 
 
-class BatchedStreams(AbstractCollector):
+class AbstractHostStreams(AbstractCollector):
     """Parallel environments of one task, `streams` of them, collected in batches of `steps` steps each,
     whatever ends in between.
 
@@ -68,22 +78,28 @@ class BatchedStreams(AbstractCollector):
     """
 
     traceable = False
+    streams: int
+    steps: int
 
-    def __init__(self, env: AbstractFamily, streams: int, steps: int, threads: int) -> None:
-        check(streams >= 1, "streams", streams, "1 or more")
-        check(steps >= 1, "steps", steps, "1 or more")
-        self.env, self.streams, self.steps, self._runner = env, streams, steps, HostRunner(env, threads)
+    @cached_property
+    def _words(self) -> int:
+        """The length of a saved row. Raises `UserError` if episodes cannot be saved."""
+        simulator = self.env.simulator(1)
+        try:
+            if simulator.is_resumable:
+                return simulator.words()  # pyright: ignore[reportAttributeAccessIssue]
+        finally:
+            simulator.close()
+        raise UserError(
+            "Streams continue from one batch to the next, and this environment's episodes cannot be "
+            "saved between batches; use whole episodes: --streams 0."
+        )
 
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> StreamState:
         """A state in which no stream has begun: the first batch begins all of them with its own key."""
         del task, key
-        n, simulator = self.streams, self._runner.simulator
-        if not simulator.is_resumable:
-            raise UserError(
-                "Streams continue from one batch to the next, and this environment's episodes cannot be "
-                "saved between batches; use whole episodes: --streams 0."
-            )
-        saved = jnp.zeros((n, simulator.words()), jnp.uint32)  # pyright: ignore[reportAttributeAccessIssue]
+        n = self.streams
+        saved = jnp.zeros((n, self._words), jnp.uint32)
         observations = empty_observations(self.env, (n,), jnp.zeros)
         begun, times = jnp.zeros((), bool), jnp.zeros(n, jnp.int32)
         return StreamState((begun, saved), observations, times, initial_memories(policy, n))
@@ -93,35 +109,75 @@ class BatchedStreams(AbstractCollector):
     ) -> tuple[StreamState, Rollout]:
         if is_traced(policy, task, state, key):
             return state, empty_rollout(self.env, (self.streams, self.steps), state.memory)
-        begins, acts = map(np.asarray, _keys_of_streams(key, self.streams))
-        acting, tasks = add_task_axis(policy), repeat_rows(add_task_axis(task), self.streams)
-        (begun, saved), before, before_times = jax.tree.map(
-            np.asarray, (state.env_state, state.observations, state.times)
-        )
-        record = Record(self.env, self.streams, self.steps)
+        keys = map(np.asarray, _keys_of_streams(key, self.streams))
+        after, rollout = self.collect_on_host(policy, task, jax.tree.map(np.asarray, state), *keys)
+        return after, eqx.tree_at(lambda r: r.memory, rollout, state.memory, is_leaf=lambda x: x is None)
 
-        def sample_part(simulator: Any, part: slice) -> tuple[Any, ...]:
-            own, renewals = _rows(tasks, part), Renewals(begins[part])
-            action_sampler = ActionSampler(acting, acts[None, part], add_task_axis(_rows(state.memory, part)))
-            if begun:
-                simulator.restore(saved[part], own)
-                observations, times = _rows(before, part), before_times[part]
-            else:
-                observations = simulator.begin(renewals.at(self.steps), own)
-                times = np.zeros(len(begins[part]), np.int32)
-            rows = np.arange(self.streams)[part]
-            observations, times = rollout_steps(
-                simulator, self.env.horizon, action_sampler, observations, times, renewals, record, rows
-            )
-            return simulator.save(), observations, times, _rows(action_sampler.memory, 0)
+    @abstractmethod
+    def collect_on_host(
+        self, policy: AbstractPolicy, task: Task, state: StreamState, begins: Words, acts: Words
+    ) -> tuple[StreamState, Rollout]:
+        """The state after the next batch, and the batch without its memory. `begins` and `acts` are the keys
+        of each stream's episodes and actions."""
 
-        parts = self._runner.each(self.streams, record, sample_part)
-        saved, *rest = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
-        after = StreamState((jnp.ones((), bool), saved), *rest)
-        return after, record.rollout((self.streams,), memory=state.memory)
+
+class BatchedStreams(AbstractHostStreams):
+    """Streams in this process: one evaluation of the policy and one call of the simulator for each step of
+    all of them."""
+
+    def __init__(self, env: AbstractFamily, streams: int, steps: int, threads: int) -> None:
+        check(streams >= 1, "streams", streams, "1 or more")
+        check(steps >= 1, "steps", steps, "1 or more")
+        self.env, self.streams, self.steps, self._runner = env, streams, steps, HostRunner(env, threads)
+
+    def collect_on_host(
+        self, policy: AbstractPolicy, task: Task, state: StreamState, begins: Words, acts: Words
+    ) -> tuple[StreamState, Rollout]:
+        return continue_streams(self._runner, policy, task, state, begins, acts, self.steps)
 
     def close(self) -> None:
         self._runner.close()
+
+
+def continue_streams(
+    runner: HostRunner,
+    policy: AbstractPolicy,
+    task: Task,
+    state: StreamState,
+    begins: Words,
+    acts: Words,
+    steps: int,
+) -> tuple[StreamState, Rollout]:
+    """The next `steps` steps of the streams whose state is given, as NumPy's arrays; see
+    `AbstractHostStreams.collect_on_host`."""
+    streams, (begun, saved) = len(begins), state.env_state
+    acting, tasks = add_task_axis(policy), repeat_rows(add_task_axis(task), streams)
+    record = Record(runner.env, streams, steps)
+
+    def sample_part(simulator: Any, part: slice) -> tuple[Any, ...]:
+        own, renewals = rows_of(tasks, part), Renewals(begins[part])
+        memory = add_task_axis(jax.tree.map(jnp.asarray, rows_of(state.memory, part)))
+        action_sampler = ActionSampler(acting, acts[None, part], memory)
+        if begun:
+            simulator.restore(saved[part], own)
+            observations, times = rows_of((state.observations, state.times), part)
+        else:
+            observations = simulator.begin(renewals.at(steps), own)
+            times = np.zeros(len(begins[part]), np.int32)
+        rows = np.arange(streams)[part]
+        observations, times = rollout_steps(
+            simulator, runner.env.horizon, action_sampler, observations, times, renewals, record, rows
+        )
+        env_state = np.ones((), bool), simulator.save()
+        return env_state, observations, times, rows_of(action_sampler.memory, 0)
+
+    parts = runner.each(streams, record, sample_part)
+    return StreamState(*joined(parts)), record.rollout((streams,))
+
+
+def joined(parts: Sequence[PyTree]) -> PyTree:
+    """Rows of several parts, one after another, as JAX's arrays. Scalars are the same in every part."""
+    return jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x) if x[0].ndim else x[0]), *parts)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -132,5 +188,6 @@ def _keys_of_streams(key: Key, streams: int) -> tuple[Array, Array]:
     return jax.random.key_data(begins), jax.random.key_data(acts)
 
 
-def _rows(tree: PyTree, part: slice | int) -> PyTree:
-    return jax.tree.map(lambda x: x[part], tree)
+def rows_of(tree: PyTree, part: slice | int) -> PyTree:
+    """These rows of every array; scalars belong to all rows."""
+    return jax.tree.map(lambda x: x[part] if x.ndim else x, tree)

@@ -48,6 +48,7 @@ class HostRunner:
         disable_async_dispatch()
         self.env, self._threads = env, threads
         self._in_halves = in_halves and env.releases_gil
+        self._of_streams: dict[int, HostRunner] = {}
 
     def sample(
         self, policies: AbstractPolicy, tasks: Task, keys: UInt32[np.ndarray, "task episode words"]
@@ -106,8 +107,16 @@ class HostRunner:
             wait([other])
             raise
 
+    def of_stream(self, number: int) -> "HostRunner":
+        """A runner for the stream of this number alone, kept until `close`."""
+        if number not in self._of_streams:
+            self._of_streams[number] = HostRunner(self.env, self._threads, in_halves=False)
+        return self._of_streams[number]
+
     def close(self) -> None:
         """Releases threads and memory. Later calls start new ones."""
+        while self._of_streams:
+            self._of_streams.popitem()[1].close()
         made = vars(self)
         if "_thread" in made:
             made.pop("_thread").shutdown()

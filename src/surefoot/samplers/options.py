@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.options import Options, Positive, UserError, at_least
+from surefoot.options import Options, Positive, at_least
 from surefoot.samplers.base import AbstractCollector, AbstractSampler
 from surefoot.samplers.batched import BatchedSampler, BatchedStreams
 from surefoot.samplers.processes import ProcessSampler
 from surefoot.samplers.ray import RaySampler
+from surefoot.samplers.remote import AbstractRemoteSampler
+from surefoot.samplers.remote_streams import RemoteStreams
 from surefoot.samplers.scan import ScanSampler, StreamSampler
 
 
@@ -48,7 +50,8 @@ class InProcess(SamplerOptions, Options):
 
 @dataclass(frozen=True)
 class AbstractRemote(SamplerOptions, Options):
-    """Sample in other processes: each samples one task at a time, and no task waits for another."""
+    """Sample in other processes: each samples one task at a time, and no task waits for another. Streams are
+    divided among them."""
 
     workers: Annotated[int, at_least(0)] = 0
     """Number of tasks sampled at once, on a core each; 0 for the number of this machine's cores. Results do
@@ -60,18 +63,17 @@ class AbstractRemote(SamplerOptions, Options):
     replaced, and the task is sampled again with the same key."""
 
     def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
-        del env, streams, steps
-        raise UserError(
-            "Streams continue from one batch to the next, and workers sample whole episodes; set "
-            "--streams 0, or --sampler in-process."
-        )
+        return RemoteStreams(self.of_episodes(env, 1), streams, steps)
+
+    @abstractmethod
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractRemoteSampler: ...
 
 
 @dataclass(frozen=True)
 class Processes(AbstractRemote):
     """Sample in worker processes of this machine, for environments that keep a core busy."""
 
-    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> ProcessSampler:
         return ProcessSampler(env, episodes, **{**vars(self), "workers": self.workers or cores()})
 
 
@@ -83,7 +85,7 @@ class Ray(AbstractRemote):
     """Address of the cluster, as `ray.init` takes it; "auto" for the one that this machine belongs to. None
     for a cluster on this machine, which ends with the run."""
 
-    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> RaySampler:
         return RaySampler(env, episodes, **{**vars(self), "workers": self.workers or cores()})
 
 

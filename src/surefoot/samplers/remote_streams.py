@@ -1,0 +1,60 @@
+"""Streams in other processes: each worker steps some of them."""
+
+from typing import Any
+
+from surefoot.options import check
+from surefoot.policies.base import AbstractPolicy
+from surefoot.samplers.base import StreamState
+from surefoot.samplers.batched import AbstractHostStreams, continue_streams, joined, rows_of
+from surefoot.samplers.host_rollouts import Words
+from surefoot.samplers.host_runner import HostRunner
+from surefoot.samplers.remote import AbstractRemoteSampler
+from surefoot.types import Rollout, Task
+
+
+class RemoteStreams(AbstractHostStreams):
+    """Streams that are divided among the workers of a sampler. Each keeps its environments from one batch to
+    the next; one that replaces another restores them."""
+
+    def __init__(self, sampler: AbstractRemoteSampler, streams: int, steps: int) -> None:
+        """The sampler is closed with the streams."""
+        check(streams >= 1, "streams", streams, "1 or more")
+        check(steps >= 1, "steps", steps, "1 or more")
+        self.env, self.streams, self.steps, self._sampler = sampler.env, streams, steps, sampler
+
+    def collect_on_host(
+        self, policy: AbstractPolicy, task: Task, state: StreamState, begins: Words, acts: Words
+    ) -> tuple[StreamState, Rollout]:
+        workers = self._sampler.solo
+        futures = [
+            workers[i % len(workers)].submit(
+                continue_stream,
+                i,
+                policy,
+                task,
+                rows_of(state, slice(i, i + 1)),
+                begins[i : i + 1],
+                acts[i : i + 1],
+                self.steps,
+                about=f"Stream {i}",
+            )
+            for i in range(self.streams)
+        ]
+        try:
+            after, rollouts = zip(*(future.result() for future in futures), strict=True)
+        finally:
+            for future in futures:
+                future.cancel()
+        return joined(after), joined(rollouts)
+
+    def close(self) -> None:
+        self._sampler.close()
+
+
+def continue_stream(runner: HostRunner, number: int, *arguments: Any) -> tuple[StreamState, Rollout]:
+    """`continue_streams` of one stream, in a worker.
+
+    Its policy is evaluated for this stream alone: products of matrices of other sizes are rounded otherwise,
+    and results would depend on the number of workers.
+    """
+    return continue_streams(runner.of_stream(number), *arguments)
