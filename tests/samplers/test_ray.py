@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from support.faults import FOLDER, Fault, mark_of, sleep, stay
+from support.processes import addresses
 from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
@@ -120,5 +121,8 @@ def test_a_cluster_of_its_own_is_started_and_ended(sampler: RaySampler):
     sampler.close()
     own = RaySampler(ENV, EPISODES, workers=1, time_limit=60.0, attempts=1)
     assert_calm(own.submit(POLICY, task(Fault.NONE), KEY).result(90), task(Fault.NONE))
+    listening = addresses(os.getpid())
+    assert listening, "the cluster's processes listen somewhere"
+    assert [where for where in listening if not where.is_loopback] == []
     own.close()
     assert not library().is_initialized()
