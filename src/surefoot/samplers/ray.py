@@ -24,10 +24,11 @@ class RaySampler(AbstractRemoteSampler):
 
     `address` is the cluster's, as `ray.init` takes it ("auto" for the one that this machine belongs to). If
     it is None, a cluster on this machine is started, which no other machine reaches, and `close` ends it; a
-    connection that this process already has is used as it is. `workers` is the number of tasks that are sampled at once: each needs a core
-    of the cluster, and the time in which it waits for one does not count. A task that hangs, or is lost with
-    its machine or its process, is sampled again elsewhere with the same key. Raises `UserError` if an option
-    is out of bounds, the environment cannot be sent or Ray is not installed.
+    connection that this process already has is used as it is. `workers` is the number of tasks that are
+    sampled at once: each needs a core of the cluster, and the time in which it waits for one does not count.
+    A task that hangs, or is lost with its machine or its process, is sampled again elsewhere with the same
+    key. Raises `UserError` if an option is out of bounds, the environment cannot be sent or Ray is not
+    installed.
     """
 
     def __init__(
