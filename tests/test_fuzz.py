@@ -138,14 +138,14 @@ def damaged_texts(generator: random.Random, text: str) -> Iterator[bytes]:
 def test_configuration_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = random.Random(0)
     save_config(preset("cartpole/ppo"), tmp_path / "good.yaml")
-    contents = [text.encode() for text in wrong_values(generator, tmp_path, 70)]
+    contents = [text.encode() for text in wrong_values(generator, tmp_path, 75)]
     contents += list(damaged_texts(generator, (tmp_path / "good.yaml").read_text()))
     inputs = []
     for i, content in enumerate(contents):
         file = tmp_path / f"wrong{i}.yaml"
         file.write_bytes(content)
         inputs.append(("train", "--config", str(file)))
-    check_all(inputs, 132, capsys)
+    check_all(inputs, 137, capsys)
 
 
 # --- options on the command line
@@ -190,7 +190,7 @@ def wrong_options(generator: random.Random) -> Iterator[Arguments]:
 
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_options(capsys: pytest.CaptureFixture[str]) -> None:
-    check_all(list(wrong_options(random.Random(1))), 28, capsys)
+    check_all(list(wrong_options(random.Random(1))), 29, capsys)
 
 
 # --- names
@@ -207,6 +207,8 @@ def wrong_names(generator: random.Random) -> Iterator[Arguments]:
     swaps = ("--policy", "--rule", "--env", "--algorithm", "--estimation.baseline", "--sampler")
     for option in swaps * 2:
         yield "train", "cartpole/ppo", option, noise(string.ascii_letters + "-.:/")
+    for option, name in zip(swaps, ("argparse:ArgumentParser", "abc:ABC") * 3, strict=True):
+        yield "train", "cartpole/ppo", option, name
     for option in ("--inner", "--outer", "--rule.lr-end.x", "--env.size"):
         yield "train", "cartpole/ppo", option, "gradient-step"
     for name in (
@@ -232,7 +234,7 @@ def wrong_names(generator: random.Random) -> Iterator[Arguments]:
 
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_names(capsys: pytest.CaptureFixture[str]) -> None:
-    check_all(list(wrong_names(random.Random(2))), 55, capsys)
+    check_all(list(wrong_names(random.Random(2))), 65, capsys)
 
 
 # --- run folders
@@ -295,7 +297,7 @@ def test_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     inputs = []
     for path in wrong_runs(generator, tmp_path):
         inputs.append((generator.choice(["resume", "evaluate"]), str(path)))
-    check_all(inputs, 29, capsys)
+    check_all(inputs, 30, capsys)
 
 
 # --- modules and environments

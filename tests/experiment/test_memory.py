@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from surefoot.experiment import Config, Learner, memory, preset, train, train_seeds
-from surefoot.experiment.evaluation import evaluate
-from surefoot.experiment.memory import check_memory
+from surefoot.experiment.memory import check_evaluation_memory, check_memory
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
 
@@ -73,4 +72,4 @@ def test_many_seeds_are_counted(gib: None, tmp_path: Any) -> None:
 def test_an_evaluation_is_estimated_too() -> None:
     options = replace(PPO.evaluation, episodes=MOST, steps=0)
     with pytest.raises(UserError, match=r"Lower --episodes or --env\.horizon"):
-        evaluate(PPO, None, 0, options)  # pyright: ignore[reportArgumentType] (it is not reached)
+        check_evaluation_memory(PPO, options)
