@@ -22,20 +22,22 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
-def addresses(pid: int) -> list[IPv4Address | IPv6Address]:
-    """The addresses at which a process or one of its descendants listens for connections."""
-    inodes = set()
+def listening(pid: int) -> dict[str, IPv4Address | IPv6Address]:
+    """The sockets at which a process or one of its descendants listens for connections, and their
+    addresses."""
+    held = set()
     for process in [pid, *descendants(pid)]:
         with suppress(OSError):
             for link in Path(f"/proc/{process}/fd").iterdir():
                 with suppress(OSError):
-                    inodes.add(str(link.readlink()))
-    found: list[IPv4Address | IPv6Address] = []
+                    held.add(str(link.readlink()))
+    found: dict[str, IPv4Address | IPv6Address] = {}
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == _LISTENING and f"socket:[{fields[9]}]" in inodes:
-                found.append(_address(fields[1].partition(":")[0]))
+            socket = f"socket:[{fields[9]}]"
+            if fields[3] == _LISTENING and socket in held:
+                found[socket] = _address(fields[1].partition(":")[0])
     return found
 
 

@@ -88,10 +88,11 @@ def answers(make: Callable[[], Any], known: set[Any], call: bytes) -> Iterator[b
     yield answer(make, function, arguments)
 
 
-def awaited(receive: Callable[[float], bytes], time_limit: float, start_limit: float) -> bytes:
-    """The answer to a call. `receive` waits for the next message for so many seconds at most: the time in
-    which the worker compiles is limited by `start_limit`, the rest by `time_limit`."""
-    message = receive(time_limit)
+def awaited(
+    message: bytes, receive: Callable[[float], bytes], time_limit: float, start_limit: float
+) -> bytes:
+    """The answer to a call, of which `message` is the first message. `receive` waits for the next one for so
+    many seconds at most: `start_limit` while the worker compiles, and then `time_limit` for the call."""
     if message == COMPILING:
         receive(start_limit)
         message = receive(time_limit)

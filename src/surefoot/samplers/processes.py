@@ -82,7 +82,8 @@ class ProcessBackend(AbstractWorkerBackend):
                 self._ready = True
             with self._within(time_limit):
                 self._connection.send_bytes(message)
-            return awaited(self._receive, time_limit, start_limit)
+                first = self._connection.recv_bytes()
+            return awaited(first, self._receive, time_limit, start_limit)
         except (EOFError, OSError):
             raise LostError(self._end(), started=self._ready) from None
 

@@ -131,7 +131,8 @@ class RayBackend(AbstractWorkerBackend):
         try:
             self._ray.get(next(answers))  # it has a core
             started = True
-            answered = awaited(partial(self._receive, answers), time_limit, start_limit)
+            receive = partial(self._receive, answers)
+            answered = awaited(receive(time_limit), receive, time_limit, start_limit)
             # Not to be cancelled: that would cost the process, and the programs that it has compiled.
             self._running = None
         except (self._ray.exceptions.RayError, StopIteration) as error:
