@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
         raise UnreadableError(f"The checkpoint {path} cannot be opened: {error.strerror}.") from error
     try:
         header = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or header.get("file") != _MAGIC or "format" not in header:
         raise UnreadableError(f"{path} is not a surefoot checkpoint.")
