@@ -215,12 +215,7 @@ def wrong_names(generator: random.Random) -> Iterator[Arguments]:
         "a:",
         ":b",
         "a:b:c",
-        "gym:",
-        "gym:Nope-v0",
-        "gym:/ppo",
         "os:path",
-        "json:loads",
-        "os:getcwd",
     ):
         yield "train", "cartpole/ppo", "--env", name
     for name in ("x" * 300 + ".py:A", "\x00:A", "missing.py:A", "/:A", "..:A", "a/b:C", "🦶:A"):
@@ -233,7 +228,7 @@ def wrong_names(generator: random.Random) -> Iterator[Arguments]:
 
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_names(capsys: pytest.CaptureFixture[str]) -> None:
-    check_all(list(wrong_names(random.Random(2))), 61, capsys)
+    check_all(list(wrong_names(random.Random(2))), 60, capsys)
 
 
 # --- run folders
