@@ -10,13 +10,13 @@ import pytest
 
 from surefoot import cli
 from surefoot.envs import HalfCheetahVel, Navigation2D
+from surefoot.envs.mujoco.rendering import find_backend
 from surefoot.experiment import Config, preset
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.learner import compiled_initial_state
 from surefoot.experiment.serialise import save_config
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
-from surefoot.report.rendering import find_backend
 
 pytest.importorskip("mujoco", reason="the extra mujoco is not installed")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from surefoot.options import UserError, suggestion
+from surefoot.options import UserError, shown, suggestion
 
 _LIBRARY = f"{Path(__file__).parent}{os.sep}"
 _LONGEST = 200
@@ -65,8 +65,12 @@ def _module(name: str) -> ModuleType:
 
 def _from_file(path: Path) -> ModuleType:
     """The module of a file, with the file's own name, so that other processes can import it too."""
-    path = path.resolve()
-    if not path.is_file():
+    try:
+        path = path.resolve()
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UserError(f"There is no file {shown(str(path))}: {error.args[-1]}.") from error
+    if not there:
         raise UserError(f"There is no file {path}.")
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):

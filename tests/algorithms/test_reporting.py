@@ -32,6 +32,13 @@ def test_episodes_that_ended_are_reported(rollout: Rollout) -> None:
     assert described(progress.after(rollout)) == {"return": 7.5, "episode_length": 2.0, "steps": 8.0}
 
 
+def test_before_any_end_the_length_is_zero(rollout: Rollout) -> None:
+    endless = replace(
+        rollout, terminated=jnp.zeros_like(rollout.valid), truncated=jnp.zeros_like(rollout.valid)
+    )
+    assert described(Progress.start(2).after(endless)) == {"return": 0.0, "episode_length": 0.0, "steps": 4.0}
+
+
 def test_without_an_end_the_last_ones_stand(rollout: Rollout) -> None:
     endless = replace(
         rollout, terminated=jnp.zeros_like(rollout.valid), truncated=jnp.zeros_like(rollout.valid)

@@ -22,17 +22,18 @@ from surefoot.envs import (
     HopperParams,
     Navigation2D,
 )
+from surefoot.envs.mujoco import rendering
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
+from surefoot.envs.mujoco.rendering import Screen, find_backend
 from surefoot.experiment import Config, Evaluation
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.learner import compiled_initial_state
 from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
-from surefoot.report import encoding, rendering
+from surefoot.report import encoding
 from surefoot.report.filming import Film, far_apart, film
 from surefoot.report.panels import Panel
-from surefoot.report.rendering import Screen, find_backend
 from surefoot.report.video import Video, filmable, interval, make_video, moments
 from surefoot.rules import GradientStep
 

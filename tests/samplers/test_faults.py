@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,15 @@ def test_after_closing_work_begins_with_new_workers(sampler: ProcessSampler):
     sampler.close()
     future = sampler.submit(POLICY, task(Fault.NONE), KEY)
     assert future.result(60).rewards.shape == (EPISODES, 6)
+
+
+def test_the_first_call_of_a_worker_has_the_time_limit_of_every_other(folder: Path):
+    """Its process starts and compiles for longer than that; only the task counts."""
+    with closing(ProcessSampler(ENV, EPISODES, workers=1, time_limit=1.0, attempts=1)) as fresh:
+        assert fresh.submit(POLICY, task(Fault.NONE), KEY).result(120).rewards.shape == (EPISODES, 6)
+    with closing(ProcessSampler(ENV, EPISODES, workers=1, time_limit=1.0, attempts=1)) as fresh:
+        error = fresh.submit(POLICY, task(Fault.ALWAYS_HANGS), KEY).exception(120)
+    assert "the worker process took longer than 1 seconds and was killed" in str(error)
 
 
 def test_environments_are_closed_and_their_processes_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

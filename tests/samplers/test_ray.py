@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from support.faults import FOLDER, Fault, mark_of, sleep, stay
+from support.processes import listening
 from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
@@ -118,7 +120,10 @@ def test_closing_leaves_the_cluster_and_no_thread(cluster: Any, sampler: RaySamp
 @pytest.mark.filterwarnings("error")
 def test_a_cluster_of_its_own_is_started_and_ended(sampler: RaySampler):
     sampler.close()
-    own = RaySampler(ENV, EPISODES, workers=1, time_limit=60.0, attempts=1)
-    assert_calm(own.submit(POLICY, task(Fault.NONE), KEY).result(90), task(Fault.NONE))
-    own.close()
+    before = listening(os.getpid())
+    with closing(RaySampler(ENV, EPISODES, workers=1, time_limit=60.0, attempts=1)) as own:
+        assert_calm(own.submit(POLICY, task(Fault.NONE), KEY).result(90), task(Fault.NONE))
+        new = {socket: at for socket, at in listening(os.getpid()).items() if socket not in before}
+        assert new, "the cluster's processes listen somewhere"
+        assert [at for at in new.values() if not at.is_loopback] == []
     assert not library().is_initialized()

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,8 +16,13 @@ import numpy as np
 import pytest
 
 from surefoot.options import UserError
-from surefoot.samplers.messages import answer, packed, unpacked
+from surefoot.samplers.messages import COMPILING, READY, answers, awaited, packed, unpacked, with_warm_up
 from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
+
+
+def last(make: Callable[[], Any], message: bytes) -> bytes:
+    """The answer to a call, without what a worker says before."""
+    return list(answers(make, set(), message))[-1]
 
 
 class FakeBackend(AbstractWorkerBackend):
@@ -34,7 +40,7 @@ class FakeBackend(AbstractWorkerBackend):
         if pickle.loads(message)[0] is blocked:
             self.closed.wait()
             raise LostError("was closed")
-        return answer(lambda: "made", message)
+        return last(lambda: "made", message)
 
     def close(self) -> None:
         self.closed.set()
@@ -143,8 +149,8 @@ class StrangeError(Exception):
     ],
 )
 def test_exceptions_survive_the_journey(error: BaseException, kind: type, told: str):
-    answered = answer(lambda: None, pickle.dumps((raises, (error,)))) if kind is ValueError else None
-    answered = answered or answer(_thrower(error), pickle.dumps((join, ())))
+    answered = last(lambda: None, pickle.dumps((raises, (error,)))) if kind is ValueError else None
+    answered = answered or last(_thrower(error), pickle.dumps((join, ())))
     with pytest.raises(kind, match=told) as raised:
         unpacked(answered)
     assert "Traceback (most recent call last)" in str(raised.value.__cause__)
@@ -177,4 +183,61 @@ def test_what_cannot_be_sent_is_said():
 
 def test_a_result_that_cannot_be_sent_is_an_error():
     with pytest.raises(UserError, match="The result of _thrower cannot be sent"):
-        unpacked(answer(lambda: None, packed((_thrower, ()), "")))
+        unpacked(last(lambda: None, packed((_thrower, ()), "")))
+
+
+CALLS: list[tuple[Any, ...]] = []
+
+
+@with_warm_up(lambda made: f"idle {made}")
+def recorded(made: str, *arguments: Any) -> int:
+    CALLS.append((made, *arguments))
+    if arguments == ("fails",):
+        raise ValueError("of no use")
+    return len(arguments)
+
+
+def test_a_worker_compiles_before_a_call_of_a_new_form():
+    CALLS.clear()
+    known: set[Any] = set()
+
+    def messages(*arguments: Any) -> list[bytes]:
+        return list(answers(lambda: "made", known, packed((recorded, arguments), "")))
+
+    for arguments in ((jnp.zeros(2), 1), (jnp.zeros(3), 1), (jnp.zeros(3), 1, 2), (jnp.zeros(3, int), 1)):
+        first = messages(*arguments)
+        assert first[:-1] == [COMPILING, READY]
+        assert unpacked(first[-1]) == len(arguments)
+        assert [call[0] for call in CALLS] == ["idle made", "made"]
+        CALLS.clear()
+        (again,) = messages(*jax.tree.map(lambda x: x + 1, arguments))
+        assert unpacked(again) == len(arguments)
+        assert [call[0] for call in CALLS] == ["made"]
+        CALLS.clear()
+    with pytest.raises(ValueError, match="of no use"):
+        unpacked(messages("fails")[-1])
+
+
+def test_what_is_not_compiled_is_called_once():
+    made: list[str] = []
+    known: set[Any] = set()
+    message = packed((join, ("of",)), "")
+
+    def make() -> str:
+        made.append("once")
+        return "made"
+
+    assert [unpacked(x) for x in list(answers(make, known, message))[2:]] == ["made of"]
+    assert len(list(answers(make, known, message))) == 1
+
+
+def test_compiling_has_a_limit_of_its_own():
+    limits: list[float] = []
+
+    def receive(messages: list[bytes], limit: float) -> bytes:
+        limits.append(limit)
+        return messages.pop(0)
+
+    for (first, *rest), wanted in (([b"answer"], []), ([COMPILING, READY, b"answer"], [9.0, 4.0])):
+        assert awaited(first, partial(receive, rest), time_limit=4.0, start_limit=9.0) == b"answer"
+        assert limits == wanted

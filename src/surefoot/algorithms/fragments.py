@@ -17,7 +17,9 @@ from surefoot.policies import AbstractActorCritic
 from surefoot.samplers.action_sampler import ActionSampler
 from surefoot.samplers.host_rollouts import Renewals, add_task_axis, key_data, repeat_rows, rollout_steps
 from surefoot.samplers.host_runner import HostRunner
+from surefoot.samplers.messages import with_warm_up
 from surefoot.samplers.record import Record
+from surefoot.samplers.remote import idle_runner
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.types import Rollout, Task
@@ -50,6 +52,7 @@ class Learned(eqx.Module):
     lengths: Int[np.ndarray, " ended"]
 
 
+@with_warm_up(idle_runner)
 def learn_fragment(
     runner: HostRunner, fragment: Fragment, policy: AbstractActorCritic, words: UInt32[np.ndarray, " words"]
 ) -> Learned:

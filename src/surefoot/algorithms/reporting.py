@@ -17,8 +17,9 @@ class Progress(eqx.Module):
     running_return: Float[Array, " rows"]
     running_length: Float[Array, " rows"]
     last_return: Float[Array, ""]
-    """Undiscounted, the mean over the episodes of the last batch in which any ended; NaN before that."""
+    """Undiscounted, the mean over the episodes of the last batch in which any ended; 0 before that."""
     last_length: Float[Array, ""]
+    """Mean number of steps of the same episodes; 0 before any has ended, since then there is none."""
     steps: Int[Array, " 2"]
     """Steps of the environment since training began: whole millions, and the rest. (32 bits alone are too few
     for a long run of a fast environment.)"""
@@ -26,7 +27,8 @@ class Progress(eqx.Module):
     @classmethod
     def start(cls, rows: int) -> "Progress":
         """The state before the first episode."""
-        nothing, unknown = jnp.zeros(rows), jnp.full((), jnp.nan, float)
+        # Not NaN for what is unknown: JAX's option to debug NaNs would stop there.
+        nothing, unknown = jnp.zeros(rows), jnp.zeros(())
         return cls(nothing, nothing, unknown, unknown, jnp.zeros(2, jnp.int32))
 
     def after(self, rollout: Rollout) -> "Progress":
@@ -53,7 +55,8 @@ class Progress(eqx.Module):
         return jnp.stack([self.steps[0] + rest // _MILLION, rest % _MILLION])
 
     def describe(self) -> dict[str, Array]:
-        """As metrics; above 16 million, steps are rounded to seven digits."""
+        """As metrics; above 16 million, steps are rounded to seven digits. Before any episode has ended
+        `episode_length` is 0, and `return` means nothing."""
         millions, rest = self.steps.astype(self.last_return.dtype)
         return {
             "return": self.last_return,

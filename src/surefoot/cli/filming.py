@@ -8,8 +8,8 @@ from typing import Annotated
 import tyro
 
 from surefoot.cli.options import run_options
+from surefoot.envs.mujoco.rendering import find_backend
 from surefoot.experiment import Config, load
-from surefoot.report.rendering import find_backend
 from surefoot.report.video import Video, filmable, make_video
 from surefoot.rules import AbstractRule, GradientStep
 

@@ -26,29 +26,42 @@ _FORMAT = 1
 _ELSEWHERE = "belongs to another configuration, or to another version of surefoot"
 
 
-def save(path: Path, state: PyTree, iteration: int) -> None:
-    """Writes `state`, whose leaves are arrays or random keys, as it was after `iteration` iterations."""
+class UnreadableError(UserError):
+    """A file that is damaged, or no checkpoint at all: an earlier one may serve."""
+
+
+def save(path: Path, state: PyTree, iteration: int, run: str = "") -> None:
+    """Writes `state`, whose leaves are arrays or random keys, as it was after `iteration` iterations. `run`
+    identifies the run that it belongs to."""
     archive = io.BytesIO()
     np.savez(
         archive, allow_pickle=False, **{name: np.asarray(_raw(leaf)) for name, leaf in _named(state).items()}
     )
     payload = archive.getvalue()
     digest = hashlib.sha256(payload).hexdigest()
-    header = {"file": _MAGIC, "format": _FORMAT, "iteration": iteration, "sha256": digest}
+    header = {"file": _MAGIC, "format": _FORMAT, "run": run, "iteration": iteration, "sha256": digest}
     write_atomically(path, json.dumps(header).encode() + b"\n" + payload)
 
 
-def load(path: Path, like: PyTree) -> tuple[PyTree, int]:
+def load(path: Path, like: PyTree, run: str = "") -> tuple[PyTree, int]:
     """The state in a checkpoint, and its iteration. `like` has the expected structure, shapes and types.
 
-    Raises `UserError` if the file is missing, damaged, foreign, or of another configuration.
+    Raises `UserError` if the file is of another configuration, run or iteration than `like`, `run` and its
+    name say, and its subclass `UnreadableError` if it is missing, damaged or foreign.
     """
     header, payload = _read(path)
+    if run and header.get("run") and header["run"] != run:
+        raise UserError(f"{path} {_ELSEWHERE}: it was written under other options than those of the run.")
+    if path.stem.isdecimal() and int(path.stem) != header["iteration"]:
+        raise UserError(
+            f"{path} holds the state after {header['iteration']} iterations, and its name says otherwise. "
+            "Give it its own name again."
+        )
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+        raise UnreadableError(f"{path} cannot be read: {error}.") from error
     expected = _named(like)
     if arrays.keys() != expected.keys():
         raise UserError(f"{path} {_ELSEWHERE}: {_difference(arrays, expected)}.")
@@ -56,27 +69,35 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, int]:
     return jax.tree.unflatten(jax.tree.structure(like), leaves), header["iteration"]
 
 
+def is_sound(path: Path) -> bool:
+    """Whether a file is a checkpoint as it was written."""
+    try:
+        _read(path)
+    except UserError:
+        return False
+    return True
+
+
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     try:
         line, _, payload = path.read_bytes().partition(b"\n")
     except OSError as error:
-        raise UserError(f"The checkpoint {path} cannot be opened: {error.strerror}.") from error
+        raise UnreadableError(f"The checkpoint {path} cannot be opened: {error.strerror}.") from error
     try:
         header = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or header.get("file") != _MAGIC or "format" not in header:
-        raise UserError(f"{path} is not a surefoot checkpoint.")
+        raise UnreadableError(f"{path} is not a surefoot checkpoint.")
     if header["format"] != _FORMAT:
         raise UserError(
             f"{path} has checkpoint format {header['format']} and this version of surefoot reads {_FORMAT}. "
             "Use the version that wrote it."
         )
-    if "iteration" not in header or hashlib.sha256(payload).hexdigest() != header.get("sha256"):
-        raise UserError(
-            f"The checkpoint {path} is damaged: its checksum is wrong. "
-            "Move it away to go on from the one before it, if there is one."
-        )
+    if type(header.get("iteration")) is not int or hashlib.sha256(payload).hexdigest() != header.get(
+        "sha256"
+    ):
+        raise UnreadableError(f"The checkpoint {path} is damaged: its checksum is wrong.")
     return header, payload
 
 

@@ -16,6 +16,7 @@ from surefoot.algorithms import AbstractAdapter, Adaptation, adapt_to_tasks, epi
 from surefoot.algorithms.adaptation import sample_tasks
 from surefoot.algorithms.base import LearnerState, jit_from_host
 from surefoot.experiment.config import Config, Evaluation
+from surefoot.experiment.memory import check_evaluation_memory
 from surefoot.policies import AbstractPolicy, ModePolicy
 from surefoot.rules import AbstractRule
 from surefoot.samplers import AbstractSampler
@@ -125,6 +126,7 @@ def evaluate(
     evaluated on others, by its mode.
     """
     options = options or default_evaluation(config)
+    check_evaluation_memory(config, options)
     (result,) = _evaluate(config, learner, iteration, options, inner, tasks, [options.deterministic])
     return result
 

@@ -9,10 +9,14 @@ RUN/evaluation.json           the returns at the end: before and after adaptatio
 RUN/adaptation.png            the same as a picture; learning.png of a policy that does not adapt
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from surefoot.experiment import checkpoint
@@ -46,6 +50,10 @@ def make_new(path: Path) -> None:
 def seed_folders(out: Path) -> list[Path]:
     """The run folders that `train_seeds` made under `out`; none if it did not."""
     return sorted(path.parent for path in out.glob("seed*/config.yaml"))
+
+
+_CHANGEABLE = {"iterations", "checkpoint_every", "checkpoints_kept", "evaluation", "sampler", "preset"}
+"""Options that a run may change from one training to the next: its states do not follow from them."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,13 @@ class RunFolder:
     def config(self) -> Path:
         return self.path / "config.yaml"
 
+    @cached_property
+    def identity(self) -> str:
+        """A digest of the options that the run's states follow from, which its checkpoints hold too."""
+        document = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        fixed = {name: value for name, value in document.items() if name not in _CHANGEABLE}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
     @property
     def provenance(self) -> Path:
         return self.path / "provenance.json"
@@ -113,20 +128,41 @@ class RunFolder:
         files = [x for x in (self.path / "checkpoints").glob("*.ckpt") if x.stem.isdecimal()]
         return sorted(files, key=lambda file: int(file.stem))
 
+    def load(self, file: Path, like: Any) -> Any:
+        """The state in a checkpoint of this run, of the form of `like`. Raises `UserError`; where the file is
+        damaged it names the last sound checkpoint before it."""
+        try:
+            return checkpoint.load(file, like, self.identity)[0]
+        except checkpoint.UnreadableError as error:
+            number = int(file.stem) if file.stem.isdecimal() else 0
+            before = [x for x in reversed(self.checkpoints()) if int(x.stem) < number]
+            sound = next(filter(checkpoint.is_sound, before), None)
+            remedy = (
+                "There is no sound one before it; start the run again with another --out."
+                if sound is None
+                else f"To go on from the last sound one before it: surefoot resume {quoted(sound)}"
+            )
+            raise UserError(f"{error} {remedy}") from error
+
     def save(self, state: Any, keep: int = 0) -> Path:
         """Writes a checkpoint; returns its path. Of earlier ones the last `keep` - 1 remain; 0 keeps all."""
         iteration = int(state.iteration)
         path = self.checkpoint(iteration)
-        checkpoint.save(path, state, iteration)
+        checkpoint.save(path, state, iteration, self.identity)
         for old in self.checkpoints()[:-keep] if keep else []:
             old.unlink()
         return path
 
 
 def locked(folder: RunFolder) -> AcquireReturnProxy:
-    """The right to train a run, for a `with` block. Raises `UserError` if another process has it."""
+    """The right to train a run, for a `with` block. Temporary files that a killed process has left are
+    deleted. Raises `UserError` if another process has the right."""
     try:
-        return FileLock(folder.path / ".lock").acquire(timeout=0)
+        lock = FileLock(folder.path / ".lock").acquire(timeout=0)
+        for place in (folder.path, folder.path / "checkpoints"):
+            for left_over in place.glob(".*.tmp"):
+                left_over.unlink()
+        return lock
     except Timeout:
         raise UserError(f"Another process is training {folder.path}; wait for it or stop it.") from None
     except OSError as error:

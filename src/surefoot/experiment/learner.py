@@ -28,6 +28,7 @@ from surefoot.experiment.evaluation import (
 )
 from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.loop import Member, run_loop
+from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.presets import configure, with_options
 from surefoot.experiment.progress import TrainingProgress
@@ -263,7 +264,9 @@ def initial_state(config: Config, key: Key, setting: Setting | None = None) -> T
 
 @eqx.filter_jit
 def compiled_initial_state(config: Config) -> TrainingState:
-    """The training state before the first iteration: all of it follows from the configuration."""
+    """The training state before the first iteration: all of it follows from the configuration. Raises
+    `UserError` if training would need more memory than there is."""
+    check_memory(config)
     return initial_state(config, jax.random.key(config.seed))
 
 

@@ -109,6 +109,9 @@ class _Loop:
         going, before, began = self.going(), self.state, time.monotonic()
         following, metrics = step(before)
         values = {name: np.atleast_1d(np.asarray(value, float)) for name, value in metrics.items()}
+        if "episode_length" in values:  # 0 before any episode has ended
+            none = values["episode_length"] == 0
+            values |= {x: np.where(none, np.nan, values[x]) for x in ("return", "episode_length")}
         values["seconds"] = np.full(len(self._members), time.monotonic() - began)
         finite = values.pop("finite") > 0
         self.state = following if self._many or finite[0] else before

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,15 +15,16 @@ from surefoot.options import UserError
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, without a last one that was cut short. Numbers that are not finite are
-    None. Raises `UserError` if another line cannot be read."""
+    None. Raises `UserError` unless every other line has the metrics, numbers or null, of the iteration after
+    the line before."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line.decode())
-        except ValueError:
+            row = json.loads(line.decode(), parse_constant=_refuse)
+        except (ValueError, RecursionError):
             row = None
-        if isinstance(row, dict) and _follows(row.get("iteration"), rows):
+        if isinstance(row, dict) and _are_metrics(row) and _follows(row.get("iteration"), rows):
             rows.append(row)
         elif number < len(lines):
             raise UserError(
@@ -32,6 +34,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _are_metrics(row: dict[str, Any]) -> bool:
+    """Whether every value is a number or null."""
+    return all(type(value) in (int, float, type(None)) for value in row.values())
+
+
 def _follows(iteration: Any, rows: list[dict[str, Any]]) -> bool:
     """Whether this is the iteration after the last row's; a learner that was saved may begin with any."""
     return type(iteration) is int and (not rows or iteration == rows[-1]["iteration"] + 1)
@@ -39,7 +50,7 @@ def _follows(iteration: Any, rows: list[dict[str, Any]]) -> bool:
 
 class MetricsWriter:
     """Appends to `metrics.jsonl` and `tensorboard/` of a run, after moving what follows `iteration` to
-    `metrics.dropped.jsonl`.
+    `metrics.dropped.jsonl`. Raises `UserError` if the file is damaged, or ends before `iteration`.
 
     A run that was killed may have written more after its last checkpoint; resuming it computes that again.
     """
@@ -50,6 +61,12 @@ class MetricsWriter:
         rows = read_metrics(path)
         kept = [row for row in rows if row["iteration"] <= iteration]
         dropped = rows[len(kept) :]
+        if kept and kept[-1]["iteration"] < iteration:
+            raise UserError(
+                f"{path} ends at iteration {kept[-1]['iteration']}, and the checkpoint is of iteration "
+                f"{iteration}. Resume an earlier checkpoint, or move the file away to go on without the "
+                "metrics so far."
+            )
         if dropped:
             with (folder / "metrics.dropped.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(map(_line, dropped))
@@ -73,6 +90,10 @@ class MetricsWriter:
         # One event for all: a dozen can take as long as an iteration.
         assert self._board.file_writer is not None
         self._board.file_writer.add_summary(self._summary(value=values), iteration)
+
+    def sync(self) -> None:
+        """Makes sure that what was written outlives a failure of the machine."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes both files."""

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from surefoot import algorithms, baselines, envs, policies, rules, samplers
-from surefoot.loading import load, load_class
+from surefoot.loading import FAILURES, load, load_class, told
 from surefoot.options import UserError, suggestion
 
 KINDS: dict[str, tuple[ModuleType, type]] = {
@@ -55,7 +55,10 @@ def find(kind: str, name: str) -> type:
     if name in known:
         return known[name]
     if ":" in name:
-        return load_class(name)
+        found, base = load_class(name), KINDS[kind][1]
+        if not issubclass(found, base):
+            raise UserError(f"{name} cannot be used here: it does not derive from {base.__name__}.")
+        return found
     raise UserError(
         f"There is no {name!r} among the {kind}.{suggestion(name, known)} "
         f"`surefoot list {kind}` shows them; one of your own is named MODULE:CLASS."
@@ -69,7 +72,13 @@ def make(kind: str, name: str) -> Any:
         return envs.Gymnasium(name.removeprefix("gym:"))
     if kind == "envs" and ":" in name and makes_gymnasium(load(name)):
         return envs.Gymnasium(name)
-    return find(kind, name)()
+    cls = find(kind, name)
+    try:
+        return cls()
+    except FAILURES as error:
+        if isinstance(error, UserError) or name in parts(kind):
+            raise
+        raise UserError(f"Making {name} failed: {told(error)}.") from error
 
 
 def makes_gymnasium(found: Any) -> bool:

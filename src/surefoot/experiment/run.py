@@ -9,7 +9,6 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from surefoot.experiment import checkpoint
 from surefoot.experiment.callbacks import Callback, Event
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import EvaluationResult
@@ -87,8 +86,7 @@ def load(path: str | Path) -> Run:
     config = load_config(folder.config)
     file = path if is_checkpoint(path) else folder.latest_checkpoint()
     like = eqx.filter_eval_shape(lambda: initial_state(config, jax.random.key(config.seed)))
-    state, _ = checkpoint.load(file, like)
-    return Run(folder, config, state)
+    return Run(folder, config, folder.load(file, like))
 
 
 def train_runs(
@@ -140,6 +138,7 @@ class Recorder:
         self._writer.write(event.iteration, event.metrics)
         self._last = event
         if event.finite and event.iteration % self._every == 0:
+            self._writer.sync()
             self._folder.save(event.state, self._kept)
 
     def close(self) -> None:

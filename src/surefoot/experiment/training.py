@@ -27,6 +27,7 @@ from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import RunFolder, locked, make_new, must_be_new, seed_folders
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state, initial_state
 from surefoot.experiment.loop import stack
+from surefoot.experiment.memory import check_memory
 from surefoot.experiment.run import Run, load, raise_failure, states_of, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.options import UserError, check
@@ -102,6 +103,7 @@ def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = Tr
     check(seeds >= 1, "seeds", seeds, "1 or more")
     must_be_new(Path(out))
     check_round_trip(config)
+    check_memory(config, seeds)
     configs = [replace(config, seed=config.seed + i) for i in range(seeds)]
     states = initial_states(config, seeds)
     with closing(Learner(config)) as learner:

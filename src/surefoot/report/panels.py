@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from surefoot.envs.mujoco.binding import mujoco
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
+from surefoot.envs.mujoco.rendering import Screen
 from surefoot.report.filming import Film
-from surefoot.report.rendering import Screen
 
 _BEFORE, _AFTER, _INK = "#52606d", "#0b6e99", "#1f2933"
 _STRIP, _GAP, _FONT_SIZE = 24, 4, 13

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
+from surefoot.envs.mujoco.rendering import Screen, find_backend
 from surefoot.experiment import Config
 from surefoot.experiment.evaluation import default_evaluation, evaluation_keys
 from surefoot.experiment.files import make_folder, write_atomically
@@ -20,7 +21,6 @@ from surefoot.options import Bound, Options, Positive, Seed, UserError, at_least
 from surefoot.report.encoding import encode
 from surefoot.report.filming import Film, far_apart, film
 from surefoot.report.panels import Panel, joined
-from surefoot.report.rendering import Screen, find_backend
 from surefoot.rules import AbstractRule
 
 _SHORTEST = 2

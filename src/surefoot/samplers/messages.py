@@ -1,18 +1,23 @@
 """Messages between processes: a call and its answer.
 
-Arrays of JAX are sent as their values and arrive as arrays of JAX; functions are sent by name.
+Before a worker answers a call of a new form it says so, and compiles: that does not count against the time
+limit of the call. Arrays of JAX are sent as their values and arrive as arrays of JAX; functions are sent by
+name.
 """
 
 import importlib
 import io
 import pickle
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import equinox as eqx
+import jax
 
 from surefoot.options import UserError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Ended(BaseException):
@@ -40,16 +45,79 @@ def packed(thing: Any, what: str) -> bytes:
     return buffer.getvalue()
 
 
-def answer(make: Callable[[], Any], call: bytes) -> bytes:
-    """Carries out a packed call (function, arguments). The function's first argument is `make()`. The answer
-    holds its result or its exception."""
+COMPILING, READY = b"compiling", b"ready"
+"""The messages of a worker before and after it compiles. An answer is never one of them."""
+_STAND_IN = "surefoot_stand_in"
+
+
+def with_warm_up(stand_in: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
+    """Decorates a function that workers call and JAX compiles. Before a worker's first call with arguments of
+    a new form the function is called with `stand_in(made)` in the place of `made`, without the user's
+    environment, so that the call itself takes no time to compile."""
+
+    def mark(function: _Function) -> _Function:
+        setattr(function, _STAND_IN, stand_in)
+        return function
+
+    return mark
+
+
+def answers(make: Callable[[], Any], known: set[Any], call: bytes) -> Iterator[bytes]:
+    """Carries out a packed call (function, arguments). The function's first argument is `make()`. Yields
+    `COMPILING` and `READY` if it has to compile, and then the answer, which holds the function's result or
+    its exception. `known` are the forms of the calls before."""
     try:
         function, arguments = pickle.loads(call)
+    except Exception as error:
+        yield _failed(error)
+        return
+    stand_in = getattr(function, _STAND_IN, None)
+    form = (name_of(function), _form(arguments)) if stand_in else None
+    if form not in known:
+        yield COMPILING
+        try:
+            made = make()
+            if stand_in:
+                function(stand_in(made), *arguments)
+        except Ended:
+            raise
+        except BaseException:  # the call itself will raise it again
+            pass
+        known.add(form)
+        yield READY
+    yield answer(make, function, arguments)
+
+
+def awaited(
+    message: bytes, receive: Callable[[float], bytes], time_limit: float, start_limit: float
+) -> bytes:
+    """The answer to a call, of which `message` is the first message. `receive` waits for the next one for so
+    many seconds at most: `start_limit` while the worker compiles, and then `time_limit` for the call."""
+    if message == COMPILING:
+        receive(start_limit)
+        message = receive(time_limit)
+    return message
+
+
+def answer(make: Callable[[], Any], function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    """The packed result of `function(make(), *arguments)`, or its exception."""
+    try:
         return packed((True, function(make(), *arguments)), f"The result of {name_of(function)}")
     except Ended:
         raise
     except BaseException as error:
-        return pickle.dumps((False, _sendable(error), "".join(traceback.format_exception(error))))
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> bytes:
+    return pickle.dumps((False, _sendable(error), "".join(traceback.format_exception(error))))
+
+
+def _form(arguments: tuple[Any, ...]) -> Any:
+    """What the compiled program of a call depends on: structure, shapes and types; of other objects their
+    type."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, *((getattr(x, "shape", None), getattr(x, "dtype", type(x))) for x in leaves)
 
 
 def unpacked(answered: bytes) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.options import check
-from surefoot.samplers.messages import Ended, answer
+from surefoot.samplers.messages import Ended, answers, awaited
 from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
 from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
 
@@ -26,8 +26,9 @@ class ProcessSampler(AbstractRemoteSampler):
 
     A worker that dies, or takes longer than `time_limit` seconds for a task, is replaced, and its task is
     sampled again with the same key, `attempts` times in all: rollouts depend neither on this nor on the
-    number of workers. The first task of a worker may take `start_limit` seconds more, in which the process
-    starts and compiles. Raises `UserError` if an option is out of bounds or the environment cannot be sent.
+    number of workers. To start, and to compile for a task of a new form, a worker has `start_limit` seconds
+    each, which do not count as the task's. Raises `UserError` if an option is out of bounds or the
+    environment cannot be sent.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class ProcessSampler(AbstractRemoteSampler):
 
 class ProcessBackend(AbstractWorkerBackend):
     """A new process of this machine, which ends with this process, and with it the processes that its
-    environments have started. Its `start_limit` is for starting, for making its simulator and for compiling.
+    environments have started. It has `start_limit` seconds to start, and again to make its simulator and
+    compile.
 
     It is first asked to end, so that it closes its environments, and is killed if it has not after
     `_GRACE` seconds.
@@ -69,22 +71,35 @@ class ProcessBackend(AbstractWorkerBackend):
         with _interrupts_blocked():
             self._process.start()
         there.close()
-        self._ready = self._expired = self._reaped = False
+        self._ready = self._reaped = False
+        self._expired: float | None = None
         self._waiting = threading.Lock()
 
     def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
-        limit = time_limit if self._ready else time_limit + start_limit
-        watch = threading.Timer(limit, self._expire)
+        try:
+            if not self._ready:
+                self._receive(start_limit)
+                self._ready = True
+            with self._within(time_limit):
+                self._connection.send_bytes(message)
+                first = self._connection.recv_bytes()
+            return awaited(first, self._receive, time_limit, start_limit)
+        except (EOFError, OSError):
+            raise LostError(self._end(), started=self._ready) from None
+
+    def _receive(self, limit: float) -> bytes:
+        """The next message. Its process is killed after `limit` seconds."""
+        with self._within(limit):
+            return self._connection.recv_bytes()
+
+    @contextmanager
+    def _within(self, limit: float) -> Iterator[None]:
+        # Not by `poll`: a process may hang in the middle of a message.
+        watch = threading.Timer(limit, self._expire, [limit])
         watch.daemon = True
         watch.start()
         try:
-            if not self._ready:
-                self._connection.recv_bytes()
-                self._ready = True
-            self._connection.send_bytes(message)
-            return self._connection.recv_bytes()
-        except (EOFError, OSError):
-            raise LostError(self._end(limit), started=self._ready) from None
+            yield
         finally:
             watch.cancel()
             watch.join()
@@ -105,17 +120,17 @@ class ProcessBackend(AbstractWorkerBackend):
             self._process.join()
             self._reaped = True
 
-    def _expire(self) -> None:
-        self._expired = True
+    def _expire(self, limit: float) -> None:
+        self._expired = limit
         self.close()
         self.wait()
 
-    def _end(self, limit: float) -> str:
+    def _end(self) -> str:
         """Reaps the process, and says how it ended."""
         self.wait()
         self._connection.close()
         if self._expired:
-            return f"took longer than {limit:g} seconds and was killed"
+            return f"took longer than {self._expired:g} seconds and was killed"
         code = self._process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return how if self._ready else how + _NOT_READY
@@ -162,9 +177,11 @@ def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup)
     try:
         make = setup.prepare()
         connection.send_bytes(b"")  # ready
+        known: set[Any] = set()
         # The user's code may catch what ends it, and answers may hold it.
         while not ended.is_set():
-            connection.send_bytes(answer(make, connection.recv_bytes()))
+            for message in answers(make, known, connection.recv_bytes()):
+                connection.send_bytes(message)
     except (Ended, EOFError, OSError):
         pass
     finally:

@@ -7,12 +7,13 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from typing import Any
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.options import UserError, check
-from surefoot.samplers.messages import answer
+from surefoot.samplers.messages import READY, answers, awaited
 from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
 from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
 
@@ -22,11 +23,12 @@ class RaySampler(AbstractRemoteSampler):
     the user's own modules must be installed.
 
     `address` is the cluster's, as `ray.init` takes it ("auto" for the one that this machine belongs to). If
-    it is None, a cluster on this machine is started, and `close` ends it; a connection that this process
-    already has is used as it is. `workers` is the number of tasks that are sampled at once: each needs a core
-    of the cluster, and the time in which it waits for one does not count. A task that hangs, or is lost with
-    its machine or its process, is sampled again elsewhere with the same key. Raises `UserError` if an option
-    is out of bounds, the environment cannot be sent or Ray is not installed.
+    it is None, a cluster on this machine is started, which no other machine reaches, and `close` ends it; a
+    connection that this process already has is used as it is. `workers` is the number of tasks that are
+    sampled at once: each needs a core of the cluster, and the time in which it waits for one does not count.
+    A task that hangs, or is lost with its machine or its process, is sampled again elsewhere with the same
+    key. Raises `UserError` if an option is out of bounds, the environment cannot be sent or Ray is not
+    installed.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class _Connection:
     def __init__(self, address: str | None, cores: int) -> None:
         new_cluster = {"num_cpus": cores, "include_dashboard": False}
         self._options = {"log_to_driver": False, "logging_level": "error", **({} if address else new_cluster)}
+        self._starts = address is None
         # "local" for a new cluster even where RAY_ADDRESS names another.
         self._address = address or "local"
         self._lock = threading.Lock()
@@ -74,7 +77,7 @@ class _Connection:
         ray = library()
         with self._lock:
             if not ray.is_initialized():
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), _on_loopback() if self._starts else nullcontext():
                     # Ray forks only to start other programs, which does JAX no harm.
                     warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
                     ray.init(self._address, **self._options)
@@ -86,9 +89,32 @@ class _Connection:
             self._end()
 
 
+_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Makes a cluster that is started meanwhile listen on the loopback interface alone.
+
+    By default Ray listens on every interface of a Linux machine, and whoever reaches it may run any program;
+    `_node_ip_address="127.0.0.1"` is ignored. It gives up other machines where this variable says so, which
+    is meant for Windows and macOS. Ray has read it when it was imported, and its processes read it again.
+    """
+    constants = importlib.import_module("ray._private.ray_constants")
+    before = os.environ.get(_OTHER_MACHINES), getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    os.environ[_OTHER_MACHINES], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before[1]
+        del os.environ[_OTHER_MACHINES]
+        if before[0] is not None:
+            os.environ[_OTHER_MACHINES] = before[0]
+
+
 class RayBackend(AbstractWorkerBackend):
     """A process of the cluster, whichever is free at each call. Waiting for a core does not count against the
-    limits; `start_limit` is for compiling, in the first call that a process answers."""
+    limits. A process has `start_limit` seconds to make its simulator and compile."""
 
     def __init__(self, connect: Callable[[], Any], setup: WorkerSetup) -> None:
         self._ray, self._setup = connect(), setup
@@ -103,11 +129,10 @@ class RayBackend(AbstractWorkerBackend):
             self._running = answers = _remote().remote(self._setup, message)
         started = False
         try:
-            is_first = self._ray.get(next(answers))
-            started, limit = True, time_limit + start_limit * is_first
-            if not self._ray.wait([answers], timeout=limit)[0]:
-                raise LostError(f"took longer than {limit:g} seconds and was killed")
-            answered = self._ray.get(next(answers))
+            self._ray.get(next(answers))  # it has a core
+            started = True
+            receive = partial(self._receive, answers)
+            answered = awaited(receive(time_limit), receive, time_limit, start_limit)
             # Not to be cancelled: that would cost the process, and the programs that it has compiled.
             self._running = None
         except (self._ray.exceptions.RayError, StopIteration) as error:
@@ -116,6 +141,11 @@ class RayBackend(AbstractWorkerBackend):
         finally:
             self._cancel()
         return answered
+
+    def _receive(self, answers: Any, limit: float) -> bytes:
+        if not self._ray.wait([answers], timeout=limit)[0]:
+            raise LostError(f"took longer than {limit:g} seconds and was killed")
+        return self._ray.get(next(answers))
 
     def close(self) -> None:
         with self._lock:
@@ -131,18 +161,15 @@ class RayBackend(AbstractWorkerBackend):
 
 
 def serve(setup: WorkerSetup, message: bytes) -> Iterator[Any]:
-    """Answers a call in a process of the cluster: first whether this is the process's first call with this
-    setup, then the answer."""
-    known = _prepared.cache_info().misses
-    make = _prepared(setup)
-    yield _prepared.cache_info().misses > known
-    yield answer(make, message)
+    """Answers a call in a process of the cluster: first that it has one, then as `answers` does."""
+    yield READY
+    yield from answers(*_prepared(setup), message)
 
 
 @lru_cache(maxsize=2)
-def _prepared(setup: WorkerSetup) -> Callable[[], Any]:
-    """The factory of a setup; a process keeps the simulators of two."""
-    return setup.prepare()
+def _prepared(setup: WorkerSetup) -> tuple[Callable[[], Any], set[Any]]:
+    """The factory of a setup, and the forms of its calls so far; a process keeps the simulators of two."""
+    return setup.prepare(), set()
 
 
 @lru_cache

@@ -1,5 +1,6 @@
 """Samplers in other processes: each task is sampled by one worker."""
 
+import copy
 import os
 import pickle
 from collections.abc import Callable
@@ -11,14 +12,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Int, Shaped, UInt32
 
 from surefoot.envs.base import AbstractFamily
+from surefoot.envs.simulation import AbstractSimulator, Outcome
 from surefoot.policies.base import AbstractPolicy
-from surefoot.samplers.base import AbstractHostSampler, indexed_keys
+from surefoot.samplers.base import AbstractHostSampler, empty_rollout, indexed_keys
 from surefoot.samplers.host_rollouts import key_data
 from surefoot.samplers.host_runner import HostRunner, disable_async_dispatch
-from surefoot.samplers.messages import packed
+from surefoot.samplers.messages import packed, with_warm_up
 from surefoot.samplers.record import aligned_zeros
 from surefoot.samplers.workers import Workers
 from surefoot.types import Key, Rollout, Task
@@ -107,6 +109,38 @@ class AbstractRemoteSampler(AbstractHostSampler):
             workers.close()
 
 
+def idle_runner(runner: HostRunner) -> HostRunner:
+    """A runner of the same family whose environments stand still: every episode ends after one step. What it
+    samples compiles the same programs, and the user's environment has no part in it."""
+    env = copy.copy(runner.env)
+    object.__setattr__(env, "simulator", lambda _: _IdleSimulator(runner.env))  # it may be frozen
+    return HostRunner(env, threads=1, in_halves=False)
+
+
+class _IdleSimulator(AbstractSimulator):
+    def __init__(self, env: AbstractFamily) -> None:
+        self._env, self._rows = env, 0
+
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Any:
+        del tasks
+        return self._still(len(keys))
+
+    def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Any:
+        del keys
+        return self._still(len(rows))
+
+    def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
+        del actions
+        ended = np.ones(len(rows), bool)
+        return Outcome(self._still(len(rows)), np.zeros(len(rows), np.float32), ended, ~ended)
+
+    def _still(self, rows: int) -> Any:
+        """Observations of zeros, `[rows ...]`."""
+        empty = empty_rollout(self._env, (rows, 1)).observations
+        return jax.tree.map(lambda x: np.array(x[:, 0]), empty)
+
+
+@with_warm_up(idle_runner)
 def sample_task(
     runner: HostRunner, policy: AbstractPolicy, task: Task, words: UInt32[np.ndarray, " words"], episodes: int
 ) -> Rollout:

@@ -30,8 +30,9 @@ class AbstractWorkerBackend(ABC):
 
     @abstractmethod
     def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
-        """The answer to a packed call, within `time_limit` seconds; the first call may take `start_limit`
-        seconds more. Raises `LostError`, after which the backend is of no more use."""
+        """The answer to a packed call, within `time_limit` seconds; besides, the process has `start_limit`
+        seconds to start, and as many to compile for a call of a new form. Raises `LostError`, after which the
+        backend is of no more use."""
 
     @abstractmethod
     def close(self) -> None:

@@ -83,10 +83,10 @@ class AntBody(AbstractRunner):
     """A torso on four legs, thirteen links. It has fallen when its torso is not between 0.2 and 1 m.
 
     It observes its position without x and y, its velocity, and the external force on every body, clipped to
-    ±1. Velocities are the torso's, mean over the step, as in Gymnasium; the MAML paper's simulator measured
-    those of the torso's centre of mass at the end of the step. Contact forces are as MuJoCo computes them
-    now: between its versions 2.0 and Gymnasium's environments of version 5, most libraries saw zeros in their
-    place.
+    ±1. Velocities are the torso's, mean over a step of 50 ms, as in Gymnasium; the MAML paper's code acts
+    every 20 ms and measures those of the whole body's centre of mass at the end of the step. Contact forces
+    are as MuJoCo computes them now: between its versions 2.0 and Gymnasium's environments of version 5, most
+    libraries saw zeros in their place.
     """
 
     xml = "ant.xml"

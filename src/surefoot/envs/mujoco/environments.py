@@ -28,9 +28,9 @@ class HalfCheetah(AbstractPlain):
 class HalfCheetahDir(AbstractDirections):
     """Run forward or backward (Finn et al., 2017, sec. 5.3). Task: the direction, `[]`, −1 or 1.
 
-    Reward: velocity in that direction in m/s, less 0.05 times the squared control. The paper's simulator
-    measured the velocity of the torso's centre of mass at the end of the step; this is the mean velocity of
-    the torso's root over the step, as in Gymnasium.
+    Reward: velocity in that direction in m/s, less 0.05 times the squared control. The paper's code acts
+    every 10 ms and measures the velocity of the whole body's centre of mass at the end of the step; this acts
+    every 50 ms and takes the mean velocity of the torso's root over the step, as Gymnasium and ProMP do.
     """
 
     body = bodies.HalfCheetahBody(control_cost=0.05)

@@ -32,6 +32,7 @@ class AbstractMujocoFamily(Options, AbstractFamily):
     Actions are clipped to the range of the body's motors, and costs are those of the clipped action:
     Gymnasium's motors clip too, but its costs are those of the action as given.
 
+    How they differ from the papers' is in docs/guides/families.md.
     `surefoot.envs.mujoco.vector.MujocoVectorEnv` offers a family to learners of other libraries.
     """
 

@@ -54,7 +54,7 @@ def find_backend() -> str:
     called before it is imported: where MUJOCO_GL names a missing backend, importing MuJoCo fails.
     """
     if importlib.util.find_spec("mujoco") is None:
-        raise UserError("Videos need MuJoCo, which is not installed: pip install 'surefoot[mujoco]'.")
+        raise UserError("Pictures need MuJoCo, which is not installed: pip install 'surefoot[mujoco]'.")
     wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
     if wanted and wanted not in _BACKENDS:
         raise UserError(f"MUJOCO_GL is {wanted!r}, which cannot draw. Set it to egl or osmesa, or unset it.")

@@ -1,0 +1,89 @@
+"""A lower bound of the memory that an experiment needs, so that numbers beyond the machine are refused at
+once."""
+
+import dataclasses
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from surefoot.experiment.config import Config, Evaluation
+from surefoot.options import UserError
+from surefoot.samplers.base import empty_rollout
+
+_GIB = 2**30
+
+
+def check_memory(config: Config, seeds: int = 1) -> None:
+    """Raises `UserError`, naming the options to lower, if training cannot fit into this machine: if its
+    memory is less than the policy, the rollouts of one iteration or those of one task's evaluation need."""
+    policy = _bytes(jax.eval_shape(config.build_policy, jax.random.key(0)))
+    _require(policy, "The policy's parameters", ["--policy.hidden"])
+    many = seeds if config.env.is_traceable else 1
+    if config.streams:
+        steps, options = config.streams * config.steps, ["--streams", "--steps"]
+    else:
+        tasks, batches = (
+            getattr(config.algorithm, "tasks", 1),
+            getattr(config.algorithm, "inner_steps", 0) + 1,
+        )
+        steps = batches * tasks * config.episodes * _horizon(config)
+        options = ["--episodes", *["--tasks"] * (tasks > 1), *_horizon_options(config)]
+    _require(
+        steps * many * _step(config), "The rollouts of one iteration", options + ["--seeds"] * (many > 1)
+    )
+    check_evaluation_memory(config, config.evaluation, "--evaluation.")
+
+
+def check_evaluation_memory(config: Config, options: Evaluation, prefix: str = "--") -> None:
+    """Raises `UserError` if one task's evaluation, or all returns, cannot fit into this machine. `prefix` is
+    that of the options' names."""
+    tasks, episodes = f"{prefix}tasks", f"{prefix}episodes"
+    one = options.episodes * _horizon(config) * _step(config)
+    _require(one, "The evaluation of one task", [episodes, *_horizon_options(config)])
+    returns = 4 * options.tasks * options.episodes * (options.steps + 1)
+    _require(returns, "The returns of the evaluation", [tasks, episodes])
+
+
+def machine_memory() -> int:
+    """The bytes of memory that this process may have: the machine's, or less where its group is limited."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
+    with suppress(OSError, ValueError):  # no such file, or no number in it
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits, default=2**62)
+
+
+def _require(needed: int, what: str, options: list[str]) -> None:
+    available = machine_memory()
+    if needed > available:
+        raise UserError(
+            f"{what} would need at least {needed / _GIB:,.1f} GiB of memory, and there are "
+            f"{available / _GIB:,.1f}. Lower {' or '.join(options)}."
+        )
+
+
+def _step(config: Config) -> int:
+    """The bytes of one step of one episode in a rollout."""
+    return _bytes(jax.eval_shape(lambda: empty_rollout(config.env, (1, 1))))
+
+
+def _horizon(config: Config) -> int:
+    return config.env.horizon or 1
+
+
+def _horizon_options(config: Config) -> list[str]:
+    """The option that says how many steps an episode has, if there is one."""
+    names = (
+        [field.name for field in dataclasses.fields(config.env)]
+        if dataclasses.is_dataclass(config.env)
+        else []
+    )
+    return [f"--env.{name.replace('_', '-')}" for name in ("horizon", "time_limit") if name in names]
+
+
+def _bytes(tree: Any) -> int:
+    arrays = [x for x in jax.tree.leaves(tree) if hasattr(x, "shape") and hasattr(x, "dtype")]
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
