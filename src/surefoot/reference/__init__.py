@@ -1,9 +1,9 @@
 """Reference agents: algorithms that learn one problem by its statistics.
 
-They show how well the exact problems can be learned. For bandits there are `Random`, `EpsilonGreedyArm`, `UCB1`,
-`ThompsonSampling`, `GittinsIndex` and `BestArm`; for tabular MDPs `Random`, `EpsilonGreedy`, `PSRL`,
-`OptimisticPSRL`, `UCRL2` and `Optimum`. `total_rewards` evaluates any of them. To add one, write its class and
-export it here.
+They show how well the exact problems can be learned. For bandits there are `Random`, `EpsilonGreedyArm`,
+`UCB1`, `ThompsonSampling`, `GittinsIndex` and `BestArm`; for tabular MDPs `Random`, `EpsilonGreedy`, `PSRL`,
+`OptimisticPSRL`, `UCRL2` and `Optimum`. `total_rewards` evaluates any of them. To add one, write its class
+and export it here.
 """
 
 from surefoot.reference.bandits import (
