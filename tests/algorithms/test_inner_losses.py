@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from support.dense import flatten, identical, ravel
-from support.probes import Clock, Target
+from support.probes import Target
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import ANIL, EMAML, MAML, ProMP, adapt_to_tasks
 from surefoot.baselines import TimeDependent
+from surefoot.envs import Navigation2D
 from surefoot.options import UserError
 from surefoot.rules import GradientStep, OptaxStep, PPOClip
 from surefoot.theory.objectives import loss_and_gradient
@@ -25,7 +26,7 @@ INNER = GradientStep(lr=0.3)
 
 def begun(algorithm: Any, **options: Any) -> tuple[Any, Any]:
     """On episodes of several steps, with a baseline."""
-    setting = setting_of(Clock(horizon=4), episodes=4, baseline=TimeDependent(), **options)
+    setting = setting_of(Navigation2D(horizon=4), episodes=4, baseline=TimeDependent(), **options)
     return setting, algorithm.init(setting, policy_for(setting, output_scale=1.0), KEY)
 
 

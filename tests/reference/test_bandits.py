@@ -60,10 +60,9 @@ def test_the_index_by_hand():
     assert np.all(np.diff(table[:, 0, 0]) > 0), "more pulls left are worth more exploration"
 
 
-@pytest.mark.parametrize(("discount", "expected"), [(0.9, 0.7029), (0.95, 0.7614)])
-def test_the_discounted_index_is_the_published_one(discount: float, expected: float):
-    """Of a uniform prior (Gittins et al., 2011, tables of Bernoulli arms)."""
-    np.testing.assert_allclose(gittins_index(150, discount)[-1, 0, 0], expected, atol=1e-3)
+def test_the_discounted_index_is_the_published_one():
+    """Of a uniform prior and γ = 0.9 (Gittins et al., 2011, table of Bernoulli arms)."""
+    np.testing.assert_allclose(gittins_index(60, 0.9)[-1, 0, 0], 0.7029, atol=5e-4)
 
 
 @cache

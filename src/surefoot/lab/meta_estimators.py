@@ -12,7 +12,7 @@ from surefoot.algorithms.promp import SupportKL
 from surefoot.algorithms.reptile import DistanceToAdapted
 from surefoot.lab.exact import solve
 from surefoot.lab.meta_problems import Tasks, Vector, batch_of, table
-from surefoot.lab.problems import Episodes, Problem
+from surefoot.lab.problems import Problem
 from surefoot.lab.sampling import draw
 from surefoot.theory.dice import DiceObjective
 from surefoot.theory.meta import AbstractMetaObjective, AbstractTerm, adapted, inner_step
@@ -23,7 +23,7 @@ from surefoot.theory.objectives import (
     reinforce,
     surrogate,
 )
-from surefoot.types import Key, MetaBatch
+from surefoot.types import Batch, Key, MetaBatch
 
 SURROGATE, PSEUDO = PolicyObjective(surrogate), PolicyObjective(reinforce)
 LAMBDAS = (0.0, 0.5, 0.8, 1.0)
@@ -52,21 +52,22 @@ def sample(tasks: Tasks, vector: Vector, key: Key, episodes: int, steps: int) ->
     """Adaptation to every task, with `episodes` episodes in each phase. It is the same for all estimators:
     their inner losses have one gradient at the policy that drew the data."""
 
-    def of_task(problem: Problem, key: Key) -> tuple[list, Float[Array, " episode"]]:
-        values = solve(problem, table(vector, problem).probabilities).values
-        policy, rule, batches, drawn = table(vector, problem), tasks.inner, [], None
-        state = rule.init(policy)
+    def of_task(problem: Problem, key: Key) -> list[Batch]:
+        policy, batches = table(vector, problem), []
+        values = solve(problem, policy.probabilities).values
+        state = tasks.inner.init(policy)
         for phase in range(steps + 1):
-            at = policy.table.reshape(-1)
-            drawn: Episodes = draw(problem, policy, jax.random.fold_in(key, phase), (episodes,))
-            batches.append(batch_of(problem, at, drawn, values))
+            episodes_key = jax.random.fold_in(key, phase)
+            drawn = draw(problem, policy, episodes_key, (episodes,))
+            batches.append(batch_of(problem, policy.table.reshape(-1), drawn, values))
             if phase < steps:
-                policy, state = inner_step(PSEUDO, rule, policy, batches[-1], state)
-        return batches, drawn.rewards.sum(axis=1)
+                policy, state = inner_step(PSEUDO, tasks.inner, policy, batches[-1], state)
+        return batches
 
     keys = jax.random.split(key, len(tasks.problems.start))
-    batches, returns = jax.vmap(of_task)(tasks.problems, keys)
-    return MetaBatch(tuple(batches[:-1]), batches[-1]), returns
+    *support, query = jax.vmap(of_task)(tasks.problems, keys)
+    assert query.transitions is not None
+    return MetaBatch(tuple(support), query), query.transitions.rewards.sum(axis=-1)
 
 
 def estimates(
