@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,7 @@ from surefoot.lab.meta_problems import (
 from surefoot.lab.problems import chain_policy
 from surefoot.options import UserError
 
-SMALL = MetaGradient(horizon=3, episodes=(4, 32), batches=2000)
+SMALL = MetaGradient(horizon=3, episodes=(4, 32), batches=1000)
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +110,11 @@ def test_many_episodes_come_to_the_limit(x64: None):
     """One data set of many episodes against all trajectories, for the inner losses that differ most."""
 
     tasks, vector = start()
-    data = jax.jit(lambda: sample(tasks, vector, jax.random.key(0), 100_000, 1))()
+    data = eqx.filter_jit(sample)(tasks, vector, jax.random.key(0), 20_000, 1)
     for inner in (PSEUDO, INNER[DICE]):
-        got = jax.jit(lambda inner=inner: ascent(tasks, meta(tasks, inner), vector, vector, data))()
+        got = eqx.filter_jit(ascent)(tasks, meta(tasks, inner), vector, vector, data)
         expected = limit(tasks, vector, inner, 1)
-        assert jnp.linalg.norm(got - expected) < 0.05 * jnp.linalg.norm(expected)
+        assert jnp.linalg.norm(got - expected) < 0.1 * jnp.linalg.norm(expected)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class MetaGradient(AbstractExperiment):
     return after one or two exact inner steps is known with all its derivatives. The theory: of the inner
     losses, DiCE alone has the exact meta-gradient in the limit of many episodes; loaded DiCE approaches it as
     λ grows from 0, the low-variance curvature (LVC) of ProMP, to 1, for more variance; TMAML's control
-    variate reduces that variance and adds no bias. With few episodes each of them has a bias, as the inner
+    variate adds no bias and can reduce that variance. With few episodes each of them has a bias, as the inner
     step itself is random; E-MAML is unbiased for the return after that random step.
     """
 
@@ -87,7 +87,7 @@ class MetaGradient(AbstractExperiment):
     """Rate of the inner steps."""
     episodes: Annotated[tuple[int, ...], at_least(2)] = (5, 20, 80)
     """Episodes of each task and phase, ascending."""
-    batches: Annotated[int, at_least(100)] = 8000
+    batches: Annotated[int, at_least(100)] = 2000
     """Number of meta-batches."""
 
     def __post_init__(self) -> None:
@@ -100,7 +100,7 @@ class MetaGradient(AbstractExperiment):
         limits = {steps: limits_of(tasks, vector, steps) for steps in (1, 2)}
         truths = {steps: meta_gradient(tasks, vector, steps) for steps in (1, 2)}
         found = {n: self.compare(tasks, vector, jax.random.fold_in(key, n), n) for n in self.episodes}
-        twice = self.compare(tasks, vector, jax.random.fold_in(key, 0), self.episodes[-1], 2)
+        twice = self.compare(tasks, vector, jax.random.fold_in(key, 0), self.episodes[1], 2)
         rows = [
             (
                 steps,
@@ -111,7 +111,7 @@ class MetaGradient(AbstractExperiment):
             )
             for steps, n, kinds in [
                 *((1, n, kinds) for n, kinds in found.items()),
-                (2, self.episodes[-1], twice),
+                (2, self.episodes[1], twice),
             ]
             for name, measured in kinds.items()
         ]
@@ -161,8 +161,7 @@ class MetaGradient(AbstractExperiment):
     ) -> list[Claim]:
         chain_rule = max(bias_of(chain_rule_gradient(tasks, vector, k), truths[k]) for k in truths)
         dice = max(bias_of(limits[k][name], truths[k]) for k in truths for name in UNBIASED)
-        biases = {k: {name: bias_of(x, truths[k]) for name, x in limits[k].items()} for k in truths}
-        along = {k: [biases[k][name] for name in LOADED] for k in truths}
+        along = {k: [bias_of(limits[k][name], truths[k]) for name in LOADED] for k in truths}
         pooled = tasks.mean(lambda task: policy_gradient(task.problems, table(vector, task.problems)))
         return [
             close(
@@ -182,11 +181,11 @@ class MetaGradient(AbstractExperiment):
                 all(ascends(x[::-1]) for x in along.values()),
                 "; ".join(" > ".join(f"{x:.1%}" for x in values) for values in along.values()),
             ),
-            Claim(
-                "Here the log-likelihood's bias is larger than the surrogate's",
-                all(b[PSEUDO_LOSS] > b[LVC] for b in biases.values()),
-                "; ".join(f"{b[PSEUDO_LOSS]:.1%} and {b[LVC]:.1%}" for b in biases.values())
-                + f"; first order {'; '.join(f'{b[FIRST_ORDER]:.1%}' for b in biases.values())}",
+            close(
+                "Of a softmax table the log-likelihood's expected second derivative is zero: with one step it "
+                "is first order, relative to 1e-10",
+                bias_of(limits[1][PSEUDO_LOSS], limits[1][FIRST_ORDER]),
+                1e-10,
             ),
             close(
                 "Reptile with one inner step is the gradient of the mean return before adaptation, relative "
@@ -222,10 +221,10 @@ class MetaGradient(AbstractExperiment):
                 " < ".join(f"{x:.1f}" for x in along),
             ),
             Claim(
-                "TMAML's control variate reduces the variance of DiCE, for every number of episodes and "
-                "steps",
-                max(ratios) < 1.0,
-                ", ".join(f"to {x:.0%}" for x in ratios),
+                "With the fewest episodes TMAML's control variate reduces the variance of DiCE",
+                ratios[0] < 1.0,
+                f"to {ratios[0]:.0%}; with more episodes, and with two steps, to "
+                + ", ".join(f"{x:.0%}" for x in ratios[1:]),
             ),
             Claim(
                 "E-MAML has the largest variance, at every number of episodes",
@@ -251,6 +250,8 @@ class MetaGradient(AbstractExperiment):
             return {name: ascent(tasks, x, vector, vector, data) for name, x in objectives.items()}
 
         drawn = in_batches(of_one, jax.random.split(key, 10 * self.batches), at_once=500)
+        # Less the unbiased estimator, on the same data, what differs is seen through far less noise.
+        drawn["with surrogate"] = truth + drawn["with surrogate"] - drawn[EMAML]
         found = {name: measured(x, truth, FEW).quality for name, x in drawn.items()}
         return [
             Claim(
@@ -280,13 +281,21 @@ class MetaGradient(AbstractExperiment):
         def curve(name: str, value: str) -> list[float]:
             return [getattr(kinds[name].quality, value) for kinds in found.values()]
 
-        biases = [Line(n, curve(name, "bias"), name, colour, "-o") for name, colour in colours.items()]
+        place = list(range(len(n)))
+        biases = [
+            Line(place, curve(name, "bias"), name, colour, "-o")
+            for name, colour in colours.items()
+            if name != EMAML  # which has too much variance to see it
+        ]
         biases += [
-            Line((n[0], n[-1]), (x, x), "", colours[name], ":")
+            Line((0, place[-1]), (x, x), "", colours[name], ":")
             for name in (PSEUDO_LOSS, LVC)
             for x in [bias_of(limits[name], truth)]
         ]
-        variances = [Line(n, curve(name, "variance"), "", colour, "-o") for name, colour in colours.items()]
+        variances = [
+            Line(place, curve(name, "variance"), name * (name == EMAML), colour, "-o")
+            for name, colour in colours.items()
+        ]
         few = found[n[0]]
         along = [
             Line(
@@ -299,7 +308,7 @@ class MetaGradient(AbstractExperiment):
             )
             for name in LOADED
         ]
-        axes = {"xscale": "log", "yscale": "log", "xticks": n, "xticklabels": n}
+        axes = {"yscale": "log", "xticks": place, "xticklabels": n}
         return [
             Panel("Bias; dotted: with all trajectories", "episodes", "‖E g − ∇M‖ / ‖∇M‖", biases, axes),
             Panel("Variance per episode", "episodes", "N tr Cov g / ‖∇M‖²", variances, axes),
