@@ -182,8 +182,8 @@ class MetaGradient(AbstractExperiment):
                 "; ".join(" > ".join(f"{x:.1%}" for x in values) for values in along.values()),
             ),
             close(
-                "Of a softmax table the log-likelihood's expected second derivative is zero: with one step it "
-                "is first order, relative to 1e-10",
+                "Of a softmax table the log-likelihood's expected second derivative is zero: with one step "
+                "it is first order, relative to 1e-10",
                 bias_of(limits[1][PSEUDO_LOSS], limits[1][FIRST_ORDER]),
                 1e-10,
             ),
