@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.dense import flatten, identical, ravel
+from support.dense import flatten, ravel
 from support.probes import Target
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import ANIL, EMAML, MAML, ProMP, adapt_to_tasks
@@ -68,7 +68,6 @@ def test_an_iteration_with_each_inner_loss():
     for name, options in {
         "dice": {},
         "without the past": {"dice_lambda": 0.0},
-        "without control variate": {"control_variate": False},
         "surrogate": {"inner_loss": "surrogate"},
         "reinforce": {"inner_loss": "reinforce"},
     }.items():
@@ -79,20 +78,19 @@ def test_an_iteration_with_each_inner_loss():
     for name, (_, reached) in found.items():
         np.testing.assert_allclose(reached, found["dice"][1], rtol=1e-4, err_msg=name)
     np.testing.assert_allclose(found["without the past"][0], found["surrogate"][0], atol=1e-6)
-    different = [found[name][0] for name in ("dice", "without control variate", "surrogate", "reinforce")]
+    different = [found[name][0] for name in ("dice", "surrogate", "reinforce")]
     for i, a in enumerate(different):
         for b in different[:i]:
             assert float(jnp.abs(a - b).max()) > 1e-5
 
 
 def test_promp_takes_it_too():
-    learned = []
-    for loss in ("dice", "surrogate"):
-        chosen = ProMP(INNER, tasks=3, inner_loss=loss)
-        setting, state = begun(chosen)
-        learned.append(iterate(chosen, setting, state, KEY)[0].policy)
-    assert not identical(*learned)
-    assert np.isfinite(ravel(learned[0])).all()
+    """Its inner loss holds at the policies of its later steps."""
+    algorithm = ProMP(INNER, tasks=3, inner_loss="dice")
+    setting, state = begun(algorithm)
+    following, metrics = iterate(algorithm, setting, state, KEY)
+    assert metrics["loss_after"] < metrics["loss"]
+    assert np.isfinite(ravel(following.policy)).all()
 
 
 REFUSED = {

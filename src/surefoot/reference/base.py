@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from surefoot.envs import AbstractEnv
 from surefoot.options import Options, UserError, at_least
-from surefoot.types import Discrete, Key, Task
+from surefoot.types import Discrete, Key, Keys, Task
 
 
 class Experience(eqx.Module):
@@ -143,5 +143,5 @@ def total_rewards(
 
 
 @eqx.filter_jit
-def _total_rewards(trial: _Trial, keys: Key, tasks: Task, at_once: int) -> Float[Array, " problem"]:
+def _total_rewards(trial: _Trial, keys: Keys, tasks: Task, at_once: int) -> Float[Array, " problem"]:
     return jax.lax.map(lambda pair: trial(*pair), (keys, tasks), batch_size=at_once)
