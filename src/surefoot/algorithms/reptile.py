@@ -72,7 +72,7 @@ class DistanceToAdapted(AbstractMetaObjective):
     def loss(self, prediction: ReptilePrediction, batch: MetaBatch) -> Float[Array, ""]:
         del batch
         leaves = jax.tree.leaves(prediction.displacement)
-        return 0.5 * sum(jnp.sum(x**2) / len(x) for x in leaves)
+        return 0.5 * jnp.sum(jnp.stack([jnp.sum(x**2) / len(x) for x in leaves]))
 
     def divergence(
         self, old: ReptilePrediction, new: ReptilePrediction, batch: MetaBatch

@@ -275,7 +275,7 @@ class MetaGradient(AbstractExperiment):
         return close("ProMP at its first step is LVC, relative to 1e-10", bias_of(first, lvc), 1e-10)
 
     def _panels(self, found: Found, limits: Mapping[str, Vector], truth: Vector) -> list[Panel]:
-        colours = dict(zip((PSEUDO_LOSS, LVC, TMAML, DICE, EMAML), COLOURS, strict=False))
+        colours: dict[str, str] = dict(zip((PSEUDO_LOSS, LVC, TMAML, DICE, EMAML), COLOURS, strict=False))
         n = list(found)
 
         def curve(name: str, value: str) -> list[float]:

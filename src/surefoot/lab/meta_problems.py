@@ -57,7 +57,8 @@ def two_chains(horizon: int, lr: float) -> Tasks:
         (problem, episodes, chances * problem.actions**horizon)
         for problem, (episodes, chances) in zip((right, left), listed, strict=True)
     ]
-    return Tasks(*jax.tree.map(lambda *x: jnp.stack(x), *tasks), lr)
+    problems, episodes, chances = jax.tree.map(lambda *x: jnp.stack(x), *tasks)
+    return Tasks(problems, episodes, chances, lr)
 
 
 def table(vector: Vector, problem: Problem) -> SoftmaxTable:
