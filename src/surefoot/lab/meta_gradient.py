@@ -1,6 +1,6 @@
 """Meta-gradients: the bias and variance of each estimator, where the meta-gradient is known exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -87,6 +87,9 @@ class MetaGradient(AbstractExperiment):
     """Rate of the inner steps."""
     episodes: Annotated[tuple[int, ...], at_least(2)] = (5, 20, 80)
     """Episodes of each task and phase, ascending."""
+    inner_steps: Annotated[int, at_least(1)] = 2
+    """Largest number of inner steps. One step is measured with every number of episodes, and this number with
+    the second of them."""
     batches: Annotated[int, at_least(100)] = 2000
     """Number of meta-batches."""
 
@@ -96,11 +99,16 @@ class MetaGradient(AbstractExperiment):
 
     def measure(self, seed: int) -> Result:
         tasks, vector = self.start()
-        key = jax.random.key(seed)
-        limits = {steps: limits_of(tasks, vector, steps) for steps in (1, 2)}
-        truths = {steps: meta_gradient(tasks, vector, steps) for steps in (1, 2)}
+        key, counts = jax.random.key(seed), range(1, self.inner_steps + 1)
+        limits = {steps: limits_of(tasks, vector, steps) for steps in counts}
+        truths = {steps: meta_gradient(tasks, vector, steps) for steps in counts}
         found = {n: self.compare(tasks, vector, jax.random.fold_in(key, n), n) for n in self.episodes}
-        twice = self.compare(tasks, vector, jax.random.fold_in(key, 0), self.episodes[1], 2)
+        measured_at = [(1, n, kinds) for n, kinds in found.items()]
+        if self.inner_steps > 1:
+            several = self.compare(
+                tasks, vector, jax.random.fold_in(key, 0), self.episodes[1], self.inner_steps
+            )
+            measured_at.append((self.inner_steps, self.episodes[1], several))
         rows = [
             (
                 steps,
@@ -109,10 +117,7 @@ class MetaGradient(AbstractExperiment):
                 *numbers(measured),
                 bias_of(limits[steps][name], truths[steps]) if name in limits[steps] else "",
             )
-            for steps, n, kinds in [
-                *((1, n, kinds) for n, kinds in found.items()),
-                (2, self.episodes[1], twice),
-            ]
+            for steps, n, kinds in measured_at
             for name, measured in kinds.items()
         ]
         columns = (
@@ -128,7 +133,7 @@ class MetaGradient(AbstractExperiment):
         title = "Meta-gradients: bias and variance of each estimator"
         claims = [
             *self._exact_claims(tasks, vector, truths, limits),
-            *self._sampled_claims(found, twice),
+            *self._sampled_claims(found, measured_at),
             *self._few_claims(tasks, vector, jax.random.fold_in(key, 1)),
             self._promp_claim(tasks, vector, jax.random.fold_in(key, 2)),
         ]
@@ -165,19 +170,19 @@ class MetaGradient(AbstractExperiment):
         pooled = tasks.mean(lambda task: policy_gradient(task.problems, table(vector, task.problems)))
         return [
             close(
-                "The gradient of the exact return after one and two steps is that of the chain rule with "
+                "The gradient of the exact return after one step, or several, is that of the chain rule with "
                 "exact Hessians, relative to 1e-10",
                 chain_rule,
                 1e-10,
             ),
             close(
-                "With all trajectories as data, DiCE has the exact meta-gradient of one and two steps, with "
+                "With all trajectories as data, DiCE has the exact meta-gradient of one step, or several, with "
                 "the control variate and without, relative to 1e-10",
                 dice,
                 1e-10,
             ),
             Claim(
-                "Then the bias of loaded DiCE falls as λ grows, for one and two steps",
+                "Then the bias of loaded DiCE falls as λ grows, for every number of steps",
                 all(ascends(x[::-1]) for x in along.values()),
                 "; ".join(" > ".join(f"{x:.1%}" for x in values) for values in along.values()),
             ),
@@ -195,14 +200,14 @@ class MetaGradient(AbstractExperiment):
             ),
         ]
 
-    def _sampled_claims(self, found: Found, twice: Mapping[str, Measured]) -> list[Claim]:
+    def _sampled_claims(
+        self, found: Found, measured_at: Sequence[tuple[int, int, Mapping[str, Measured]]]
+    ) -> list[Claim]:
         most = found[self.episodes[-1]]
         falling = [[found[n][name].quality.bias for n in self.episodes] for name in UNBIASED]
         biased = (PSEUDO_LOSS, LVC, FIRST_ORDER)
         along = [found[self.episodes[0]][name].quality.variance for name in LOADED]
-        ratios = [
-            kinds[TMAML].quality.variance / kinds[DICE].quality.variance for kinds in (*found.values(), twice)
-        ]
+        ratios = [kinds[TMAML].quality.variance / kinds[DICE].quality.variance for _, _, kinds in measured_at]
         return [
             Claim(
                 "The bias of DiCE falls with the number of episodes, with the control variate and without",
@@ -223,7 +228,7 @@ class MetaGradient(AbstractExperiment):
             Claim(
                 "With the fewest episodes TMAML's control variate reduces the variance of DiCE",
                 ratios[0] < 1.0,
-                f"to {ratios[0]:.0%}; with more episodes, and with two steps, to "
+                f"to {ratios[0]:.0%}; with more episodes, and then with more steps, to "
                 + ", ".join(f"{x:.0%}" for x in ratios[1:]),
             ),
             Claim(
