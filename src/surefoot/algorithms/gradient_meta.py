@@ -75,7 +75,7 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     bias; smaller values have less variance; 0 is the surrogate."""
     control_variate: bool = True
     """Whether `dice` subtracts the baseline from the products of different steps too, as TMAML does. That
-    adds no bias; without it they have the whole return."""
+    adds no bias; without it they have the whole reward-to-go."""
     chunk: Annotated[int, at_least(1)] = 1
     """Number of tasks that the outer rule computes at a time. Memory grows with it; results do not depend on
     it."""

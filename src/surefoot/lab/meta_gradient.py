@@ -176,8 +176,8 @@ class MetaGradient(AbstractExperiment):
                 1e-10,
             ),
             close(
-                "With all trajectories as data, DiCE has the exact meta-gradient of one step, or several, with "
-                "the control variate and without, relative to 1e-10",
+                "With all trajectories as data, DiCE has the exact meta-gradient of one step, or several, "
+                "with the control variate and without, relative to 1e-10",
                 dice,
                 1e-10,
             ),
