@@ -17,6 +17,7 @@ from surefoot.algorithms import (
     LearnerState,
     Normalisation,
     adapt_to_tasks,
+    policy_objective,
 )
 from surefoot.baselines import Zero
 from surefoot.envs import Navigation2D
@@ -75,7 +76,7 @@ class Scripted(AbstractSampler):
 def adapted(sampler: AbstractSampler) -> Adaptation:
     estimator = Estimator.of(ENV, Estimation(baseline=Zero(), fit="same-batch"))
     state = LearnerState(POLICY, Normalisation().init(2), (None,), None)
-    adapter = GradientAdapter.of(estimator, state, GradientStep(lr=0.5), "reinforce", 2)
+    adapter = GradientAdapter.of(estimator, state, GradientStep(lr=0.5), policy_objective("reinforce"), 2)
     return adapt_to_tasks(sampler, adapter, POLICY, TASKS, KEY, 2)
 
 

@@ -34,7 +34,7 @@ def live(
 ) -> Adaptation:
     baseline, scales = setting.estimator.init(key, setting.sampler.env)
     state = LearnerState(policy, scales, (baseline,) * (steps + 1), None)
-    adapter = GradientAdapter.of(setting.estimator, state, inner, "reinforce", steps)
+    adapter = GradientAdapter.of(setting.estimator, state, inner, policy_objective("reinforce"), steps)
     return adapt_to_tasks(setting.sampler, adapter, policy, tasks, key, steps)
 
 

@@ -18,6 +18,7 @@ from surefoot.algorithms import (
     Setting,
     SingleTask,
     adapt_to_tasks,
+    policy_objective,
 )
 from surefoot.options import UserError
 from surefoot.policies import NormalisedPolicy
@@ -166,7 +167,9 @@ def test_adapting_and_evaluating_leave_the_statistics_alone():
     state, _ = train(LEARNING, setting, policy_of(setting), iterations=2)
     before = jax.tree.map(jnp.copy, state.scales)
     tasks = LEARNING.evaluation_tasks(setting.sampler.env, state, KEY, 2)
-    adapter = GradientAdapter.of(setting.estimator, state, GradientStep(lr=0.0), "reinforce", 1)
+    adapter = GradientAdapter.of(
+        setting.estimator, state, GradientStep(lr=0.0), policy_objective("reinforce"), 1
+    )
     adaptation = eqx.filter_jit(adapt_to_tasks)(setting.sampler, adapter, state.policy, tasks, KEY, 1)
     assert identical(state.scales, before)
     acting = setting.estimator.normalisation.policy(state.policy, before)

@@ -13,6 +13,7 @@ from surefoot.algorithms import (
     GradientAdapter,
     LearnerState,
     Setting,
+    policy_objective,
 )
 from surefoot.envs import AbstractFamily
 from surefoot.experiment import Config, Evaluation, Learner, evaluate, evaluation, load, preset
@@ -131,7 +132,7 @@ class Own(AbstractAlgorithm):
         return state, {"loss": jnp.zeros(()), "return": jnp.zeros(())}
 
     def adapter(self, estimator: Estimator, state: LearnerState, rule: Any = None) -> GradientAdapter:
-        return GradientAdapter.of(estimator, state, rule or self.inner, "reinforce", 2)
+        return GradientAdapter.of(estimator, state, rule or self.inner, policy_objective("reinforce"), 2)
 
     def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         return env.sample_tasks(key, n)

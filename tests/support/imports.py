@@ -21,6 +21,7 @@ _allow("networks", "types", "options", "encoders")
 _allow("policies baselines", "theory", "networks", "encoders")
 _allow("loading", "options")
 _allow("envs", "theory", "loading")
+_allow("reference", "envs")
 _allow("rules", "policies", "baselines", "envs")
 # What samplers may import is named module by module, since it is less than whole packages.
 BELOW["samplers"] = frozenset({"types", "options", "policies.base", "envs.base", "envs.simulation"})

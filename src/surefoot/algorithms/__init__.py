@@ -23,4 +23,5 @@ from surefoot.algorithms.normalisation import Normalisation as Normalisation, Sc
 from surefoot.algorithms.off_policy import OffPolicyReinforce as OffPolicyReinforce
 from surefoot.algorithms.promp import ProMP as ProMP
 from surefoot.algorithms.reinforce import Reinforce as Reinforce
+from surefoot.algorithms.reptile import Reptile as Reptile
 from surefoot.algorithms.single_task import SingleTask as SingleTask

@@ -13,8 +13,6 @@ from jaxtyping import Array, Int, PyTree
 from surefoot.algorithms.base import (
     AbstractAdapter,
     LearnerState,
-    LossName,
-    check_loss,
     jit_from_host,
     policy_objective,
 )
@@ -59,10 +57,15 @@ class GradientAdapter(AbstractAdapter):
 
     @classmethod
     def of(
-        cls, estimator: Estimator, state: LearnerState, rule: AbstractRule, loss: LossName, steps: int
+        cls,
+        estimator: Estimator,
+        state: LearnerState,
+        rule: AbstractRule,
+        objective: AbstractObjective,
+        steps: int,
     ) -> "GradientAdapter":
-        """The adapter of a learner whose policy takes `steps` steps of `rule` on a loss."""
-        return cls(steps, policy_objective(loss), state.scales, state.baselines, rule, estimator)
+        """The adapter of a learner whose policy takes `steps` steps of `rule` on an objective."""
+        return cls(steps, objective, state.scales, state.baselines, rule, estimator)
 
     def begin(self, policy: AbstractPolicy) -> tuple[AbstractPolicy, PyTree]:
         """The policy, with its context set to zero, and the rule's first state."""
@@ -77,7 +80,8 @@ class GradientAdapter(AbstractAdapter):
         prepared = self.estimator.prepare(rollout, self.scales)
         place = jnp.minimum(phase, len(self.baselines) - 1)
         baseline = jax.tree.map(lambda *each: jnp.stack(each)[place], *self.baselines)
-        return replace(self.estimator.batch(prepared, baseline), transitions=None)
+        batch = self.estimator.batch(prepared, baseline)
+        return batch if self.objective.uses_transitions else replace(batch, transitions=None)
 
     def improve(self, learner: tuple[AbstractPolicy, PyTree], batch: Batch) -> tuple[AbstractPolicy, PyTree]:
         """One step of the rule. Raises `UserError` for an actor-critic."""
@@ -94,17 +98,15 @@ def adapter_by(
     estimator: Estimator,
     state: LearnerState,
     rule: AbstractRule,
-    loss: LossName,
+    objective: AbstractObjective,
     steps: int,
     replacement: AbstractRule | None,
 ) -> GradientAdapter:
-    """The adapter of an algorithm that adapts by `rule` on `loss`. A `replacement` that needs a surrogate
-    gets it: where the data was drawn, the gradients of both losses agree."""
+    """The adapter of an algorithm that adapts by `rule` on `objective`. A `replacement` that needs a
+    surrogate gets it: where the data was drawn, the gradients of all inner losses agree."""
     if replacement is not None and replacement.requires_surrogate:
-        loss = "surrogate"
-    used = replacement or rule
-    check_loss(used, loss, "--inner-loss")
-    return GradientAdapter.of(estimator, state, used, loss, steps)
+        objective = policy_objective("surrogate")
+    return GradientAdapter.of(estimator, state, replacement or rule, objective, steps)
 
 
 class Adaptation(eqx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
-from surefoot.options import NonNegative
+from surefoot.options import NonNegative, UserError
 from surefoot.theory.meta import AbstractTerm, Adapted, AdaptedPrediction
 from surefoot.theory.objectives import AbstractObjective
 from surefoot.types import MetaBatch
@@ -76,4 +76,11 @@ class EMAML(AbstractGradientMeta):
     """Weight of the exploration term. 1 is the gradient of the return after adaptation, 0 is MAML."""
 
     def terms(self) -> dict[str, AbstractTerm]:
+        """Raises `UserError` if the inner loss is `dice`."""
+        if self.inner_loss == "dice":
+            raise UserError(
+                "E-MAML's term is the effect of the policy on the support set, which the second derivative "
+                "of the inner loss dice contains already: it would count twice. Use --inner-loss reinforce, "
+                "or --algorithm maml."
+            )
         return {"exploration": Exploration(jnp.asarray(self.exploration, float))}

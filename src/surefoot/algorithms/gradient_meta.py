@@ -19,7 +19,6 @@ from surefoot.algorithms.adaptation import (
 from surefoot.algorithms.base import (
     AbstractAlgorithm,
     LearnerState,
-    LossName,
     Setting,
     check_loss,
     jit_from_host,
@@ -29,14 +28,17 @@ from surefoot.algorithms.base import (
 from surefoot.algorithms.estimator import Estimator, discounted_returns
 from surefoot.algorithms.reporting import describe_adaptation
 from surefoot.envs import AbstractFamily
-from surefoot.options import Options, UserError, at_least
+from surefoot.options import Fraction, Options, UserError, at_least
 from surefoot.policies.base import AbstractPolicy
 from surefoot.rules import AbstractRule, GradientStep, TrustRegion
 from surefoot.rules.base import Metrics
+from surefoot.theory.dice import DiceObjective
 from surefoot.theory.divergences import mean_entropy
-from surefoot.theory.meta import AbstractTerm, adapted
-from surefoot.theory.objectives import OnPart
+from surefoot.theory.meta import AbstractMetaObjective, AbstractTerm, adapted
+from surefoot.theory.objectives import AbstractObjective, OnPart
 from surefoot.types import Key, MetaBatch, Task
+
+InnerLossName = Literal["reinforce", "surrogate", "dice"]
 
 
 class MetaState(eqx.Module):
@@ -64,9 +66,16 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     order: Literal["second", "first"] = "second"
     """Order of the meta-gradient: `second` differentiates through the inner steps, `first` takes their
     derivative to be the identity."""
-    inner_loss: LossName = "reinforce"
-    """Loss of the inner steps: log-likelihood (`reinforce`) or likelihood ratio (`surrogate`). First-order
-    terms agree, second-order terms do not."""
+    inner_loss: InnerLossName = "reinforce"
+    """Loss of the inner steps: log-likelihood (`reinforce`), likelihood ratio (`surrogate`), or likelihood
+    ratios of trajectories (`dice`). First-order terms agree, second-order terms do not; those of `dice` alone
+    are unbiased."""
+    dice_lambda: Annotated[float, Fraction] = 1.0
+    """λ of loaded DiCE: the weight of a past action falls by this factor at each step. 1 is DiCE, without
+    bias; smaller values have less variance; 0 is the surrogate."""
+    control_variate: bool = True
+    """Whether `dice` subtracts the baseline from the products of different steps too, as TMAML does. That
+    adds no bias; without it they have the whole reward-to-go."""
     chunk: Annotated[int, at_least(1)] = 1
     """Number of tasks that the outer rule computes at a time. Memory grows with it; results do not depend on
     it."""
@@ -80,6 +89,30 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         with further parameters."""
         return policy
 
+    def objective(self, terms: dict[str, AbstractTerm]) -> AbstractMetaObjective:
+        """The objective of the outer rule, with the terms as they are by now."""
+        return adapted(
+            policy_objective("surrogate"),
+            self.inner,
+            inner_objective=self.inner_objective,
+            first_order=self.order == "first",
+            chunk=self.chunk,
+            terms=terms,
+            split=inner_part,
+        )
+
+    @property
+    def inner_objective(self) -> AbstractObjective:
+        """The objective of the inner rule."""
+        if self.inner_loss == "dice":
+            return DiceObjective(self.dice_lambda, self.control_variate)
+        return policy_objective(self.inner_loss)
+
+    @property
+    def repeats_inner_steps(self) -> bool:
+        """Whether the objective takes the inner steps again at each policy that the outer rule tries."""
+        return True
+
     @property
     def adapts(self) -> bool:
         return True
@@ -89,14 +122,8 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         return self.inner
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
-        """Raises `UserError` if the rules cannot use the inner loss."""
-        check_loss(self.inner, self.inner_loss, "--inner-loss")
-        if self.outer.takes_several_steps and self.inner_loss == "reinforce":
-            raise UserError(
-                f"{type(self.outer).__name__} takes several steps on one meta-batch, and from the second on "
-                "the log-likelihood inner loss is wrong, for its data were drawn by another policy; use "
-                "--inner-loss surrogate."
-            )
+        """Raises `UserError` if the rules cannot use the inner loss, or its options have no effect."""
+        check_inner_loss(self)
         policy = self.meta_policy(policy)
         baseline_key, rule_key = jax.random.split(key)
         baseline, scales = setting.estimator.init(baseline_key, setting.sampler.env)
@@ -116,7 +143,7 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     def adapter(
         self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
     ) -> GradientAdapter:
-        return adapter_by(estimator, state, self.inner, self.inner_loss, self.inner_steps, rule)
+        return adapter_by(estimator, state, self.inner, self.inner_objective, self.inner_steps, rule)
 
     def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         """New tasks of the family."""
@@ -127,46 +154,57 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         return state
 
 
+def check_inner_loss(algorithm: AbstractGradientMeta) -> None:
+    """Raises `UserError` if the rules cannot use the inner loss, or its options have no effect."""
+    if algorithm.inner_loss == "dice":
+        if algorithm.order == "first" or not algorithm.repeats_inner_steps:
+            raise UserError(
+                "The inner loss dice differs from surrogate in its second derivative alone, which a "
+                "meta-gradient of first order does not contain; use --inner-loss surrogate, or a method with "
+                "--order second."
+            )
+        return
+    if algorithm.dice_lambda != 1.0 or not algorithm.control_variate:
+        raise UserError(
+            f"dice-lambda and control-variate are options of the inner loss dice, and the inner loss is "
+            f"{algorithm.inner_loss}, which they do not change; use --inner-loss dice, or leave them out."
+        )
+    if algorithm.inner_loss == "surrogate":
+        return
+    check_loss(algorithm.inner, algorithm.inner_loss, "--inner-loss")
+    if algorithm.repeats_inner_steps and algorithm.outer.takes_several_steps:
+        raise UserError(
+            f"{type(algorithm.outer).__name__} takes several steps on one meta-batch, and from the second on "
+            "the log-likelihood inner loss is wrong, for its data were drawn by another policy; use "
+            "--inner-loss surrogate."
+        )
+
+
 @jit_from_host
 def _learn(
     algorithm: AbstractGradientMeta, estimator: Estimator, state: LearnerState, adaptation: Adaptation
 ) -> tuple[LearnerState, Metrics]:
     """Everything of an iteration that follows sampling."""
-    inner_objective = policy_objective(algorithm.inner_loss)
-    objective = adapted(
-        policy_objective("surrogate"),
-        algorithm.inner,
-        inner_objective=inner_objective,
-        first_order=algorithm.order == "first",
-        chunk=algorithm.chunk,
-        terms=state.own.terms,
-        split=inner_part,
-    )
+    objective = algorithm.objective(state.own.terms)
     prepared = [estimator.prepare(rollout, state.scales) for rollout in adaptation.rollouts]
     batch = MetaBatch(support=adaptation.batches[:-1], query=adaptation.batches[-1])
     returns: Float[Array, "task episode"] = discounted_returns(prepared[-1])
-    constants = {
-        name: term.prepare(objective, state.policy, batch, returns) for name, term in objective.terms.items()
-    }
-    batch = replace(batch, prepared=constants)
+    batch = replace(batch, prepared=objective.prepare(state.policy, batch, returns))
     part, rest = outer_part(state.policy)
     whole = rest is None
     policy, rule, metrics = algorithm.outer.step(
         objective if whole else OnPart(objective, rest), part, batch, state.own.rule
     )
     policy = policy if whole else eqx.combine(policy, rest)
-    updated = {
-        name: term.update(objective, policy, batch, constants[name]) for name, term in objective.terms.items()
-    }
+    terms, seen = objective.update(policy, batch)
     baselines = tuple(map(estimator.refit, prepared, state.baselines))
     scales = state.scales
     for rollout in adaptation.rollouts:
         scales = estimator.update(scales, rollout)
-    before = inner_objective.predict(state.policy, adaptation.batches[0])
-    own = MetaState(rule, {name: term for name, (term, _) in updated.items()})
-    return LearnerState(policy, scales, baselines, own), {
+    before = algorithm.inner_objective.predict(state.policy, adaptation.batches[0])
+    return LearnerState(policy, scales, baselines, MetaState(rule, terms)), {
         **describe_adaptation(adaptation.rollouts),
         "entropy": mean_entropy(before, adaptation.batches[0].valid),
         **metrics,
-        **{name: value for _, seen in updated.values() for name, value in seen.items()},
+        **seen,
     }

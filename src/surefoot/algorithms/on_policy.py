@@ -13,7 +13,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.adaptation import GradientAdapter, adapter_by
-from surefoot.algorithms.base import AbstractAlgorithm, LearnerState, Setting, jit_from_host, own_keys
+from surefoot.algorithms.base import (
+    AbstractAlgorithm,
+    LearnerState,
+    Setting,
+    jit_from_host,
+    own_keys,
+    policy_objective,
+)
 from surefoot.algorithms.estimator import Estimator, PreparedRollout, Values
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
@@ -58,7 +65,7 @@ class AbstractOneTaskAlgorithm(AbstractAlgorithm):
     def adapter(
         self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
     ) -> GradientAdapter:
-        return adapter_by(estimator, state, self.adaptation_rule, "reinforce", 0, rule)
+        return adapter_by(estimator, state, self.adaptation_rule, policy_objective("reinforce"), 0, rule)
 
     def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         """The learner's own task, n times: there are no others."""

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.algorithms.base import LossName
-from surefoot.algorithms.gradient_meta import AbstractGradientMeta
+from surefoot.algorithms.gradient_meta import AbstractGradientMeta, InnerLossName
 from surefoot.options import NonNegative, Positive
 from surefoot.rules import AbstractRule, PPOClip
 from surefoot.theory.meta import AbstractTerm, Adapted, AdaptedPrediction
@@ -83,8 +82,8 @@ class ProMP(AbstractGradientMeta):
     outer: AbstractRule = PPOClip(clip=0.3, epochs=5, minibatches=1, lr=1e-3, max_gradient_norm=None)
     """Rule by which the policy is meta-trained. The default's 5 full-batch steps of Adam at 1e-3 and its ε
     of 0.3 are the paper's."""
-    inner_loss: LossName = "surrogate"
-    """Loss of the inner steps. Several steps on one batch need the likelihood ratio (`surrogate`)."""
+    inner_loss: InnerLossName = "surrogate"
+    """Loss of the inner steps. Several steps on one batch need likelihood ratios (`surrogate` or `dice`)."""
     kl_coefficient: Annotated[float, NonNegative] = 5e-4
     """Initial KL coefficient η of every inner step. The default is the paper's."""
     target_kl: Annotated[float | None, Positive] = None

@@ -17,6 +17,7 @@ from surefoot.algorithms import (
     OffPolicyReinforce,
     ProMP,
     Reinforce,
+    Reptile,
     SingleTask,
 )
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
@@ -226,6 +227,9 @@ PRESETS: dict[str, Config] = {
     ),
     "navigation-2d/meta-sgd-trpo": replace(
         _NAVIGATION, algorithm=MetaSGD(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20)
+    ),
+    "navigation-2d/reptile": replace(
+        _NAVIGATION, algorithm=Reptile(_NAVIGATION_MAML.inner, tasks=_NAVIGATION_MAML.tasks)
     ),
     "bandit/maml-trpo": _BANDIT,
     "bandit/trpo": replace(_BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),

@@ -15,6 +15,7 @@ from surefoot.lab.base import (
 from surefoot.lab.baselines import Baselines as Baselines
 from surefoot.lab.identities import Identities as Identities
 from surefoot.lab.importance import ImportanceWeights as ImportanceWeights
+from surefoot.lab.meta_gradient import MetaGradient as MetaGradient
 from surefoot.lab.natural_gradient import BadScaling as BadScaling
 from surefoot.lab.trust_region import TrustRegionSteps as TrustRegionSteps
 

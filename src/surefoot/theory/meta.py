@@ -118,7 +118,25 @@ class AbstractTerm(eqx.Module):
         batch. `prepared` has a leading task axis."""
 
 
-class Adapted(AbstractObjective):
+class AbstractMetaObjective(AbstractObjective):
+    """An objective over the tasks of a `MetaBatch`, which may have constants of each batch and a state."""
+
+    @abstractmethod
+    def prepare(
+        self, policy: PyTree, batch: MetaBatch, returns: Float[Array, "task episode"]
+    ) -> dict[str, PyTree]:
+        """The batch's `prepared`: constants by name, every array with a leading task axis. `policy` drew the
+        batch and `returns` are the discounted returns of the query's episodes."""
+
+    @abstractmethod
+    def update(
+        self, policy: PyTree, batch: MetaBatch
+    ) -> tuple[dict[str, AbstractTerm], Mapping[str, Float[Array, ""]]]:
+        """The terms for the next iteration, and metrics, after the outer rule has made `policy` from the
+        batch."""
+
+
+class Adapted(AbstractMetaObjective):
     """The mean over tasks of `outer`, at the policy that has adapted to each task by minimising `inner`, plus
     the mean of each term."""
 
@@ -134,18 +152,7 @@ class Adapted(AbstractObjective):
     def predict(self, policy: PyTree, batch: MetaBatch) -> AdaptedPrediction:
         """The predictions of every phase, with a leading task axis."""
 
-        def on_task(task: MetaBatch) -> AdaptedPrediction:
-            return self._predict_task(policy, task)
-
-        whole, rest = divmod(_length(batch), self.chunk)
-        if whole + (rest > 0) <= 1:
-            return jax.vmap(on_task)(batch)
-        parts = jax.lax.map(lambda k: jax.vmap(on_task)(self._tasks(batch, k, self.chunk)), jnp.arange(whole))
-        prediction = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
-        if rest:
-            tail = jax.vmap(on_task)(self._tasks(batch, whole, rest))
-            prediction = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), prediction, tail)
-        return prediction
+        return map_tasks(lambda task: self._predict_task(policy, task), batch, self.chunk)
 
     def _predict_task(self, policy: PyTree, task: MetaBatch) -> AdaptedPrediction:
         options = {"first_order": self.first_order, "split": self.split}
@@ -169,31 +176,25 @@ class Adapted(AbstractObjective):
 
     def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
         """Chunks of tasks one after another, so that a chunk's intermediate results stay in the cache."""
-        tasks = _length(batch)
-        whole, rest = divmod(tasks, self.chunk)
-        if whole + (rest > 0) <= 1:
-            return f(batch)
-
-        def accumulate(total: PyTree, k: Array) -> tuple[PyTree, None]:
-            value = f(self._tasks(batch, k, self.chunk))
-            return jax.tree.map(lambda t, y: t + self.chunk / tasks * y, total, value), None
-
-        shapes = jax.eval_shape(lambda: f(self._tasks(batch, 0, self.chunk)))
-        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total, _ = jax.lax.scan(accumulate, zero, jnp.arange(whole))
-        if rest:
-            tail = f(self._tasks(batch, whole, rest))
-            total = jax.tree.map(lambda t, y: t + rest / tasks * y, total, tail)
-        return total
+        return average_tasks(f, batch, self.chunk)
 
     def clipped(self, epsilon: float) -> "Adapted":
         """Clips the ratio after adaptation; inner steps and terms stay as they are."""
         return eqx.tree_at(lambda o: o.outer, self, self.outer.clipped(epsilon))
 
-    def _tasks(self, batch: PyTree, k: Array | int, count: int) -> PyTree:
-        """The first `count` tasks of the k-th chunk, as a slice: the compiler copies all the data where it is
-        reshaped into chunks."""
-        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, k * self.chunk, count), batch)
+    def prepare(
+        self, policy: PyTree, batch: MetaBatch, returns: Float[Array, "task episode"]
+    ) -> dict[str, PyTree]:
+        return {name: term.prepare(self, policy, batch, returns) for name, term in self.terms.items()}
+
+    def update(
+        self, policy: PyTree, batch: MetaBatch
+    ) -> tuple[dict[str, AbstractTerm], Mapping[str, Float[Array, ""]]]:
+        terms, metrics = {}, {}
+        for name, term in self.terms.items():
+            terms[name], seen = term.update(self, policy, batch, batch.prepared[name])
+            metrics |= seen
+        return terms, metrics
 
 
 def adapted(
@@ -213,6 +214,45 @@ def adapted(
     differentiating through it. Each term finds its constants in the batch's `prepared`, under its name.
     """
     return Adapted(objective, inner_objective or objective, terms or {}, inner, first_order, chunk, split)
+
+
+def map_tasks(f: Callable[[Any], PyTree], batch: PyTree, chunk: int) -> PyTree:
+    """`f` of each task, along the leading axis of all arrays, `chunk` tasks at a time."""
+    whole, rest = divmod(_length(batch), chunk)
+    if whole + (rest > 0) <= 1:
+        return jax.vmap(f)(batch)
+    parts = jax.lax.map(lambda k: jax.vmap(f)(_tasks(batch, k, chunk, chunk)), jnp.arange(whole))
+    results = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+    if rest:
+        tail = jax.vmap(f)(_tasks(batch, whole, chunk, rest))
+        results = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), results, tail)
+    return results
+
+
+def average_tasks(f: Callable[[Any], PyTree], batch: PyTree, chunk: int) -> PyTree:
+    """`f(batch)`, where `f` is a mean over tasks, from `chunk` tasks at a time."""
+    tasks = _length(batch)
+    whole, rest = divmod(tasks, chunk)
+    if whole + (rest > 0) <= 1:
+        return f(batch)
+
+    def accumulate(total: PyTree, k: Array) -> tuple[PyTree, None]:
+        value = f(_tasks(batch, k, chunk, chunk))
+        return jax.tree.map(lambda t, y: t + chunk / tasks * y, total, value), None
+
+    shapes = jax.eval_shape(lambda: f(_tasks(batch, 0, chunk, chunk)))
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(accumulate, zero, jnp.arange(whole))
+    if rest:
+        tail = f(_tasks(batch, whole, chunk, rest))
+        total = jax.tree.map(lambda t, y: t + rest / tasks * y, total, tail)
+    return total
+
+
+def _tasks(batch: PyTree, k: Array | int, chunk: int, count: int) -> PyTree:
+    """The first `count` tasks of the k-th chunk, as a slice: the compiler copies all the data where it is
+    reshaped into chunks."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, k * chunk, count), batch)
 
 
 def _length(batch: PyTree) -> int:

@@ -29,6 +29,11 @@ StepLoss = Callable[[Array, Array, Array], Array]
 class AbstractObjective(eqx.Module):
     """A loss over a policy, in the parts that a rule needs."""
 
+    @property
+    def uses_transitions(self) -> bool:
+        """Whether the loss needs the batch's `transitions`."""
+        return False
+
     @abstractmethod
     def predict(self, policy: PyTree, batch: PyTree) -> PyTree:
         """The policy's outputs on the batch: a pytree of arrays."""
@@ -154,6 +159,10 @@ class ActorCriticObjective(AbstractObjective):
     policy_objective: PolicyObjective
     value_coefficient: float = eqx.field(static=True, default=0.5)
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
+
+    @property
+    def uses_transitions(self) -> bool:
+        return True
 
     def predict(self, policy: PyTree, batch: Batch) -> Prediction:
         return policy.outputs(batch.observations, batch.actions)

@@ -1,0 +1,147 @@
+"""The contract of a reference agent, and its evaluation on many problems."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from surefoot.envs import AbstractEnv
+from surefoot.options import Options, UserError, at_least
+from surefoot.types import Discrete, Key, Keys, Task
+
+
+class Experience(eqx.Module):
+    """One step of a problem."""
+
+    observation: Float[Array, " obs"]
+    action: Int[Array, ""]
+    reward: Float[Array, ""]
+    next_observation: Float[Array, " obs"]
+
+
+class AbstractAgent(Options, ABC):
+    """An immutable dataclass of an agent's options. Its methods are pure functions of one problem and are
+    vmapped outside; the state is a pytree of arrays."""
+
+    @abstractmethod
+    def init(self, env: AbstractEnv, task: Task, steps: int) -> PyTree:
+        """The state before the first step of a problem, of which the agent will see `steps` steps. Only an
+        agent that is no learner looks at the task. Raises `UserError` if the environment does not suit it."""
+
+    @abstractmethod
+    def begin(self, key: Key, state: PyTree) -> PyTree:
+        """The state at the beginning of an episode."""
+
+    @abstractmethod
+    def act(
+        self, key: Key, state: PyTree, observation: Float[Array, " obs"], time: Int[Array, ""]
+    ) -> Int[Array, ""]:
+        """The action at the step `time` of an episode."""
+
+    @abstractmethod
+    def learn(self, state: PyTree, step: Experience) -> PyTree:
+        """The state after one more step."""
+
+
+class RandomState(eqx.Module):
+    """The state of `Random`."""
+
+    logits: Float[Array, " actions"]
+
+
+@dataclass(frozen=True)
+class Random(AbstractAgent):
+    """Uniformly random actions, for every environment with one discrete action."""
+
+    def init(self, env: AbstractEnv, task: Task, steps: int) -> RandomState:
+        del task, steps
+        if not isinstance(env.action_space, Discrete):
+            raise UserError("The agent random draws one of n actions, and this environment's are others.")
+        return RandomState(jnp.zeros(env.action_space.n))
+
+    def begin(self, key: Key, state: RandomState) -> RandomState:
+        del key
+        return state
+
+    def act(
+        self, key: Key, state: RandomState, observation: Float[Array, " obs"], time: Int[Array, ""]
+    ) -> Int[Array, ""]:
+        del observation, time
+        return jax.random.categorical(key, state.logits).astype(jnp.int32)
+
+    def learn(self, state: RandomState, step: Experience) -> RandomState:
+        del step
+        return state
+
+
+@dataclass(frozen=True)
+class _Trial(Options):
+    """One agent's `episodes` episodes of one problem."""
+
+    agent: AbstractAgent
+    env: AbstractEnv
+    episodes: int
+
+    def __call__(self, key: Key, task: Task) -> Float[Array, ""]:
+        state = self.agent.init(self.env, task, self.episodes * self.env.horizon)
+        _, rewards = jax.lax.scan(
+            lambda state, key: self._episode(key, state, task), state, jax.random.split(key, self.episodes)
+        )
+        return jnp.sum(rewards)
+
+    def _episode(self, key: Key, state: PyTree, task: Task) -> tuple[PyTree, Float[Array, ""]]:
+        begin_key, reset_key, steps_key = jax.random.split(key, 3)
+        state = self.agent.begin(begin_key, state)
+        where, observation = self.env.reset(reset_key, task)
+        times = jnp.arange(self.env.horizon, dtype=jnp.int32)
+
+        def step(carry: Any, at: Any) -> tuple[Any, Float[Array, ""]]:
+            state, where, observation, running = carry
+            key, time = at
+            action_key, step_key = jax.random.split(key)
+            action = self.agent.act(action_key, state, observation, time)
+            result = self.env.step(step_key, where, action, task)
+            experience = Experience(observation, action, result.reward, result.observation)
+            learned = jax.tree.map(
+                lambda a, b: jnp.where(running, a, b), self.agent.learn(state, experience), state
+            )
+            reward = jnp.where(running, result.reward, 0.0)
+            running = running & ~result.terminated
+            return (learned, result.state, result.observation, running), reward
+
+        start = (state, where, observation, jnp.ones((), bool))
+        (state, *_), rewards = jax.lax.scan(step, start, (jax.random.split(steps_key, len(times)), times))
+        return state, jnp.sum(rewards)
+
+
+def total_rewards(
+    agent: AbstractAgent,
+    env: AbstractEnv,
+    key: Key,
+    *,
+    problems: int = 1000,
+    episodes: int = 1,
+    at_once: int = 250,
+) -> Float[Array, " problem"]:
+    """The total undiscounted reward of `episodes` episodes, for each of `problems` tasks drawn from the
+    environment's family (Duan et al., 2016b, sec. 3.1).
+
+    Every agent meets the same tasks with the same key. `at_once` problems are computed together. Raises
+    `UserError` if the environment does not suit the agent.
+    """
+    for name, value in {"problems": problems, "episodes": episodes, "at-once": at_once}.items():
+        if not at_least(1).holds(value):
+            raise UserError(f"{name} is {value}; it must be 1 or more.")
+    task_key, trial_key = jax.random.split(key)
+    tasks = env.sample_tasks(task_key, problems)
+    keys = jax.random.split(trial_key, problems)
+    return _total_rewards(_Trial(agent, env, episodes), keys, tasks, min(at_once, problems))
+
+
+@eqx.filter_jit
+def _total_rewards(trial: _Trial, keys: Keys, tasks: Task, at_once: int) -> Float[Array, " problem"]:
+    return jax.lax.map(lambda pair: trial(*pair), (keys, tasks), batch_size=at_once)
