@@ -13,6 +13,7 @@ from surefoot.lab.base import (
     run as run,
 )
 from surefoot.lab.baselines import Baselines as Baselines
+from surefoot.lab.collapse import Collapse as Collapse
 from surefoot.lab.identities import Identities as Identities
 from surefoot.lab.importance import ImportanceWeights as ImportanceWeights
 from surefoot.lab.natural_gradient import BadScaling as BadScaling

@@ -60,6 +60,13 @@ def step_length(max_kl: float, curvature: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(positive, jnp.sqrt(2.0 * max_kl / jnp.where(positive, curvature, 1.0)), 0.0)
 
 
+def project_to_ball(step: PyTree, radius: float) -> PyTree:
+    """Π(s) = min(1, r/‖s‖) s: the point nearest to s whose Euclidean norm is at most r = `radius`, over all
+    arrays of a pytree (Goldstein, 1964). A step that is zero stays so."""
+    norm = optax.tree.norm(step)
+    return optax.tree.scale(radius / jnp.maximum(norm, radius), step)
+
+
 class LineSearch(eqx.Module):
     """The result of a backtracking line search."""
 
