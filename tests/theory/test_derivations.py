@@ -10,6 +10,7 @@ from surefoot.lab.exact import all_trajectories, log_probs, policy_gradient, sol
 from surefoot.lab.problems import Episodes, Problem, SoftmaxTable, chain, chain_policy, random_policy
 from surefoot.theory import policy_gradient as gradients
 from surefoot.theory.distributions import Categorical, DiagonalGaussian
+from surefoot.theory.objectives import reinforce
 from surefoot.theory.returns import discounted_return
 from surefoot.theory.trust_region import step_length
 
@@ -222,3 +223,71 @@ def test_the_second_order_of_a_surrogate_is_small_beside_the_first_in_a_small_re
         step = -np.sqrt(2 * delta / (x @ fisher @ x)) * x
         orders.append(abs(0.5 * step @ curvature @ step) / abs(slope @ step))
     np.testing.assert_allclose(np.array(orders[:-1]) / orders[1:], [10.0, 10.0], rtol=1e-6)
+
+
+# Chapter 5
+
+
+def test_the_proximal_minimum_is_a_mean_of_target_and_old_value():
+    targets, old, kappa = np.array([1.0, 4.0, 2.5]), -1.0, 0.7
+    best = (targets.mean() + 2 * kappa * old) / (1 + 2 * kappa)
+
+    def loss(v: Array) -> Array:
+        return 0.5 * jnp.mean((v - targets) ** 2) + kappa * (v - old) ** 2
+
+    np.testing.assert_allclose(jax.grad(loss)(jnp.array(best)), 0.0, atol=1e-14)
+    assert jax.hessian(loss)(jnp.array(best)) > 0
+
+
+# Chapter 9
+
+
+def test_the_pseudo_loss_is_maximum_likelihood_with_a_weight_for_each_action():
+    states, actions = jnp.array([0, 0, 0, 1, 1]), jnp.array([0, 1, 0, 2, 1])
+    weights = jnp.array([1.0, 2.0, 0.5, 3.0, 1.0])
+
+    def pseudo_loss(table: Array) -> Array:
+        return jnp.mean(reinforce(jax.nn.log_softmax(table)[states, actions], jnp.zeros(5), weights))
+
+    counts = np.array([[1.5, 2.0, 0.0], [0.0, 1.0, 3.0]])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    at_the_counts = jnp.log(jnp.asarray(np.maximum(shares, 1e-300)))
+    np.testing.assert_allclose(jax.grad(pseudo_loss)(at_the_counts), np.zeros((2, 3)), atol=1e-12)
+    # With weight one everywhere it is the slope of the mean log-likelihood.
+    table = jax.random.normal(jax.random.key(0), (2, 3))
+    ones = jax.grad(
+        lambda x: jnp.mean(reinforce(jax.nn.log_softmax(x)[states, actions], jnp.zeros(5), jnp.ones(5)))
+    )
+    likelihood = jax.grad(lambda x: -jnp.mean(jax.nn.log_softmax(x)[states, actions]))
+    np.testing.assert_allclose(ones(table), likelihood(table), atol=1e-14)
+
+
+def test_backpropagation_through_time_with_a_value_head_by_its_recursion():
+    """h_t = tanh(w h_{t−1} + u s_t), two actions with logits (p h_t, 0), and V = v h_t."""
+    observations, actions = np.array([0.5, -1.0, 2.0, 0.3]), np.array([0, 1, 1, 0])
+    advantages, targets, c = np.array([1.0, -0.5, 2.0, 0.7]), np.array([0.2, 1.0, -1.0, 0.4]), 0.5
+    w, u, p, v = 0.8, -0.6, 1.3, 0.9
+
+    def loss(parameters: Array) -> Array:
+        w, u, p, v = parameters
+        h, total = jnp.zeros(()), jnp.zeros(())
+        for t in range(4):
+            h = jnp.tanh(w * h + u * observations[t])
+            log_prob = jax.nn.log_softmax(jnp.stack([p * h, jnp.zeros(())]))[actions[t]]
+            total += -log_prob * advantages[t] + 0.5 * c * (v * h - targets[t]) ** 2
+        return total
+
+    memory = [0.0]
+    for t in range(4):
+        memory.append(np.tanh(w * memory[-1] + u * observations[t]))
+    gradient, e = np.zeros(4), 0.0
+    for t in reversed(range(4)):
+        before, h = memory[t], memory[t + 1]
+        first = 1 / (1 + np.exp(-p * h))
+        in_logit = -advantages[t] * ((actions[t] == 0) - first)
+        in_value = c * (v * h - targets[t])
+        through = (1 - memory[t + 2] ** 2) * w * e if t < 3 else 0.0
+        e = in_logit * p + in_value * v + through
+        bent = 1 - h**2
+        gradient += [e * bent * before, e * bent * observations[t], in_logit * h, in_value * h]
+    np.testing.assert_allclose(jax.grad(loss)(jnp.array([w, u, p, v])), gradient, rtol=1e-12)

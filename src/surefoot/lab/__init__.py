@@ -17,6 +17,7 @@ from surefoot.lab.collapse import Collapse as Collapse
 from surefoot.lab.identities import Identities as Identities
 from surefoot.lab.importance import ImportanceWeights as ImportanceWeights
 from surefoot.lab.natural_gradient import BadScaling as BadScaling
+from surefoot.lab.q_learning import QLearning as QLearning
 from surefoot.lab.trust_region import TrustRegionSteps as TrustRegionSteps
 
 EXPERIMENTS = _experiments(globals())

@@ -1,6 +1,6 @@
 """The need for a trust region: steps that are too long, bad data, and no way back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -48,9 +48,9 @@ class NetworkPolicy(eqx.Module):
 class Cliff(eqx.Module):
     """Lanes beside a cliff, in which going forward earns more the nearer the edge is.
 
-    Lane 0 is the edge. The actions are forward, which earns (n − lane) / n in one of n lanes, towards the edge,
-    and away from it; the last two earn nothing. With probability `wind` a step is carried one lane further
-    towards the edge. Over the edge an episode earns nothing more. It starts in the last lane.
+    Lane 0 is the edge. The actions are forward, which earns (n − lane) / n in one of n lanes, towards the
+    edge, and away from it; the last two earn nothing. With probability `wind` a step is carried one lane
+    further towards the edge. Over the edge an episode earns nothing more. It starts in the last lane.
     """
 
     problem: Problem
@@ -95,7 +95,7 @@ class Cliff(eqx.Module):
         return solve(self.problem, jax.nn.softmax(policy(self.observations).logits)).value
 
     def divergences(self, old: NetworkPolicy, new: NetworkPolicy) -> Float[Array, " 2"]:
-        """KL(old ‖ new), the mean over the old policy's steps, and the largest of the lanes that it visits."""
+        """KL(old ‖ new): the mean over the old policy's steps, and the largest of the lanes it visits."""
         before = old(self.observations)
         visits = solve(self.problem, jax.nn.softmax(before.logits)).state_distribution.at[self.lanes].set(0.0)
         kl = before.kl(new(self.observations))
@@ -136,22 +136,9 @@ class Scales(eqx.Module):
     """√(2 / xᵀFx)."""
 
 
-Make = Callable[["Collapse", Array, Scales], AbstractRule]
-"""(experiment, nominal step δ, scales) -> rule."""
-
-METHODS: dict[str, Make] = {
-    "plain gradient": lambda _, delta, scales: GradientStep((scales.plain * jnp.sqrt(delta),)),
-    "natural gradient": lambda _, delta, scales: NaturalGradient(
-        lr=scales.natural * jnp.sqrt(delta), damping=_DAMPING
-    ),
-    "TRPO without line search": lambda _, delta, scales: NaturalGradient(max_kl=delta, damping=_DAMPING),
-    "TRPO, bound δ": lambda _, delta, scales: TrustRegion(max_kl=delta, damping=_DAMPING),
-    "TRPO, fixed bound": lambda self, delta, scales: LongStep(
-        nominal=delta, max_kl=self.max_kl, damping=_DAMPING
-    ),
-    "PPO": lambda self, delta, scales: PPOClip(lr=self.adam_lr * jnp.sqrt(delta / 0.01)),
-}
-"""What makes each method's rule for a nominal step."""
+FREE = ("plain gradient", "natural gradient", "TRPO without line search")
+"""Methods that check no step."""
+METHODS = (*FREE, "TRPO, bound δ", "TRPO, fixed bound", "PPO")
 
 
 @dataclass(frozen=True)
@@ -197,7 +184,7 @@ class Collapse(AbstractExperiment):
     """Number of episodes in each batch."""
     iterations: Annotated[int, at_least(1)] = 10
     """Number of iterations after the first step."""
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = METHODS
     """Methods that are measured."""
     lanes: Annotated[int, at_least(2)] = 6
     """Number of lanes."""
@@ -242,17 +229,18 @@ class Collapse(AbstractExperiment):
         cliff = Cliff.of(self.lanes, self.horizon, self.wind)
 
         def one(delta: Array, key: Key) -> tuple[Array, Array]:
-            return self._run(cliff, METHODS[name], delta, key)
+            return self._run(cliff, name, delta, key)
 
         keys = jax.random.split(jax.random.key(seed), self.seeds)
         every = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
         return Measured(*map(np.asarray, every(jnp.asarray(self.deltas), keys)))
 
-    def _run(self, cliff: Cliff, make: Make, delta: Array, key: Key) -> tuple[Array, Array]:
+    def _run(self, cliff: Cliff, name: str, delta: Array, key: Key) -> tuple[Array, Array]:
         start_key, scale_key, run_key = jax.random.split(key, 3)
         network = MLPOptions((self.hidden,), "tanh", "orthogonal", 0.01).network(start_key, 1, 3)
         policy = NetworkPolicy(network)
-        rule = make(self, delta, _scales(policy, cliff.batch(policy, scale_key, _EPISODES_OF_SCALE)))
+        scales = _scales(policy, cliff.batch(policy, scale_key, _EPISODES_OF_SCALE))
+        rule = self._rule(name, delta, scales)
 
         def turn(carry: tuple[NetworkPolicy, PyTree], key: Key) -> tuple[PyTree, tuple[Array, Array]]:
             old, state = carry
@@ -263,42 +251,48 @@ class Collapse(AbstractExperiment):
         _, (values, divergences) = jax.lax.scan(turn, (policy, rule.init(policy)), keys)
         return jnp.concatenate([cliff.value(policy)[None], values]), divergences
 
+    def _rule(self, name: str, delta: Array, scales: Scales) -> AbstractRule:
+        rate = jnp.sqrt(delta)
+        match name:
+            case "plain gradient":
+                return GradientStep(lr=(scales.plain * rate,))
+            case "natural gradient":
+                return NaturalGradient(lr=scales.natural * rate, damping=_DAMPING)
+            case "TRPO without line search":
+                return NaturalGradient(max_kl=delta, damping=_DAMPING)
+            case "TRPO, bound δ":
+                return TrustRegion(max_kl=delta, damping=_DAMPING)
+            case "TRPO, fixed bound":
+                return LongStep(nominal=delta, max_kl=self.max_kl, damping=_DAMPING)
+            case _:
+                return PPOClip(lr=self.adam_lr * rate / 0.1)
+
     def _claims(self, found: dict[str, Measured]) -> list[Claim]:
-        free = [
-            name
-            for name in ("plain gradient", "natural gradient", "TRPO without line search")
-            if name in found
-        ]
         claims = []
-        if free:
+        if free := [name for name in FREE if name in found]:
             name = min(free, key=lambda name: found[name].kept)
-            x = found[name]
-            claims.append(
+            x, values = found[name], found[name].values[-1]
+            stuck = (values[:, -1] < 0.1) & (values.max(axis=1) > 1.0)
+            still = x.divergences[-1, stuck, -1, 0]
+            claims += [
                 Claim(
-                    f"Without a region, {self.iterations} iterations after a step of δ = {self.deltas[-1]:g}, at least "
-                    "one method returns less than a third of its best",
+                    f"{self.iterations} iterations after the first step of δ = {self.deltas[-1]:g}, at least "
+                    "one method without a region returns less than a third of its best",
                     x.kept < 1 / 3,
                     f"{name}: {x.end[-1]:.2f} of {x.end.max():.2f}",
-                )
-            )
-            stuck = (x.values[-1, :, -1] < 0.1) & (x.values[-1].max(axis=1) > 1.0)
-            still = x.divergences[-1, stuck, -1, 0]
-            claims.append(
+                ),
                 Claim(
-                    "Of these runs some had learned something, ended at no return at all, and no longer change",
+                    "Some of these runs had learned something, return nothing at the end, and change no more",
                     bool(stuck.any() and np.all(still < 1e-6)),
-                    f"{stuck.sum()} of {self.seeds} runs; last KL at most {still.max(initial=0.0):.1e}",
-                )
+                    f"{stuck.sum()} of {self.seeds} runs; last KL at most {still.max(initial=0):.1e}",
+                ),
+            ]
+        if (x := found.get("TRPO, fixed bound")) is not None:
+            statement = (
+                f"TRPO with the bound {self.max_kl:g} and first attempts as long keeps 90% of its best"
             )
-        if "TRPO, fixed bound" in found:
-            x = found["TRPO, fixed bound"]
-            claims.append(
-                Claim(
-                    f"TRPO with the bound {self.max_kl:g}, whose first attempts are as long, keeps 90% of its best",
-                    x.kept >= 0.9,
-                    f"{x.end[-1]:.2f} of {x.end.max():.2f}",
-                )
-            )
+            measured = f"{x.end[-1]:.2f} of {x.end.max():.2f}"
+            claims.append(Claim(statement, x.kept >= 0.9, measured))
         return claims
 
     def _panels(self, found: dict[str, Measured]) -> list[Panel]:
