@@ -10,6 +10,7 @@ from surefoot.lab.exact import all_trajectories, log_probs, policy_gradient, sol
 from surefoot.lab.problems import Episodes, Problem, SoftmaxTable, chain, chain_policy, random_policy
 from surefoot.theory import policy_gradient as gradients
 from surefoot.theory.distributions import Categorical, DiagonalGaussian
+from surefoot.theory.importance import weighted_reward_to_go
 from surefoot.theory.objectives import reinforce
 from surefoot.theory.returns import discounted_return
 from surefoot.theory.trust_region import step_length
@@ -291,3 +292,30 @@ def test_backpropagation_through_time_with_a_value_head_by_its_recursion():
         bent = 1 - h**2
         gradient += [e * bent * before, e * bent * observations[t], in_logit * h, in_value * h]
     np.testing.assert_allclose(jax.grad(loss)(jnp.array([w, u, p, v])), gradient, rtol=1e-12)
+
+
+# The errors of such notes, of which the pages "Your notes" speak
+
+
+def test_a_ratio_on_the_action_and_on_its_reward_is_counted_twice():
+    problem, old, new = two_policies()
+    episodes, chances, _ = everything(problem, old)
+    ratios = jnp.exp(log_probs(new, episodes) - log_probs(old, episodes))
+    weights = jnp.cumprod(ratios, axis=1) * problem.discount_powers
+    scores = new.scores[episodes.states, episodes.actions]
+
+    def gradient(after: Array) -> Array:
+        """With `after[t]` as what is credited to the action of step t."""
+        return jnp.einsum("n,nt,nt,ntp->p", chances, weights, after, scores)
+
+    right = jax.vmap(weighted_reward_to_go, (0, None, 0))(episodes.rewards, problem.discounts, ratios)
+    np.testing.assert_allclose(gradient(right), policy_gradient(problem, new), atol=1e-12)
+    error = jnp.linalg.norm(gradient(ratios * right) - gradient(right)) / jnp.linalg.norm(gradient(right))
+    print(float(error))
+    assert error > 0.2
+
+
+def test_a_factor_of_a_half_that_is_missing_shortens_the_step_by_the_root_of_two():
+    delta, x = 0.02, np.linalg.solve(FISHER, GRADIENT)
+    without = -np.sqrt(delta / (x @ FISHER @ x)) * x
+    np.testing.assert_allclose(without * np.sqrt(2), model_step(delta), rtol=1e-12)
