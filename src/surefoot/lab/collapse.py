@@ -176,9 +176,9 @@ class Collapse(AbstractExperiment):
     advantage differs from zero, and it never changes again.
     """
 
-    deltas: Annotated[tuple[float, ...], Positive] = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
+    deltas: Annotated[tuple[float, ...], Positive] = (1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
     """Nominal steps δ, ascending."""
-    seeds: Annotated[int, at_least(2)] = 12
+    seeds: Annotated[int, at_least(2)] = 10
     """Number of seeds of each method and step."""
     episodes: Annotated[int, at_least(2)] = 20
     """Number of episodes in each batch."""
