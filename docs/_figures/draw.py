@@ -107,7 +107,7 @@ def draw_clip(epsilon: float = 0.2) -> bytes:
 
     def panel(advantage: float, title: str) -> Panel:
         clipped = -np.asarray(
-            Clipped(epsilon)(jnp.log(jnp.asarray(ratio)), jnp.zeros(()), jnp.asarray(advantage))
+            Clipped(epsilon)(jnp.log(jnp.asarray(ratio)), jnp.zeros(len(ratio)), jnp.asarray(advantage))
         )
         bounds = [Line((x, x), (-2.2, 2.2), "", GREY, ":") for x in (1 - epsilon, 1 + epsilon)]
         lines = [

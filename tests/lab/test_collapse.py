@@ -32,7 +32,7 @@ def test_the_cliff_by_hand(x64: None):
     moves = problem.mdp.transitions
     np.testing.assert_allclose(moves[1, 0], [0.25, 0.75, 0.0, 0.0])
     np.testing.assert_allclose(moves[1, 1], [0.75, 0.0, 0.0, 0.25])
-    np.testing.assert_allclose(moves[2, 2], [0.0, 0.25, 0.75, 0.0])
+    np.testing.assert_allclose(moves[1, 2], [0.0, 0.25, 0.75, 0.0])
     np.testing.assert_allclose(moves[3], np.tile([0.0, 0.0, 0.0, 1.0], (3, 1)))
 
 

@@ -1,8 +1,9 @@
 """The need for a trust region: steps that are too long, bad data, and no way back."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -107,7 +108,7 @@ class Cliff(eqx.Module):
 class LongStep(NaturalOptions, AbstractRule):
     """TRPO's step with a first attempt of another length than the bound's: it shows what the search does."""
 
-    nominal: float | Array = 0.01
+    nominal: float = 0.01
     """Predicted KL of the first attempt, in nats."""
     max_kl: float = 0.03
     """Bound on the KL of the accepted step, in nats."""
@@ -255,17 +256,17 @@ class Collapse(AbstractExperiment):
         rate = jnp.sqrt(delta)
         match name:
             case "plain gradient":
-                return GradientStep(lr=(scales.plain * rate,))
+                return _traced(GradientStep(), lr=(scales.plain * rate,))
             case "natural gradient":
-                return NaturalGradient(lr=scales.natural * rate, damping=_DAMPING)
+                return _traced(NaturalGradient(damping=_DAMPING), lr=scales.natural * rate)
             case "TRPO without line search":
-                return NaturalGradient(max_kl=delta, damping=_DAMPING)
+                return _traced(NaturalGradient(damping=_DAMPING), max_kl=delta)
             case "TRPO, bound δ":
-                return TrustRegion(max_kl=delta, damping=_DAMPING)
+                return _traced(TrustRegion(damping=_DAMPING), max_kl=delta)
             case "TRPO, fixed bound":
-                return LongStep(nominal=delta, max_kl=self.max_kl, damping=_DAMPING)
+                return _traced(LongStep(max_kl=self.max_kl, damping=_DAMPING), nominal=delta)
             case _:
-                return PPOClip(lr=self.adam_lr * rate / 0.1)
+                return _traced(PPOClip(), lr=self.adam_lr * rate / 0.1)
 
     def _claims(self, found: dict[str, Measured]) -> list[Claim]:
         claims = []
@@ -278,7 +279,7 @@ class Collapse(AbstractExperiment):
                 Claim(
                     f"{self.iterations} iterations after the first step of δ = {self.deltas[-1]:g}, at least "
                     "one method without a region returns less than a third of its best",
-                    x.kept < 1 / 3,
+                    bool(x.kept < 1 / 3),
                     f"{name}: {x.end[-1]:.2f} of {x.end.max():.2f}",
                 ),
                 Claim(
@@ -318,6 +319,15 @@ class Collapse(AbstractExperiment):
                 {"xscale": "log", "yscale": "log"},
             ),
         ]
+
+
+def _traced(rule: Any, **options: Any) -> Any:
+    """The rule with options that JAX traces, so that one program has all of their values. The rule's own
+    initialiser takes numbers alone."""
+    rule = copy(rule)
+    for name, value in options.items():
+        object.__setattr__(rule, name, value)
+    return rule
 
 
 def _with_interval(deltas: Sequence[float], values: np.ndarray, label: str, colour: str) -> list[Line]:

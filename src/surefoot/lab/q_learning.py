@@ -154,7 +154,7 @@ class QLearning(AbstractExperiment):
         return [
             Claim(
                 "From data of a policy that acts at random, Q-learning comes to Q* within 5% of its maximum",
-                share < 0.05,
+                bool(share < 0.05),
                 f"max |Q − Q*| is {share:.1%} of max Q*, in the mean over seeds",
             ),
             close("Its greedy policy is then optimal for every seed, to 1e-9", most, 1e-9),
@@ -169,7 +169,7 @@ class QLearning(AbstractExperiment):
             Claim(
                 "There the best stochastic policy costs less than a third of a greedy one with 10% of random "
                 "actions, whatever that prefers",
-                -values.max() < min(-left, -right) / 3,
+                bool(-values.max() < min(-left, -right) / 3),
                 f"{values.max():.1f} against {left:.1f} and {right:.1f}",
             ),
         ]
@@ -178,7 +178,7 @@ class QLearning(AbstractExperiment):
         self, learned: Curve, climbed: Curve, rate: float, start: float, optimum: float
     ) -> list[Panel]:
         steps = np.arange(1, self.points + 1) * self.episodes * self.horizon
-        ends = (0, steps[-1])
+        ends = (0, int(steps[-1]))
         errors = [Line(steps, x, "", GREY) for x in learned.errors]
         errors.append(Line(steps, learned.errors.mean(axis=0), "mean over seeds", BLUE))
         values = [

@@ -52,7 +52,7 @@ def natural_direction(
     return NaturalDirection(solution.x, curvature, solution)
 
 
-def step_length(max_kl: float, curvature: Float[Array, ""]) -> Float[Array, ""]:
+def step_length(max_kl: Float[Array, ""] | float, curvature: Float[Array, ""]) -> Float[Array, ""]:
     """α = √(2δ / xᵀFx): the multiple of x at which the quadratic model of the KL reaches δ; zero where x has
     no curvature. `max_kl` is δ in nats, `curvature` is xᵀFx (Schulman et al., 2015, appendix C,
     where α is called β)."""
@@ -88,7 +88,7 @@ def line_search(
     batch: PyTree,
     old_loss: Float[Array, ""],
     *,
-    max_kl: float,
+    max_kl: Float[Array, ""] | float,
     ratio: float,
     max_backtracks: int,
 ) -> LineSearch:
