@@ -1,6 +1,7 @@
 """Q-learning beside the policy gradient, and a problem whose best policy is stochastic."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 import jax
@@ -77,7 +78,7 @@ class QLearning(AbstractExperiment):
         start, optimum = (float(solve(problem, x).value) for x in (uniform, greedy))
         keys = jax.random.split(jax.random.key(seed), self.seeds)
         learned = self.learn_values(problem, best.action_values[0], keys)
-        tried = [self.follow_gradient(problem, rate, keys) for rate in self.rates]
+        tried = self.follow_gradient(problem, keys)
         chosen = min(range(len(tried)), key=lambda i: tried[i].needed(start, optimum).mean())
         climbed = tried[chosen]
         steps = self.episodes * self.horizon
@@ -123,24 +124,26 @@ class QLearning(AbstractExperiment):
 
         return Curve(*map(np.asarray, jax.jit(jax.vmap(run))(keys)))
 
-    def follow_gradient(self, problem: Problem, rate: float, keys: Array) -> Curve:
-        """θ ← θ + α Σ_t γᵗ (G_t − mean of the other episodes' G_t) ∇log π, averaged over the episodes."""
+    def follow_gradient(self, problem: Problem, keys: Array) -> list[Curve]:
+        """θ ← θ + α Σ_t γᵗ (G_t − mean of the other episodes' G_t) ∇log π, averaged over the episodes, with each
+        rate α."""
 
-        def point(policy: SoftmaxTable, key: Key) -> tuple[SoftmaxTable, tuple[Array, Array]]:
+        def point(rate: Array, policy: SoftmaxTable, key: Key) -> tuple[SoftmaxTable, Array]:
             found = draw(problem, policy, key, (self.episodes,))
             returns = jax.vmap(lambda rewards: reward_to_go(rewards, problem.discounts))(found.rewards)
             others = (jnp.sum(returns, axis=0) - returns) / (self.episodes - 1)
             credit = problem.discount_powers * (returns - others) / self.episodes
             slope = jnp.einsum("nt,ntp->p", credit, policy.scores[found.states, found.actions])
             policy = replace(policy, table=policy.table + rate * slope.reshape(policy.table.shape))
-            value = solve(problem, policy.probabilities).value
-            return policy, (value, jnp.full_like(value, jnp.nan))
+            return policy, solve(problem, policy.probabilities).value
 
-        def run(key: Key) -> tuple[Array, Array]:
+        def run(rate: Array, key: Key) -> Array:
             policy = SoftmaxTable(jnp.zeros_like(problem.mdp.rewards))
-            return jax.lax.scan(point, policy, jax.random.split(key, self.points))[1]
+            return jax.lax.scan(partial(point, rate), policy, jax.random.split(key, self.points))[1]
 
-        return Curve(*map(np.asarray, jax.jit(jax.vmap(run))(keys)))
+        every = jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))
+        values = np.asarray(every(jnp.asarray(self.rates), keys))
+        return [Curve(x, np.full_like(x, np.nan)) for x in values]
 
     def _claims(
         self, learned: Curve, climbed: Curve, best: Array, start: float, optimum: float
