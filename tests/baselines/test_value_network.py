@@ -192,3 +192,30 @@ def test_more_minibatches_than_samples_are_refused_with_what_to_do():
 def test_wrong_options_are_refused_with_what_they_must_be(options: dict, says: str):
     with pytest.raises(UserError, match=says):
         ValueNetwork(**options)
+
+
+def test_targets_between_a_reward_and_the_return():
+    """Two episodes in one row; with values of zero, a target is a sum of rewards with γλ as discount."""
+    times = jnp.array([[0.0, 1.0, 2.0, 0.0, 1.0, 2.0]])
+    samples = Samples(
+        observations=jnp.zeros((1, 6, 2)),
+        times=times,
+        returns=jnp.zeros((1, 6)),
+        rewards=jnp.array([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]]),
+        discounts=jnp.full((1, 6), 0.5),
+        next_observations=jnp.zeros((1, 6, 2)),
+        valid=jnp.array([[True, True, True, True, True, False]]),
+    )
+    baseline = ValueNetwork(hidden=(), target="lambda-return", target_lambda=0.5)
+    network = start(baseline).network
+    targets = baseline._targets(network, samples)[0, :5]
+    np.testing.assert_allclose(
+        targets, [1 + 0.25 * (2 + 0.25 * 4), 2 + 0.25 * 4, 4, 8 + 0.25 * 16, 16], rtol=1e-6
+    )
+
+
+def test_it_learns_from_lambda_returns():
+    baseline = ValueNetwork(hidden=(16,), lr=0.02, epochs=20, target="lambda-return", target_lambda=0.0)
+    trained = values(baseline, fit(baseline, DATA, times=20))
+    # Each state leads to itself, with half the target as reward and half the value: V = target.
+    assert jnp.mean((trained - TARGET) ** 2) < 0.5

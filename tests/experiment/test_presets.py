@@ -18,7 +18,7 @@ _CELLS = re.findall(r"^\| (`[^|]*`) \|", _GUIDE.read_text().split("## When")[0],
 EXPLAINED = {name for cell in _CELLS for name in re.findall(r"`(\w+)`", cell)}
 """The metrics that the guide has a row for."""
 BOUNDED = ["npg", "trpo", "trpo-penalty", "ppo", "ppo-penalty", "a2c"]
-PLAIN = ["reinforce", "vpg", "off-policy-reinforce"]
+PLAIN = ["reinforce", "vpg", "vpg-gae", "off-policy-reinforce"]
 ASYNCHRONOUS = ["a3c", "a3c-synchronous"]
 FAMILIES = {"cartpole": BOUNDED + PLAIN + ASYNCHRONOUS, "pendulum": BOUNDED, "navigation-2d": BOUNDED + PLAIN}
 
@@ -53,6 +53,14 @@ def test_a_part_of_one_kind_alone_is_named_like_any_other(tmp_path: Path) -> Non
         UserError, match=r"algorithm\.step is of type 'trust-region'; it must be 'optax-step'"
     ):
         load_config(path)
+
+
+@pytest.mark.parametrize("family", ["cartpole", "navigation-2d"])
+def test_the_vanilla_policy_gradient_has_rewards_to_go_and_its_variant_gae(family: str) -> None:
+    vanilla, generalised = (PRESETS[f"{family}/{name}"] for name in ("vpg", "vpg-gae"))
+    assert vanilla.estimation.credit == generalised.estimation.credit == "gae"
+    assert (vanilla.estimation.gae_lambda, generalised.estimation.gae_lambda) == (1.0, 0.95)
+    assert vanilla.algorithm == generalised.algorithm
 
 
 def test_names_are_environment_and_algorithm() -> None:

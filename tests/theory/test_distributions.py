@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
-from surefoot.theory.distributions import Categorical, DiagonalGaussian, MultiCategorical
+from surefoot.theory.distributions import Categorical, DiagonalGaussian, FullGaussian, MultiCategorical
 
 NARROW = DiagonalGaussian(jnp.array([0.5, -1.0]), jnp.log(jnp.array([0.5, 1.0])))
 WIDE = DiagonalGaussian(jnp.array([0.0, 1.0]), jnp.log(jnp.array([1.5, 2.0])))
@@ -164,3 +165,57 @@ def test_a_sample_follows_from_noise_that_does_not_depend_on_the_parameters():
     np.testing.assert_array_equal(
         jax.vmap(COIN.sample)(keys), jax.vmap(lambda k: jax.random.categorical(k, COIN.logits))(keys)
     )
+
+
+def full(seed: int, size: int = 3) -> FullGaussian:
+    draw = np.random.default_rng(seed)
+    scale = np.tril(draw.normal(size=(size, size)), -1) + np.diag(draw.uniform(0.5, 2.0, size))
+    return FullGaussian(jnp.asarray(draw.normal(size=size)), jnp.asarray(scale))
+
+
+def covariance(p: FullGaussian) -> np.ndarray:
+    return np.asarray(p.scale) @ np.asarray(p.scale).T
+
+
+def test_a_full_covariance_agrees_with_scipy_and_with_the_dense_formulas(x64: None):
+    p, q = full(0), full(1)
+    action = jnp.array([0.3, -1.2, 0.7])
+    peer = multivariate_normal(p.mean, covariance(p))
+    np.testing.assert_allclose(p.log_prob(action), peer.logpdf(action), rtol=1e-10)
+    np.testing.assert_allclose(p.entropy(), peer.entropy(), rtol=1e-10)
+    other = np.linalg.inv(covariance(q))
+    distance = np.asarray(p.mean - q.mean)
+    determinants = np.linalg.slogdet(covariance(q))[1] - np.linalg.slogdet(covariance(p))[1]
+    expected = 0.5 * (np.trace(other @ covariance(p)) + distance @ other @ distance - 3 + determinants)
+    np.testing.assert_allclose(p.kl(q), expected, rtol=1e-10)
+    np.testing.assert_allclose(p.kl(p), 0.0, atol=1e-12)
+
+
+def test_a_diagonal_covariance_is_the_diagonal_gaussian(x64: None):
+    p, q = (jax.tree.map(lambda x: x.astype(jnp.float64), d) for d in (NARROW, WIDE))
+    action = jnp.array([[1.5, 0.0], [0.2, -3.0]])
+    as_full = [FullGaussian(d.mean, jnp.diag(jnp.exp(d.log_std))) for d in (p, q)]
+    np.testing.assert_allclose(jax.vmap(as_full[0].log_prob)(action), p.log_prob(action), rtol=1e-10)
+    np.testing.assert_allclose(as_full[0].kl(as_full[1]), p.kl(q), rtol=1e-10)
+
+
+def test_a_sample_of_a_full_covariance_is_the_noise_through_its_factor(x64: None):
+    p = full(0)
+    noise = jnp.array([1.0, -2.0, 0.5])
+    np.testing.assert_allclose(p.sample_from(noise), p.mean + p.scale @ noise, rtol=1e-12)
+    assert p.sample(jax.random.key(0)).shape == (3,)
+    np.testing.assert_array_equal(p.mode(), p.mean)
+
+
+def test_the_slope_of_a_gaussian_policy_has_no_factor_of_a_half(x64: None):
+    """∇ log π = (∂f/∂θ)ᵀ Σ⁻¹ (a − f) for a mean f = W s, whose slope in W is an outer product."""
+    p = full(0)
+    weights, state, action = p.scale + 0.3, jnp.array([1.0, -0.5, 2.0]), jnp.array([0.3, -1.2, 0.7])
+    found = jax.grad(lambda w: FullGaussian(w @ state, p.scale).log_prob(action))(weights)
+    expected = np.outer(np.linalg.solve(covariance(p), action - weights @ state), state)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    # In one dimension: (a − μ) / σ², with σ = 0.5.
+    slope = jax.grad(
+        lambda mean: DiagonalGaussian(mean, jnp.log(jnp.array([0.5]))).log_prob(jnp.array([1.5]))
+    )
+    np.testing.assert_allclose(slope(jnp.array([1.0])), [0.5 / 0.25], rtol=1e-12)

@@ -227,6 +227,18 @@ def test_policy_value_and_auxiliary_losses_add_up():
     assert min(critic, reward) > 0.1
 
 
+def test_the_proximal_term_of_shared_values_is_their_mean_squared_change():
+    policy, batch = judged()
+    free = ActorCriticObjective(PolicyObjective(surrogate), 0.7)
+    held = ActorCriticObjective(PolicyObjective(surrogate), 0.7, value_proximal=2.0)
+    prediction = held.predict(policy, batch)
+    change = np.asarray((prediction.values - batch.transitions.values) ** 2)[np.asarray(batch.valid)].mean()
+    expected = free.loss(prediction, batch) + 2.0 * change
+    np.testing.assert_allclose(held.loss(prediction, batch), expected, rtol=1e-5)
+    assert change > 0.1
+    assert held.clipped(0.2).value_proximal == 2.0
+
+
 def test_the_divergence_of_an_actor_critic_is_that_of_its_actions_alone():
     policy, batch = judged()
     objective = ActorCriticObjective(PolicyObjective(surrogate))

@@ -13,7 +13,13 @@ from support.probes import Bowl, Point
 from support.samples import gaussian_policy, random_batch
 from surefoot.theory.distributions import DiagonalGaussian
 from surefoot.theory.objectives import AbstractObjective, PolicyObjective, surrogate
-from surefoot.theory.trust_region import LineSearch, line_search, natural_direction, step_length
+from surefoot.theory.trust_region import (
+    LineSearch,
+    line_search,
+    natural_direction,
+    project_to_ball,
+    step_length,
+)
 
 BOWL = Bowl([0.0], [1.0])
 
@@ -191,3 +197,23 @@ def test_what_is_no_parameter_is_kept():
     found = search(BOWL, 1.0, -0.5)
     assert found.policy.label == 7
     assert found.policy.label.dtype == jnp.int32
+
+
+def test_the_nearest_point_of_a_ball_by_hand():
+    step = {"w": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
+    found = project_to_ball(step, 0.5)
+    np.testing.assert_allclose(found["w"], [0.3, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(found["b"], [0.4], rtol=1e-6)
+    inside = project_to_ball(step, 6.0)
+    np.testing.assert_array_equal(inside["w"], step["w"])
+    np.testing.assert_array_equal(project_to_ball({"w": jnp.zeros(2)}, 1.0)["w"], np.zeros(2))
+
+
+def test_no_other_point_of_the_ball_is_nearer(x64: None):
+    draw = np.random.default_rng(0)
+    step = draw.normal(size=3) + 2.0
+    found = np.asarray(project_to_ball(jnp.asarray(step), 0.7))
+    others = draw.normal(size=(2000, 3))
+    others *= 0.7 * draw.uniform(size=(2000, 1)) ** (1 / 3) / np.linalg.norm(others, axis=1, keepdims=True)
+    assert np.linalg.norm(found - step) < np.min(np.linalg.norm(others - step, axis=1))
+    np.testing.assert_allclose(np.linalg.norm(found), 0.7, rtol=1e-12)

@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from surefoot.theory.advantages import td_residuals
-from surefoot.theory.values import proximal_term, td_targets, value_loss
+from surefoot.theory.advantages import gae, td_residuals
+from surefoot.theory.returns import reward_to_go
+from surefoot.theory.values import lambda_returns, proximal_term, td_targets, value_change, value_loss
 
 
 def test_the_value_loss_by_hand():
@@ -50,3 +51,35 @@ def test_the_proximal_term_is_the_squared_distance_of_all_parameters():
     )
     assert proximal_term(new, old) == 6 + 9
     assert proximal_term(new, new) == 0
+
+
+def test_lambda_returns_lie_between_one_reward_and_the_return(x64: None):
+    rewards, values, following = jax.random.normal(jax.random.key(0), (3, 5))
+    discounts = jnp.array([0.9, 0.9, 0.0, 0.9, 0.9])
+    ones = jnp.array([1.0, 1.0, 1.0, 1.0, 0.0])
+    np.testing.assert_allclose(
+        lambda_returns(rewards, discounts, following, 0 * ones), td_targets(rewards, discounts, following)
+    )
+    whole = reward_to_go(rewards, discounts, following[-1])
+    np.testing.assert_allclose(lambda_returns(rewards, discounts, following, ones), whole, rtol=1e-12)
+    # GAE is the λ-return less the value.
+    found = lambda_returns(rewards, discounts, following, 0.7 * ones)
+    advantages = gae(rewards, discounts, values, jnp.append(values[1:], 2.0), 0.7 * ones)
+    of_the_same = lambda_returns(rewards, discounts, jnp.append(values[1:], 2.0), 0.7 * ones)
+    np.testing.assert_allclose(of_the_same - values, advantages, rtol=1e-10)
+    assert np.abs(found - of_the_same).max() > 0.01
+
+
+def test_a_lambda_return_is_the_mean_of_all_k_step_returns(x64: None):
+    rewards, following = jax.random.normal(jax.random.key(1), (2, 60))
+    gamma, decay = 0.9, 0.6
+    found = lambda_returns(rewards, jnp.full(60, gamma), following, jnp.full(60, decay).at[-1].set(0.0))
+    powers = gamma ** np.arange(60)
+    of_k = [powers[:k] @ rewards[:k] + gamma**k * following[k - 1] for k in range(1, 61)]
+    expected = sum((1 - decay) * decay ** (k - 1) * x for k, x in enumerate(of_k, start=1))
+    np.testing.assert_allclose(found[0], expected, atol=1e-10)
+
+
+def test_the_change_of_values_by_hand():
+    values, old = jnp.array([1.0, 5.0, jnp.nan]), jnp.array([0.0, 2.0, 0.0])
+    np.testing.assert_allclose(value_change(values, old, jnp.array([True, True, False])), 5.0)

@@ -29,6 +29,8 @@ class SingleTask(Options, AbstractBatchAlgorithm):
     """Weight of the policy's mean entropy, in nats, which is subtracted from the loss."""
     value_coefficient: Annotated[float, NonNegative] = 0.5
     """Weight of the value function's loss, for an actor-critic policy."""
+    value_proximal: Annotated[float, NonNegative] = 0.0
+    """Weight κ of the mean squared change of the values by a batch, for an actor-critic policy."""
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         if policy.predicts_values and self.rule.measures_by_kl:
@@ -49,4 +51,4 @@ class SingleTask(Options, AbstractBatchAlgorithm):
         objective = policy_objective(self.loss, self.entropy_bonus)
         if not policy.predicts_values:
             return objective
-        return ActorCriticObjective(objective, self.value_coefficient, policy.auxiliary)
+        return ActorCriticObjective(objective, self.value_coefficient, policy.auxiliary, self.value_proximal)

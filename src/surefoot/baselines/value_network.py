@@ -5,15 +5,16 @@ from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.baselines.base import AbstractBaseline, Samples
 from surefoot.encoders import EncoderName
 from surefoot.networks import MLP, Activation, LayerSize, MLPOptions
-from surefoot.options import NonNegative, Options, UserError, at_least
+from surefoot.options import Fraction, NonNegative, Options, UserError, at_least
 from surefoot.theory.minibatches import shuffled
-from surefoot.theory.values import proximal_term, td_targets, value_loss
+from surefoot.theory.values import lambda_returns, proximal_term, td_targets, value_loss
 from surefoot.types import Key, Observations, ObservationSpace
 
 _Carry = tuple[MLP, PyTree]
@@ -34,8 +35,9 @@ class ValueNetwork(Options, AbstractBaseline):
     """V(s) = f_φ(s), with an MLP f whose training continues from one iteration to the next.
 
     The target `monte-carlo` is the return. `td` is fitted TD iteration: each of `rounds` regressions has the
-    target r + γ V_i(s'), with V_i the network after the previous round. Either loss has the proximal term
-    κ‖φ − φ_i‖², with φ_i the parameters after the previous round and λ = `proximal`. The network does not see
+    target r + γ V_i(s'), with V_i the network after the previous round. `lambda-return` lies between the two.
+    Each loss has the proximal term κ‖φ − φ_i‖², with φ_i the parameters after the previous round and
+    κ = `proximal`. The network does not see
     the time: where the time left matters, use `linear-features`, or observations that hold it.
     """
 
@@ -50,8 +52,10 @@ class ValueNetwork(Options, AbstractBaseline):
     `flat` (none); `auto` chooses by the image's size."""
     lr: Annotated[float, NonNegative] = 1e-3
     """Adam learning rate; Adam's state is kept from one iteration to the next."""
-    target: Literal["monte-carlo", "td"] = "monte-carlo"
+    target: Literal["monte-carlo", "td", "lambda-return"] = "monte-carlo"
     """Target of the regression."""
+    target_lambda: Annotated[float, Fraction] = 0.95
+    """λ of the target `lambda-return`."""
     rounds: Annotated[int, at_least(1)] = 1
     """Number of regressions in an iteration; with `monte-carlo` they all have the same target."""
     epochs: Annotated[int, at_least(1)] = 10
@@ -71,6 +75,7 @@ class ValueNetwork(Options, AbstractBaseline):
 
     def fit(self, parameters: ValueParameters, samples: Samples) -> ValueParameters:
         """Raises `UserError` if there are more minibatches than samples."""
+        episodes = samples
         samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
         total = len(samples.returns)
         if self.minibatches > total:
@@ -82,7 +87,7 @@ class ValueNetwork(Options, AbstractBaseline):
 
         def one_round(carry: _Carry, key: Key) -> tuple[_Carry, None]:
             anchor, _ = carry
-            targets = self._targets(anchor, samples)
+            targets = self._targets(anchor, episodes).reshape(-1)
             draw = jax.vmap(lambda k: shuffled(k, total, self.minibatches, samples.valid))
             parts = draw(jax.random.split(key, self.epochs))
 
@@ -105,10 +110,16 @@ class ValueNetwork(Options, AbstractBaseline):
         del times
         return parameters.network(observations)[..., 0]
 
-    def _targets(self, network: MLP, samples: Samples) -> Float[Array, " samples"]:
+    def _targets(self, network: MLP, samples: Samples) -> Float[Array, "episode time"]:
         if self.target == "monte-carlo":
             return samples.returns
-        return td_targets(samples.rewards, samples.discounts, network(samples.next_observations)[..., 0])
+        next_values = network(samples.next_observations)[..., 0]
+        if self.target == "td":
+            return td_targets(samples.rewards, samples.discounts, next_values)
+        # Nothing goes on after the last step of an array, nor where another episode follows.
+        goes_on = samples.valid[:, 1:] & (samples.times[:, 1:] == samples.times[:, :-1] + 1)
+        decay = self.target_lambda * jnp.pad(goes_on, ((0, 0), (0, 1))).astype(next_values.dtype)
+        return jax.vmap(lambda_returns)(samples.rewards, samples.discounts, next_values, decay)
 
     def _descend(self, carry: _Carry, anchor: MLP, samples: Samples, targets: Array) -> _Carry:
         network, optimiser = carry

@@ -137,8 +137,10 @@ def _bounded(base: Config, entropy_bonus: float = 0.0) -> dict[str, Config]:
 def _plain(base: Config) -> dict[str, Config]:
     """One gradient step, or a few, for each batch: too few for Pendulum, see docs/results.md."""
     whole = replace(base, streams=0)
+    vanilla = replace(base, algorithm=SingleTask(rule=OptaxStep(lr=1e-2)))
     return {
-        "vpg": replace(base, algorithm=SingleTask(rule=OptaxStep(lr=1e-2))),
+        "vpg": replace(vanilla, estimation=replace(base.estimation, gae_lambda=1.0)),
+        "vpg-gae": replace(vanilla, estimation=replace(base.estimation, gae_lambda=0.95)),
         "reinforce": replace(
             whole,
             algorithm=Reinforce(step=OptaxStep(lr=1e-2)),

@@ -13,10 +13,12 @@ from surefoot.lab.base import (
     run as run,
 )
 from surefoot.lab.baselines import Baselines as Baselines
+from surefoot.lab.collapse import Collapse as Collapse
 from surefoot.lab.identities import Identities as Identities
 from surefoot.lab.importance import ImportanceWeights as ImportanceWeights
 from surefoot.lab.meta_gradient import MetaGradient as MetaGradient
 from surefoot.lab.natural_gradient import BadScaling as BadScaling
+from surefoot.lab.q_learning import QLearning as QLearning
 from surefoot.lab.trust_region import TrustRegionSteps as TrustRegionSteps
 
 EXPERIMENTS = _experiments(globals())

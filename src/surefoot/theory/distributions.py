@@ -82,6 +82,40 @@ class DiagonalGaussian(AbstractDistribution):
         return jnp.sum(other.log_std - self.log_std + 0.5 * (ratio + distance - 1.0), axis=-1)
 
 
+class FullGaussian(AbstractDistribution):
+    """A normal distribution whose action dimensions may depend on one another, N(μ, Σ) with Σ = C Cᵀ."""
+
+    mean: Float[Array, "*batch act"]
+    scale: Float[Array, "*batch act act"]
+    """C, the Cholesky factor of the covariance Σ: lower triangular and positive on its diagonal."""
+
+    def noise(self, key: Key) -> Float[Array, "*batch act"]:
+        return jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def sample_from(self, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        return self.mean + (self.scale @ noise[..., None])[..., 0]
+
+    def mode(self) -> Float[Array, "*batch act"]:
+        return self.mean
+
+    def log_prob(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch"]:
+        """−½ zᵀz − log det C − (d/2) log 2π with z = C⁻¹(a − μ); its slope in μ is Σ⁻¹(a − μ)."""
+        z = _solve_lower(self.scale, (action - self.mean)[..., None])[..., 0]
+        return jnp.sum(-0.5 * (z**2 + _LOG_2PI), axis=-1) - self._log_det()
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        return 0.5 * self.mean.shape[-1] * (1.0 + _LOG_2PI) + self._log_det()
+
+    def kl(self, other: Any) -> Float[Array, "*batch"]:
+        """½ (‖C'⁻¹C‖² + ‖C'⁻¹(μ − μ')‖² − d) + log det C' − log det C, with Frobenius' norm."""
+        ratio = jnp.sum(_solve_lower(other.scale, self.scale) ** 2, axis=(-2, -1))
+        distance = jnp.sum(_solve_lower(other.scale, (self.mean - other.mean)[..., None]) ** 2, axis=(-2, -1))
+        return 0.5 * (ratio + distance - self.mean.shape[-1]) + other._log_det() - self._log_det()
+
+    def _log_det(self) -> Float[Array, "*batch"]:
+        return jnp.sum(jnp.log(jnp.diagonal(self.scale, axis1=-2, axis2=-1)), axis=-1)
+
+
 class Categorical(AbstractDistribution):
     """One of n actions, with unnormalised log-probabilities `logits`."""
 
@@ -148,3 +182,14 @@ class MultiCategorical(AbstractDistribution):
 
     def _sum(self, parts: Iterable[Float[Array, "*batch"]]) -> Float[Array, "*batch"]:
         return jnp.sum(jnp.stack(list(parts)), axis=0)
+
+
+def _solve_lower(
+    lower: Float[Array, "*batch n n"], right: Float[Array, "*batch n k"]
+) -> Float[Array, "*batch n k"]:
+    """x with `lower` x = `right`, row by row. A batched routine of `jnp.linalg` can hang on two cores."""
+    rows: list[Array] = []
+    for i in range(lower.shape[-1]):
+        known = sum((lower[..., i, j, None] * rows[j] for j in range(i)), jnp.zeros_like(right[..., i, :]))
+        rows.append((right[..., i, :] - known) / lower[..., i, i, None])
+    return jnp.stack(rows, axis=-2)

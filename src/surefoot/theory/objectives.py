@@ -19,7 +19,7 @@ from surefoot.theory.averages import valid_mean
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.divergences import mean_entropy, mean_kl
 from surefoot.theory.importance import likelihood_ratio
-from surefoot.theory.values import value_loss
+from surefoot.theory.values import value_change, value_loss
 from surefoot.types import Batch
 
 StepLoss = Callable[[Array, Array, Array], Array]
@@ -150,8 +150,8 @@ AuxiliaryLoss = Callable[[Array, Batch], Array]
 
 
 class ActorCriticObjective(AbstractObjective):
-    """policy loss + c · value loss + auxiliary loss, for a network whose parts are shared (Mnih et al.,
-    2016).
+    """policy loss + c · value loss + auxiliary loss + κ · change of the values, for a network whose parts are
+    shared (Mnih et al., 2016).
 
     The divergence is that of the actions alone: it does not bound how far the values move.
     """
@@ -159,6 +159,8 @@ class ActorCriticObjective(AbstractObjective):
     policy_objective: PolicyObjective
     value_coefficient: float = eqx.field(static=True, default=0.5)
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
+    value_proximal: float = eqx.field(static=True, default=0.0)
+    """Weight κ of the mean of (V − V_old)², with the values V_old that the batch was estimated with."""
 
     @property
     def uses_transitions(self) -> bool:
@@ -172,6 +174,9 @@ class ActorCriticObjective(AbstractObjective):
         loss = self.policy_objective.loss(prediction.distribution, batch)
         critic = value_loss(prediction.values, batch.transitions.returns, batch.valid)
         loss += self.value_coefficient * critic
+        if self.value_proximal:
+            change = value_change(prediction.values, batch.transitions.values, batch.valid)
+            loss += self.value_proximal * change
         return loss if self.auxiliary is None else loss + self.auxiliary(prediction.auxiliary, batch)
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
@@ -182,7 +187,7 @@ class ActorCriticObjective(AbstractObjective):
 
     def clipped(self, epsilon: float) -> "ActorCriticObjective":
         clipped = self.policy_objective.clipped(epsilon)
-        return ActorCriticObjective(clipped, self.value_coefficient, self.auxiliary)
+        return ActorCriticObjective(clipped, self.value_coefficient, self.auxiliary, self.value_proximal)
 
 
 class Penalised(AbstractObjective):

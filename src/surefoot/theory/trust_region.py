@@ -52,12 +52,19 @@ def natural_direction(
     return NaturalDirection(solution.x, curvature, solution)
 
 
-def step_length(max_kl: float, curvature: Float[Array, ""]) -> Float[Array, ""]:
+def step_length(max_kl: Float[Array, ""] | float, curvature: Float[Array, ""]) -> Float[Array, ""]:
     """α = √(2δ / xᵀFx): the multiple of x at which the quadratic model of the KL reaches δ; zero where x has
     no curvature. `max_kl` is δ in nats, `curvature` is xᵀFx (Schulman et al., 2015, appendix C,
     where α is called β)."""
     positive = curvature > 0
     return jnp.where(positive, jnp.sqrt(2.0 * max_kl / jnp.where(positive, curvature, 1.0)), 0.0)
+
+
+def project_to_ball(step: PyTree, radius: float) -> PyTree:
+    """Π(s) = min(1, r/‖s‖) s: the point nearest to s whose Euclidean norm is at most r = `radius`, over all
+    arrays of a pytree (Goldstein, 1964). A step that is zero stays so."""
+    norm = optax.tree.norm(step)
+    return optax.tree.scale(radius / jnp.maximum(norm, radius), step)
 
 
 class LineSearch(eqx.Module):
@@ -81,7 +88,7 @@ def line_search(
     batch: PyTree,
     old_loss: Float[Array, ""],
     *,
-    max_kl: float,
+    max_kl: Float[Array, ""] | float,
     ratio: float,
     max_backtracks: int,
 ) -> LineSearch:

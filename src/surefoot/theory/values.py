@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from surefoot.theory.averages import valid_mean
+from surefoot.theory.returns import reward_to_go
 
 
 def value_loss(
@@ -24,6 +25,29 @@ def td_targets(
 ) -> Float[Array, "*axes"]:
     """y_t = r_t + γ_t V(s_{t+1}): one reward, and V for the rest (Sutton, 1988)."""
     return rewards + discounts * next_values
+
+
+def lambda_returns(
+    rewards: Float[Array, " time"],
+    discounts: Float[Array, " time"],
+    next_values: Float[Array, " time"],
+    decay: Float[Array, " time"],
+) -> Float[Array, " time"]:
+    """R_t = r_t + γ_t ((1 − λ_t) V(s_{t+1}) + λ_t R_{t+1}): λ = 0 gives `td_targets`, λ = 1 the return
+    (Sutton, 1988).
+
+    `decay[t]` = λ_t must be zero at the last step of a trajectory that was cut short, as in `gae`, which is
+    this less V(s_t). Padding must be masked by the caller.
+    """
+    return reward_to_go(td_targets(rewards, discounts * (1 - decay), next_values), discounts * decay)
+
+
+def value_change(
+    values: Float[Array, "*axes"], old_values: Float[Array, "*axes"], valid: Bool[Array, "*axes"]
+) -> Float[Array, ""]:
+    """(V − V_old)², averaged over valid steps: the proximal term of values whose parameters are shared with a
+    policy."""
+    return valid_mean((values - old_values) ** 2, valid)
 
 
 def proximal_term(new: PyTree, old: PyTree) -> Float[Array, ""]:
