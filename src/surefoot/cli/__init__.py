@@ -1,4 +1,4 @@
-"""The command line: `surefoot train | resume | evaluate | video | list | check | lab`."""
+"""The command line: `surefoot train | resume | evaluate | compare | video | list | check | lab`."""
 
 import io
 import os
@@ -12,6 +12,8 @@ surefoot: policy optimisation and meta-reinforcement learning
                                         with metrics, checkpoints and a picture
   surefoot resume RUN                   continue a run that was interrupted, or train it further
   surefoot evaluate RUN                 adapt a trained policy to held-out tasks
+  surefoot compare RUN RUN…             say by how much runs of several seeds differ, with intervals and
+                                        learning curves as PNG and SVG
   surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
   surefoot check KIND MODULE:NAME       find mistakes in an environment, policy, rule or sampler of yours

@@ -12,6 +12,7 @@ import jax
 from rich.console import Console
 from rich.markup import escape
 
+from surefoot.cli.comparing import command_compare
 from surefoot.cli.evaluating import command_evaluate
 from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": command_train,
     "resume": command_resume,
     "evaluate": command_evaluate,
+    "compare": command_compare,
     "video": command_video,
     "list": command_list,
     "check": command_check,

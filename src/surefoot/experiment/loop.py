@@ -95,6 +95,8 @@ class _Loop:
     ) -> None:
         self.state, self._members, self._total, self._many = state, members, total, many
         self._callbacks = callbacks
+        # Those before a resumed run's first iteration here are not known.
+        self._steps = np.array([0.0 if member.iteration == 0 else np.nan for member in members])
 
     def going(self) -> list[int]:
         """The members that are neither at their end nor stopped."""
@@ -110,6 +112,9 @@ class _Loop:
         following, metrics = step(before)
         values = {name: np.atleast_1d(np.asarray(value, float)) for name, value in metrics.items()}
         values["seconds"] = np.full(len(self._members), time.monotonic() - began)
+        if "steps" in values:
+            values["steps_per_second"] = (values["steps"] - self._steps) / values["seconds"]
+            self._steps = values["steps"]
         finite = values.pop("finite") > 0
         self.state = following if self._many or finite[0] else before
         for i in going:
