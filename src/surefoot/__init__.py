@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         evaluate as evaluate,
         load as load,
         preset as preset,
+        read_metrics as read_metrics,
         resume as resume,
         train as train,
     )
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("algorithms", "baselines", "envs", "policies", "rules", "samplers")
 _EXPERIMENT = (
     *("PRESETS", "Config", "Evaluation", "Event", "Learner", "Run"),
-    *("evaluate", "load", "preset", "resume", "train"),
+    *("evaluate", "load", "preset", "read_metrics", "resume", "train"),
 )
 
 

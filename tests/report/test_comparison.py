@@ -200,9 +200,9 @@ def test_what_cannot_be_compared(slow: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "alone", "recall/ppo", 0, [1.0], [[1.0]])
     with pytest.raises(UserError, match=r"one seed, .*alone: train more"):
         compare(slow, tmp_path / "alone")
-    other = write_seeds(tmp_path / "recall", "recall/ppo", SLOW)
+    other = write_seeds(tmp_path / "bandit", "bandit/trpo", SLOW)
     with pytest.raises(
-        UserError, match=r"different environments .*slow.* has env bandit and .* has env recall"
+        UserError, match=r"different environments .*slow.* has env recall and .* has env bandit"
     ):
         compare(slow, other)
     longer = replace(preset("recall/ppo").env, delay=7)

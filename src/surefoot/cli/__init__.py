@@ -22,12 +22,13 @@ surefoot: policy optimisation and meta-reinforcement learning
 Start with: surefoot train navigation-2d
 The options of a command, and of a preset: surefoot evaluate --help, surefoot train bandit --help
 The version: surefoot --version
+Exit codes: 0 done, 1 training failed or a check found something, 2 wrong input, 130 and 143 interrupted
 """
 
 
 def main() -> None:
-    """Runs the program. It exits with 0, 1 (training failed, or its output was closed), 2 (wrong input), or
-    130 and 143 (interrupted)."""
+    """Runs the program. It exits with 0, 1 (training failed, a check found something, a laboratory's claim
+    does not hold, or the output was closed), 2 (wrong input), or 130 and 143 (interrupted)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no letter for θ
             stream.reconfigure(errors="replace")

@@ -31,6 +31,13 @@ class Member:
     """Whether its loss or a parameter was not finite: it stays at the state before."""
     stopped: bool = False
     """Whether a callback stopped it."""
+    steps: float | None = None
+    """Steps of the environment before the iteration; None before a resumed run's first, where they are not
+    known here."""
+
+    def __post_init__(self) -> None:
+        if self.iteration == 0:
+            self.steps = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,6 @@ class _Loop:
     ) -> None:
         self.state, self._members, self._total, self._many = state, members, total, many
         self._callbacks = callbacks
-        # Those before a resumed run's first iteration here are not known.
-        self._steps = np.array([0.0 if member.iteration == 0 else np.nan for member in members])
 
     def going(self) -> list[int]:
         """The members that are neither at their end nor stopped."""
@@ -112,9 +117,7 @@ class _Loop:
         following, metrics = step(before)
         values = {name: np.atleast_1d(np.asarray(value, float)) for name, value in metrics.items()}
         values["seconds"] = np.full(len(self._members), time.monotonic() - began)
-        if "steps" in values:
-            values["steps_per_second"] = (values["steps"] - self._steps) / values["seconds"]
-            self._steps = values["steps"]
+        values |= _rates(self._members, values)
         finite = values.pop("finite") > 0
         self.state = following if self._many or finite[0] else before
         for i in going:
@@ -137,6 +140,16 @@ class _Loop:
         if finite:
             member.iteration += 1
             member.stopped = any(stops)
+
+
+def _rates(members: Sequence[Member], values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The steps a second of an iteration of every member, NaN where they are not known."""
+    if "steps" not in values:
+        return {}
+    before = np.array([np.nan if member.steps is None else member.steps for member in members])
+    for member, steps in zip(members, values["steps"], strict=True):
+        member.steps = float(steps)
+    return {"steps_per_second": (values["steps"] - before) / values["seconds"]}
 
 
 _LARGEST_RETURN = 1e15
