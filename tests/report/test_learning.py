@@ -99,8 +99,15 @@ def test_the_seed_stands_beside_each_line(figures: list[Figure]) -> None:
     """At its end, with the last return that is known."""
     histories = [history(1.0, 2.0), history(3.0, 4.0, None)]
     draw_seeds("a", [7, 23], np.array([[1.0], [2.0]]), histories)
-    beside = {text.get_text(): text.xy for text in figures[0].axes[0].texts}
+    beside = {text.get_text().strip(): text.xy for text in figures[0].axes[0].texts}
     assert beside == {"7": (20, 2), "23": (20, 4)}
+
+
+def test_seeds_of_lines_that_end_together_stand_one_above_the_other(figures: list[Figure]) -> None:
+    draw_seeds("a", [0, 1, 2], np.array([[1.0], [2.0], [2.0]]), [history(1.0, 2.0)] * 3)
+    heights = [text.xyann[1] for text in figures[0].axes[0].texts]
+    assert np.all(np.diff(heights) > 0)
+    assert np.mean(heights) == pytest.approx(2)
 
 
 def test_seeds_that_adapt_are_drawn_before_and_after_each_step(figures: list[Figure]) -> None:
@@ -118,7 +125,7 @@ def test_seeds_that_adapt_are_drawn_before_and_after_each_step(figures: list[Fig
     (bars,) = end.containers
     middle = bars.lines[0].get_ydata()
     np.testing.assert_allclose(middle, [1, 37 / 6, 7])
-    assert {text.get_text() for text in end.texts} == {"0", "1", "2"}
+    assert {text.get_text().strip() for text in end.texts} == {"0", "1", "2"}
     assert [text.get_text() for text in end.get_legend().get_texts()] == ["interquartile mean, 95% interval"]
 
 

@@ -122,19 +122,16 @@ def _print(comparison: Comparison) -> None:
     base = comparison.groups[comparison.baseline]
     others = [group for group in comparison.groups if group is not base]
     if others:
-        table = Table(
-            f"against {escape(base.label)}",
-            *(_right(name) for name in ("difference", "95% interval", "P(higher)", "95% interval")),
-            "verdict",
-        )
+        columns = ("difference (95%)", "P(higher) (95%)")
+        title = f"against {escape(base.label)}"
+        table = Table("runs", *map(_right, columns), "verdict", title=title, title_justify="left")
         for group in others:
             against = comparison.against(group)
+            apart, improves = against.difference, against.improvement
             table.add_row(
                 escape(group.label),
-                f"{against.difference.estimate:+.2f}" + "*" * against.paired,
-                _ends(against.difference),
-                f"{against.improvement.estimate:.2f}",
-                _ends(against.improvement),
+                f"{apart.estimate:+.2f}{'*' * against.paired} ({_ends(apart)})",
+                f"{improves.estimate:.2f} ({_ends(improves)})",
                 against.verdict,
             )
         console.print(table)
@@ -149,7 +146,7 @@ def _right(name: str) -> Column:
 
 
 def _ends(found: Interval) -> str:
-    return f"{found.low:.2f} … {found.high:.2f}"
+    return f"{found.low:.2f}…{found.high:.2f}"
 
 
 def _short(steps: float) -> str:

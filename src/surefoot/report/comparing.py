@@ -15,19 +15,27 @@ from surefoot.statistics import Interval
 COLOURS = ("#0b6e99", "#d1495b", "#c98a00", "#3f7d4f", "#6f4e9c", "#7a4b2a", "#52606d", "#c2559d")
 """Told apart by the colour-blind too, in this order; beyond them lines change their dashes."""
 _DASHES = ("-", "--", ":", "-.")
+_NARROW = 60
+"""Letters of a label in a legend of two columns."""
 
 
 def draw_comparison(comparison: Comparison) -> dict[str, bytes]:
     """The picture as PNG and SVG, by the ending of a file's name."""
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "surefoot"}
+    style = {
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "svg.hashsalt": "surefoot",
+    }
     with context(["default", style]):
-        lines = len(comparison.groups) + comparison.adapts
-        figure = Figure(figsize=(9.2, 3.7 + 0.2 * lines), layout="constrained")
+        figure = Figure(figsize=(9.2, 3.9 + 0.2 * (len(comparison.groups) // 2)), layout="constrained")
         training, end = figure.subplots(1, 2)
         _draw_training(training, comparison)
         (_draw_adaptation if comparison.adapts else _draw_scores)(end, comparison)
         handles, labels = training.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=8.5)
+        columns = 2 if max(map(len, labels)) < _NARROW else 1
+        figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=8.5, ncols=columns)
         pictures = {}
         for kind, options in {"png": {"dpi": 130}, "svg": {"metadata": {"Date": None}}}.items():
             buffer = io.BytesIO()
@@ -61,7 +69,7 @@ def _draw_training(axes: Axes, comparison: Comparison) -> None:
         axes.plot([], [], ":", color="#52606d", linewidth=0.9, label="dotted: before adaptation, in training")
     by_steps = all(run.steps is not None for run in comparison.runs)
     axes.set(
-        title="Training: interquartile mean and 95% interval",
+        title="Training: interquartile mean (IQM) and 95% interval",
         xlabel="steps of the environment" if by_steps else "iteration",
         ylabel="mean return of an episode",
     )
@@ -103,7 +111,7 @@ def _draw_scores(axes: Axes, comparison: Comparison) -> None:
             **look,
         )
     axes.set(
-        title="After training: each seed; interquartile mean, 95% interval",
+        title="After training: seeds, and their IQM with 95% interval",
         ylabel="mean return of an episode",
         xlim=(-0.5, count - 0.5),
     )

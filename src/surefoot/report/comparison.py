@@ -46,10 +46,10 @@ class Against:
     def verdict(self) -> str:
         """What the seeds say, in a few words."""
         if not self.enough:
-            return "too few seeds to tell"
+            return "too few seeds"
         if self.difference.low > 0:
             return "better"
-        return "worse" if self.difference.high < 0 else "not told apart by these seeds"
+        return "worse" if self.difference.high < 0 else "not told apart"
 
 
 @dataclass(frozen=True)

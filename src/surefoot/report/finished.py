@@ -81,7 +81,8 @@ class FinishedRun:
     @property
     def steps(self) -> float | None:
         """Steps of the environment in training; None of a run whose metrics lack them."""
-        return self.metrics[-1].get("steps")
+        steps = self.metrics[-1].get("steps")
+        return None if steps is None else float(steps)
 
     @property
     def hours(self) -> float:

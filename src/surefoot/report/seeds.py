@@ -1,13 +1,14 @@
 """What the runs of several seeds come to: a summary, and its picture."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from surefoot.experiment import Run
 from surefoot.experiment.files import write_atomically
@@ -16,7 +17,9 @@ from surefoot.report.finish import finish
 from surefoot.report.learning import History, picture
 from surefoot.statistics import interquartile_mean, interval
 
-_LINE, _PALE, _BEFORE = "#0b6e99", "#9aa5b1", "#d1495b"
+_LINE, _BEFORE = "#0b6e99", "#d1495b"
+_LINE_HEIGHT = 0.035
+"""Height of a line of text, as a share of the panel's."""
 
 
 def finish_seeds(runs: list[Run], out: Path) -> dict[str, Any]:
@@ -89,45 +92,56 @@ def _draw_curves(axes: Axes, seeds: list[int], histories: list[History], adapts:
         xlabel="steps of the environment" if along == "steps" else "iteration",
         ylabel="mean return of an episode",
     )
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _draw_metric(
     axes: Axes, histories: list[History], along: str, name: str, colour: str, seeds: Sequence[int] = ()
 ) -> None:
-    """Each history pale, with its seed at its end, and their mean on top."""
-    curves = []
+    """Each history pale, with its seed beside its end, and their mean on top."""
+    curves, ends = [], {}
     for i, history in enumerate(histories):
         x = np.array([row[along] for row in history], float)
         y = np.array([np.nan if row.get(name) is None else row[name] for row in history], float)
         axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.35)
         known = np.flatnonzero(~np.isnan(y))
         if seeds and len(known):
-            last = known[-1]
-            # In turn at several distances, for lines often end at one height.
-            offset = (4 + 11 * (i % 3), 0)
-            text = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": "#52606d"}
-            axes.annotate(str(seeds[i]), (x[last], y[last]), offset, annotation_clip=False, **text)
+            ends[seeds[i]] = x[known[-1]], y[known[-1]]
         curves.append((x, y))
+    _name_lines(axes, ends)
     if len({len(x) for x, _ in curves}) == 1:
         x, y = (np.stack(parts) for parts in zip(*curves, strict=True))
         known = ~np.isnan(y).all(axis=0)
         axes.plot(x.mean(axis=0)[known], np.nanmean(y[:, known], axis=0), color=colour, linewidth=2)
 
 
-def _draw_steps(axes: Axes, seeds: list[int], returns: np.ndarray) -> None:
-    """A pale line for each seed over the steps of adaptation."""
-    steps = np.arange(returns.shape[1])
-    for seed, row in zip(seeds, returns, strict=True):
-        axes.plot(steps, row, color=_LINE, alpha=0.35, linewidth=0.8)
+def _name_lines(axes: Axes, ends: Mapping[int, tuple[float, float]]) -> None:
+    """The seed beside the end of each line; where lines end close together, one above the other."""
+    low, high = axes.get_ylim()
+    gap, order = _LINE_HEIGHT * (high - low), sorted(ends, key=lambda seed: ends[seed][1])
+    heights: list[float] = []
+    for seed in order:
+        heights.append(max([ends[seed][1], *(height + gap for height in heights[-1:])]))
+    lift = np.mean([height - ends[seed][1] for seed, height in zip(order, heights, strict=True)] or [0.0])
+    for seed, height in zip(order, heights, strict=True):
         axes.annotate(
-            str(seed),
-            (steps[-1], row[-1]),
-            (6, 0),
-            textcoords="offset points",
+            f"  {seed}",
+            ends[seed],
+            (ends[seed][0], height - lift),
             va="center",
             fontsize=7,
             color="#52606d",
+            annotation_clip=False,
         )
+
+
+def _draw_steps(axes: Axes, seeds: list[int], returns: np.ndarray) -> None:
+    """A pale line for each seed over the steps of adaptation."""
+    steps = np.arange(returns.shape[1])
+    axes.plot(steps, returns.T, color=_LINE, alpha=0.35, linewidth=0.8)
+    last = {seed: (float(steps[-1]), float(row[-1])) for seed, row in zip(seeds, returns, strict=True)}
+    _name_lines(axes, last)
     axes.set(title="After training, on held-out tasks", xlabel="steps of adaptation", xticks=steps)
 
 
