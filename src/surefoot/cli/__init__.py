@@ -1,4 +1,4 @@
-"""The command line: `surefoot train | resume | evaluate | compare | video | list | check | lab`."""
+"""The command line: `surefoot train | resume | evaluate | compare | report | video | list | check | lab`."""
 
 import io
 import os
@@ -14,6 +14,7 @@ surefoot: policy optimisation and meta-reinforcement learning
   surefoot evaluate RUN                 adapt a trained policy to held-out tasks
   surefoot compare RUN RUN…             say by how much runs of several seeds differ, with intervals and
                                         learning curves as PNG and SVG
+  surefoot report RUN…                  make one HTML file of runs, with curves to zoom, that needs no network
   surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
   surefoot check KIND MODULE:NAME       find mistakes in an environment, policy, rule or sampler of yours

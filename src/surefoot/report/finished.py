@@ -65,7 +65,7 @@ class FinishedRun:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The configuration by the names of the command line, without what makes no difference."""
-        flat = _flattened(config_document(self.config), "")
+        flat = flattened(config_document(self.config), "")
         return {name: value for name, value in flat.items() if name not in _IGNORED}
 
     @property
@@ -172,7 +172,7 @@ def _label(differences: Mapping[str, Any], path: Path) -> str:
     return path.parent.name if is_seed else path.name
 
 
-def _flattened(document: Mapping[str, Any], where: str) -> dict[str, Any]:
+def flattened(document: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Nested mappings as one, by the names of the command line: `algorithm.rule.max_kl` is `rule.max-kl`, and
     the type of a part is the part's own name."""
     flat: dict[str, Any] = {}
@@ -180,7 +180,7 @@ def _flattened(document: Mapping[str, Any], where: str) -> dict[str, Any]:
         name = key.replace("_", "-")
         place = where or "algorithm" if key == "type" else f"{where}.{name}" if where else name
         if isinstance(value, Mapping):
-            flat.update(_flattened(value, "" if place == "algorithm" else place))
+            flat.update(flattened(value, "" if place == "algorithm" else place))
         else:
             flat[place] = value
     return flat
