@@ -16,6 +16,7 @@ truth is the interquartile mean of four million scores. Scores are normal (stand
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +73,7 @@ DESIGNS = {
 }
 
 
+@cache
 def truth(design: Design, shape: Shape) -> float:
     """The interquartile mean of very many scores; of a family, each of another seed and task."""
     rng = np.random.default_rng(1)
