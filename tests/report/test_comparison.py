@@ -118,6 +118,13 @@ def test_few_seeds_are_said_to_be_too_few(slow: Path, tmp_path: Path) -> None:
     assert compare(slow).notes() == []
 
 
+def test_runs_of_other_lengths_are_pointed_out(slow: Path, tmp_path: Path) -> None:
+    longer = write_seeds(tmp_path / "longer", "recall/ppo", SLOW, steps=200)
+    assert compare(slow, longer).notes() == [
+        "The runs did not sample alike: 300 to 600 steps of the environment."
+    ]
+
+
 def meta(folder: Path, shift: float, seeds: int = 5, **changes) -> Path:
     """Tasks are worth 0, 10 and 20, seeds 0, 1, 2 …; a step of adaptation 5 more."""
     for seed in range(seeds):

@@ -18,6 +18,8 @@ from surefoot.statistics import FEWEST_SEEDS, Interval, difference, improvement_
 
 _GRID = 100
 """Points of a learning curve."""
+_ALIKE = 1.02
+"""Ratio of numbers of steps up to which runs count as equally long."""
 
 
 @dataclass(frozen=True)
@@ -179,15 +181,12 @@ class Comparison:
             notes.append(
                 "The runs were evaluated on different tasks, and are compared by their means over tasks."
             )
-        if (
-            len({run.config.iterations for run in self.runs}) == 1
-            and len({run.steps for run in self.runs}) > 1
-        ):
-            low, high = (f(run.steps or 0 for run in self.runs) for f in (min, max))
-            if high > 1.02 * low:
-                notes.append(
-                    f"The runs did not sample alike: {low:,.0f} to {high:,.0f} steps of the environment."
-                )
+        steps = [run.steps for run in self.runs if run.steps is not None]
+        if steps and max(steps) > _ALIKE * min(steps):
+            notes.append(
+                f"The runs did not sample alike: {min(steps):,.0f} to {max(steps):,.0f} steps of the "
+                "environment."
+            )
         return notes
 
     def summary(self) -> dict[str, Any]:

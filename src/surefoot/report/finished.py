@@ -138,10 +138,12 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
     apart = [name for name in names if len({repr(run.options.get(name)) for run in firsts}) > 1]
     of_env = [name for name in apart if name == "env" or name.startswith("env.")]
     if of_env:
-        values = " and ".join(
-            f"{run.path} has {of_env[0]} {shown_value(run.options.get(of_env[0]))}" for run in firsts[:2]
+        values = {shown_value(run.options.get(of_env[0])): run.path for run in reversed(firsts)}
+        (one, here), (other, there) = list(values.items())[-2:]
+        raise UserError(
+            f"Runs of different environments cannot be compared: {there} has {of_env[0]} {other} and {here} has "
+            f"{of_env[0]} {one}."
         )
-        raise UserError(f"Runs of different environments cannot be compared: {values}.")
     differences = [{name: run.options.get(name) for name in apart} for run in firsts]
     labels = [_label(different, run.path) for different, run in zip(differences, firsts, strict=True)]
     labels = [
@@ -168,8 +170,9 @@ def _label(differences: Mapping[str, Any], path: Path) -> str:
     known = {name: value for name, value in differences.items() if value is not None}
     if 0 < len(known) <= _IN_A_LABEL:
         return ", ".join(f"{name} {shown_value(value)}" for name, value in known.items())
-    is_seed = path.name.startswith("seed") and path.name[4:].isdecimal()
-    return path.parent.name if is_seed else path.name
+    name = path.resolve().name
+    is_seed = name.startswith("seed") and name[4:].isdecimal()
+    return path.resolve().parent.name if is_seed else name
 
 
 def flattened(document: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 
 from surefoot.options import UserError, check, suggestion
@@ -157,6 +156,8 @@ def improvement_interval(
     resampled, and the interval does not shrink to nothing where all runs of one kind are above all of the
     other. Tasks count as independent. Raises `UserError` as `difference` does.
     """
+    from scipy.optimize import brentq  # here, for commands that need no interval should not wait for it
+
     scores, baseline = _checked(scores), _checked(baseline)
     tasks, ours, theirs = scores.shape[1], len(scores), len(baseline)
     if baseline.shape[1] != tasks:
