@@ -141,8 +141,8 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
         values = {shown_value(run.options.get(of_env[0])): run.path for run in reversed(firsts)}
         (one, here), (other, there) = list(values.items())[-2:]
         raise UserError(
-            f"Runs of different environments cannot be compared: {there} has {of_env[0]} {other} and {here} has "
-            f"{of_env[0]} {one}."
+            f"Runs of different environments cannot be compared: {there} has {of_env[0]} {other} and {here} "
+            f"has {of_env[0]} {one}."
         )
     differences = [{name: run.options.get(name) for name in apart} for run in firsts]
     labels = [_label(different, run.path) for different, run in zip(differences, firsts, strict=True)]
