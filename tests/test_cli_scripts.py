@@ -72,7 +72,7 @@ def test_quiet_alone_prints_the_results(capfd: pytest.CaptureFixture[str]) -> No
     out, errors = capfd.readouterr()
     assert errors == ""
     assert "run      run" in out
-    assert "step" not in out, "the only step of a policy that does not adapt is no column"
+    assert "┃ step" not in out, "the only step of a policy that does not adapt is no column"
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy.special import ndtr, ndtri, stdtrit
 
 from surefoot.options import UserError, check, suggestion
-from surefoot.statistics.resampling import check_scheme, draw_seeds, draw_tasks, resample
+from surefoot.statistics.resampling import check_scheme, resample, seed_indices, task_indices
 from surefoot.statistics.scores import Scores, interquartile_mean, probability_of_improvement
 
 Statistic = Callable[[Scores], Float[np.ndarray, "*axes"]]
@@ -133,9 +133,9 @@ def difference(
     check_scheme(scheme)
     rng = np.random.default_rng(seed)
     tasks = scores.shape[1]
-    columns = draw_tasks(tasks, scheme, resamples, rng)  # the same for both
+    columns = task_indices(tasks, scheme, resamples, rng)  # the same for both
     values = [
-        statistic(x[draw_seeds(len(x), tasks, scheme, resamples, rng), columns]) for x in (scores, baseline)
+        statistic(x[seed_indices(len(x), tasks, scheme, resamples, rng), columns]) for x in (scores, baseline)
     ]
     # The spread that few seeds hide is that of the smaller sample; the degrees of freedom are those of both.
     freedom = sum(_freedom(x.shape, scheme) for x in (scores, baseline))

@@ -27,18 +27,18 @@ def resample(
 ) -> Float[np.ndarray, "resample seed task"]:
     """Bootstrap samples of the scores."""
     seeds, tasks = scores.shape
-    rows = draw_seeds(seeds, tasks, scheme, resamples, rng)
-    return scores[rows, draw_tasks(tasks, scheme, resamples, rng)]
+    rows = seed_indices(seeds, tasks, scheme, resamples, rng)
+    return scores[rows, task_indices(tasks, scheme, resamples, rng)]
 
 
-def draw_seeds(
+def seed_indices(
     seeds: int, tasks: int, scheme: str, resamples: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "resample seed tasks_or_1"]:
     """Indices of seeds: drawn for every task anew within a fixed suite, otherwise once for all tasks."""
     return rng.integers(seeds, size=(resamples, seeds, tasks if scheme == "seeds-within-tasks" else 1))
 
 
-def draw_tasks(
+def task_indices(
     tasks: int, scheme: str, resamples: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "resample_or_1 1 task"]:
     """Indices of tasks: those of a fixed suite, or drawn."""
