@@ -15,6 +15,9 @@ from surefoot.report.finished import FinishedRun, Group, flattened, shown_value
 
 _REFUSED, _LAST = 0.1, 0.25
 """Share of refused steps that is worth a warning; share of the iterations, the last, that one looks at."""
+_MAY_BE_UNKNOWN = {"return", "episode_length", "explained_variance", "steps_per_second"}
+"""Metrics that are null without anything being wrong: before the first episode ends, where all returns are
+alike, or after a resume."""
 _MEDIA = {".png": "image/png", ".gif": "image/gif"}
 ADVICE = {
     "not-finite": (
@@ -56,10 +59,7 @@ def key(colour: str, label: str) -> str:
 def warnings_of(run: FinishedRun) -> Iterator[tuple[str, str]]:
     """The key of an advice, and what was seen, for each warning of a run."""
     rows = run.metrics
-    unknown = sorted(
-        {name for row in rows for name, x in row.items() if x is None} - {"return", "episode_length"}
-    )
-    unknown = [name for name in unknown if name != "steps_per_second"]
+    unknown = sorted({name for row in rows for name, x in row.items() if x is None} - _MAY_BE_UNKNOWN)
     if unknown:
         yield "not-finite", ", ".join(unknown)
     accepted = [row["step_accepted"] for row in rows if row.get("step_accepted") is not None]
