@@ -202,7 +202,7 @@ def _freedom(shape: tuple[int, ...], scheme: str) -> int:
 
 def _expanded_level(tail: float, seeds: int, freedom: int) -> float:
     """The level of the percentile interval's lower end at which the interval of a normal sample's mean has
-    the width of Student's t interval (Hesterberg, 2015, section 5.3)."""
+    the width of Student's t interval (Hesterberg, 2015)."""
     return float(ndtr(np.sqrt(seeds / (seeds - 1)) * stdtrit(freedom, tail)))
 
 
