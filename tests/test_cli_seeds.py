@@ -43,7 +43,7 @@ def test_every_seed_leaves_a_run_and_all_a_summary(trained: Path) -> None:
 def test_resume_goes_on_with_all_of_them(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, errors = run(capsys, "resume", str(trained), "--iterations", "3")
     assert code == 0, errors
-    assert "mean     " in out
+    assert "IQM      interquartile mean over seeds, with its 95% interval" in out
     assert str(trained / "seeds.png") in out
     for folder in (trained / "seed003", trained / "seed004"):
         assert load(folder).iteration == 3

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.finished_runs import write_seeds
 from surefoot import algorithms, baselines, cli, rules
 from surefoot.experiment.presets import PRESETS
 
@@ -132,6 +133,20 @@ def test_many_runs_are_drawn_in_one_picture(tmp_path: Path, monkeypatch: pytest.
     (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "guides/reading_a_run.md").read_text(), re.DOTALL)
     exec(program, {})
     assert (tmp_path / "runs.png").stat().st_size > 0
+
+
+def test_the_guide_to_evidence_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_seeds(tmp_path / "runs" / "ppo", "recall/ppo", {0: 1.0, 1: 2.0})
+    statistics, metrics = re.findall(
+        r"```python\n(.*?)```", (DOCS / "guides/evidence.md").read_text(), re.DOTALL
+    )
+    exec(statistics, {})
+    assert capsys.readouterr().out.count("…") == 3
+    exec(metrics, {})
+    assert float(capsys.readouterr().out) == 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)

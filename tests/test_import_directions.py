@@ -56,6 +56,8 @@ def test_every_package_has_its_place():
         ("algorithms.maml", "checks"),
         ("report", "cli"),
         ("checks.env", "experiment"),
+        ("statistics", "theory.statistics"),
+        ("statistics", "types"),
         ("attic", "types"),
     ],
 )

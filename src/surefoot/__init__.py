@@ -7,7 +7,7 @@
     run = surefoot.load("runs/…")      a trained run: its policy, its configuration
 
 The packages, each with its contract: `types`, `theory`, `policies`, `baselines`, `envs`, `rules`,
-`algorithms`, `samplers`, `experiment`, `report`, `checks`.
+`algorithms`, `samplers`, `statistics`, `experiment`, `report`, `checks`.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from surefoot.options import UserError as UserError
 
 if TYPE_CHECKING:
-    from surefoot import envs as envs
+    from surefoot import envs as envs, statistics as statistics
     from surefoot.algorithms import (
         ANIL as ANIL,
         EMAML as EMAML,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         evaluate as evaluate,
         load as load,
         preset as preset,
+        read_metrics as read_metrics,
         resume as resume,
         train as train,
     )
@@ -48,10 +49,10 @@ if TYPE_CHECKING:
         TrustRegionPenalty as TrustRegionPenalty,
     )
 
-_PACKAGES = ("algorithms", "baselines", "envs", "policies", "rules", "samplers")
+_PACKAGES = ("algorithms", "baselines", "envs", "policies", "rules", "samplers", "statistics")
 _EXPERIMENT = (
     *("PRESETS", "Config", "Evaluation", "Event", "Learner", "Run"),
-    *("evaluate", "load", "preset", "resume", "train"),
+    *("evaluate", "load", "preset", "read_metrics", "resume", "train"),
 )
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import pytest
 
-from surefoot.algorithms.reporting import Progress
+from surefoot.algorithms.reporting import Progress, count_adaptation, no_steps, total_steps
 from surefoot.envs import Navigation2D
 from surefoot.samplers.base import empty_rollout
 from surefoot.types import Rollout
@@ -45,6 +45,11 @@ def test_without_an_end_the_last_ones_stand(rollout: Rollout) -> None:
     )
     progress = Progress.start(2).after(rollout).after(endless)
     assert described(progress) == {"return": 5.5, "episode_length": 1.5, "steps": 8.0}
+
+
+def test_steps_of_every_phase_of_adaptation_count(rollout: Rollout) -> None:
+    once = count_adaptation(no_steps(), (rollout, rollout))
+    assert float(total_steps(count_adaptation(once, (rollout,)))) == 12
 
 
 def test_steps_are_counted_beyond_what_32_bits_hold(rollout: Rollout) -> None:

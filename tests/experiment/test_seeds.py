@@ -68,7 +68,7 @@ def states(runs: list[Run]) -> list[TrainingState]:
 
 
 def rows(run: Run) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_metrics(run.folder.metrics)]
+    return [{k: v for k, v in row.items() if "second" not in k} for row in read_metrics(run.folder.metrics)]
 
 
 @pytest.fixture(scope="module")

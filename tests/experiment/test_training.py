@@ -29,7 +29,7 @@ from surefoot.rules import OptaxStep
 
 
 def rows(run: Run) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_metrics(run.folder.metrics)]
+    return [{k: v for k, v in row.items() if "second" not in k} for row in read_metrics(run.folder.metrics)]
 
 
 def test_a_run_leaves_configuration_metrics_and_checkpoints(trained: Run) -> None:

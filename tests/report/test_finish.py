@@ -9,6 +9,7 @@ from support.probes import Target
 from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.experiment import Config, Evaluation, train
+from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
 from surefoot.experiment.training import train_seeds
 from surefoot.policies import GaussianMLP
@@ -70,18 +71,37 @@ def test_seeds_are_summarised(runs: list[Run]) -> None:
     assert summary["seeds"] == [5, 6, 7]
     assert summary["iterations"] == [2, 2, 2]
     alone = [json.loads(run.folder.evaluation.read_text())["returns"][-1]["mean"] for run in runs]
-    assert summary["returns"] == alone
-    assert summary["mean"] == pytest.approx(np.mean(alone))
-    assert summary["standard_deviation"] == pytest.approx(np.std(alone, ddof=1))
-    low, high = summary["ci95"]
-    assert low < summary["mean"] < high
+    (only,) = summary["returns"]
+    assert (only["step"], only["seeds"]) == (0, alone)
+    assert only["mean"] == pytest.approx(np.mean(alone))
+    assert only["iqm"] == pytest.approx(np.sort(alone) @ [1 / 6, 2 / 3, 1 / 6])
+    assert only["standard_deviation"] == pytest.approx(np.std(alone, ddof=1))
+    low, high = only["ci95"]
+    assert low < only["iqm"] < high
     for run in runs:
         picture(run.picture)
 
 
 def test_of_one_seed_nobody_knows_the_spread(runs: list[Run], tmp_path: Path) -> None:
     summary = finish_seeds(runs[:1], tmp_path)
-    assert (summary["ci95"], summary["standard_deviation"]) == (None, None)
-    assert summary["mean"] == summary["returns"][0]
+    (only,) = summary["returns"]
+    assert (only["ci95"], only["standard_deviation"]) == (None, None)
+    assert only["iqm"] == only["mean"] == only["seeds"][0]
     picture(tmp_path / "seeds.png")
     assert json.loads((tmp_path / "seeds.json").read_text()) == summary
+
+
+def test_seeds_that_adapt_are_summarised_after_every_step(tmp_path: Path) -> None:
+    meta = MAML(inner=GradientStep(lr=0.1), outer=OptaxStep(lr=0.1), tasks=2)
+    runs = train_seeds(small(algorithm=meta), 2, tmp_path / "out").runs
+    summary = finish_seeds(runs, tmp_path / "out")
+    assert [row["step"] for row in summary["returns"]] == [0, 1, 2, 3]
+    alone = [json.loads(run.folder.evaluation.read_text())["returns"] for run in runs]
+    for step, row in enumerate(summary["returns"]):
+        assert row["seeds"] == [rows[step]["mean"] for rows in alone]
+    picture(tmp_path / "out" / "seeds.png")
+    for run in runs:
+        metrics = read_metrics(run.folder.metrics)
+        # Two tasks, two phases, four episodes of one step.
+        assert [row["steps"] for row in metrics] == [16, 32]
+        assert all(row["steps_per_second"] == pytest.approx(16 / row["seconds"]) for row in metrics)

@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 from surefoot.algorithms.base import LearnerState, Setting, policy_objective
 from surefoot.algorithms.fragments import Fragment, Learned, fragment_gradient, learn_fragment
 from surefoot.algorithms.on_policy import AbstractOneTaskAlgorithm, OneTaskState
-from surefoot.algorithms.reporting import Progress
+from surefoot.algorithms.reporting import Progress, count_steps
 from surefoot.envs import AbstractFamily
 from surefoot.options import NonNegative, Options, UserError, at_least
 from surefoot.policies import AbstractPolicy
@@ -172,7 +172,7 @@ class _Learner:
             old,
             last_return=_mean_or(old.last_return, returns),
             last_length=_mean_or(old.last_length, lengths),
-            steps=old.steps_after(self._fragments * fragment.rows * fragment.steps),
+            steps=count_steps(old.steps, self._fragments * fragment.rows * fragment.steps),
         )
         own = replace(self._state.own, rule=self._rule, progress=progress)
         self._state = replace(self._state, policy=self.policy, own=own)

@@ -26,7 +26,13 @@ from surefoot.algorithms.base import (
     policy_objective,
 )
 from surefoot.algorithms.estimator import Estimator, discounted_returns
-from surefoot.algorithms.reporting import describe_adaptation
+from surefoot.algorithms.reporting import (
+    StepCount,
+    count_adaptation,
+    describe_adaptation,
+    no_steps,
+    total_steps,
+)
 from surefoot.envs import AbstractFamily
 from surefoot.options import Fraction, Options, UserError, at_least
 from surefoot.policies.base import AbstractPolicy
@@ -48,6 +54,8 @@ class MetaState(eqx.Module):
     """The outer rule's state."""
     terms: dict[str, AbstractTerm]
     """The terms of the meta-loss, by name, as they are by now."""
+    steps: StepCount
+    """Steps of the environment so far, of all tasks and phases."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         baseline, scales = setting.estimator.init(baseline_key, setting.sampler.env)
         rule = own_keys(self.outer.init(outer_part(policy)[0]), rule_key)
         baselines = (baseline,) * (self.inner_steps + 1)
-        return LearnerState(policy, scales, baselines, MetaState(rule, self.terms()))
+        return LearnerState(policy, scales, baselines, MetaState(rule, self.terms(), no_steps()))
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         task_key, rollout_key = jax.random.split(key)
@@ -202,8 +210,10 @@ def _learn(
     for rollout in adaptation.rollouts:
         scales = estimator.update(scales, rollout)
     before = algorithm.inner_objective.predict(state.policy, adaptation.batches[0])
-    return LearnerState(policy, scales, baselines, MetaState(rule, terms)), {
+    steps = count_adaptation(state.own.steps, adaptation.rollouts)
+    return LearnerState(policy, scales, baselines, MetaState(rule, terms, steps)), {
         **describe_adaptation(adaptation.rollouts),
+        "steps": total_steps(steps),
         "entropy": mean_entropy(before, adaptation.batches[0].valid),
         **metrics,
         **seen,

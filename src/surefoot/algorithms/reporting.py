@@ -9,6 +9,26 @@ from surefoot.algorithms.estimator import episode_returns
 from surefoot.types import Rollout
 
 _MILLION = 1_000_000
+StepCount = Int[Array, " 2"]
+"""Steps of the environment since training began: whole millions, and the rest. (32 bits alone are too few
+for a long run of a fast environment.)"""
+
+
+def no_steps() -> StepCount:
+    """The count before the first step."""
+    return jnp.zeros(2, jnp.int32)
+
+
+def count_steps(steps: StepCount, more: Int[Array, ""] | int) -> StepCount:
+    """`steps`, and `more` than those."""
+    rest = steps[1] + more
+    return jnp.stack([steps[0] + rest // _MILLION, rest % _MILLION])
+
+
+def total_steps(steps: StepCount) -> Float[Array, ""]:
+    """The count as a metric; above 16 million it is rounded to seven digits."""
+    millions, rest = steps.astype(float)
+    return _MILLION * millions + rest
 
 
 class Progress(eqx.Module):
@@ -20,16 +40,14 @@ class Progress(eqx.Module):
     """Undiscounted, the mean over the episodes of the last batch in which any ended; 0 before that."""
     last_length: Float[Array, ""]
     """Mean number of steps of the same episodes; 0 before any has ended, since then there is none."""
-    steps: Int[Array, " 2"]
-    """Steps of the environment since training began: whole millions, and the rest. (32 bits alone are too few
-    for a long run of a fast environment.)"""
+    steps: StepCount
 
     @classmethod
     def start(cls, rows: int) -> "Progress":
         """The state before the first episode."""
         # Not NaN for what is unknown: JAX's option to debug NaNs would stop there.
         nothing, unknown = jnp.zeros(rows), jnp.zeros(())
-        return cls(nothing, nothing, unknown, unknown, jnp.zeros(2, jnp.int32))
+        return cls(nothing, nothing, unknown, unknown, no_steps())
 
     def after(self, rollout: Rollout) -> "Progress":
         """With one more batch, axes `[episode time ...]`, as it was sampled."""
@@ -47,22 +65,21 @@ class Progress(eqx.Module):
         count = jnp.sum(ended).astype(seen.dtype)
         means = jnp.sum(jnp.where(ended[:, None], seen, 0.0), axis=(0, 2)) / jnp.maximum(count, 1.0)
         means = jnp.where(count > 0, means, jnp.stack([self.last_return, self.last_length]))
-        return Progress(*rows, means[0], means[1], self.steps_after(jnp.sum(rollout.valid, dtype=jnp.int32)))
-
-    def steps_after(self, more: Int[Array, ""] | int) -> Int[Array, " 2"]:
-        """`steps`, and `more` than those."""
-        rest = self.steps[1] + more
-        return jnp.stack([self.steps[0] + rest // _MILLION, rest % _MILLION])
+        steps = count_steps(self.steps, jnp.sum(rollout.valid, dtype=jnp.int32))
+        return Progress(*rows, means[0], means[1], steps)
 
     def describe(self) -> dict[str, Array]:
-        """As metrics; above 16 million, steps are rounded to seven digits. Before any episode has ended
-        `episode_length` is 0, and `return` means nothing."""
-        millions, rest = self.steps.astype(self.last_return.dtype)
+        """As metrics. Before any episode has ended `episode_length` is 0, and `return` means nothing."""
         return {
             "return": self.last_return,
             "episode_length": self.last_length,
-            "steps": _MILLION * millions + rest,
+            "steps": total_steps(self.steps),
         }
+
+
+def count_adaptation(steps: StepCount, rollouts: tuple[Rollout, ...]) -> StepCount:
+    """`steps`, and those of the rollouts of every phase."""
+    return count_steps(steps, sum((jnp.sum(x.valid, dtype=jnp.int32) for x in rollouts), jnp.int32(0)))
 
 
 def describe_adaptation(rollouts: tuple[Rollout, ...]) -> dict[str, Float[Array, ""]]:

@@ -1,4 +1,4 @@
-"""The command line: `surefoot train | resume | evaluate | video | list | check | lab`."""
+"""The command line: `surefoot train | resume | evaluate | compare | report | video | list | check | lab`."""
 
 import io
 import os
@@ -12,6 +12,9 @@ surefoot: policy optimisation and meta-reinforcement learning
                                         with metrics, checkpoints and a picture
   surefoot resume RUN                   continue a run that was interrupted, or train it further
   surefoot evaluate RUN                 adapt a trained policy to held-out tasks
+  surefoot compare RUN RUN…             say by how much runs of several seeds differ, with intervals and
+                                        learning curves as PNG and SVG
+  surefoot report RUN…                  make one HTML file of runs, with curves to zoom, that needs no network
   surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
   surefoot check KIND MODULE:NAME       find mistakes in an environment, policy, rule or sampler of yours
@@ -20,12 +23,13 @@ surefoot: policy optimisation and meta-reinforcement learning
 Start with: surefoot train navigation-2d
 The options of a command, and of a preset: surefoot evaluate --help, surefoot train bandit --help
 The version: surefoot --version
+Exit codes: 0 done, 1 training failed or a check found something, 2 wrong input, 130 and 143 interrupted
 """
 
 
 def main() -> None:
-    """Runs the program. It exits with 0, 1 (training failed, or its output was closed), 2 (wrong input), or
-    130 and 143 (interrupted)."""
+    """Runs the program. It exits with 0, 1 (training failed, a check found something, a laboratory's claim
+    does not hold, or the output was closed), 2 (wrong input), or 130 and 143 (interrupted)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no letter for θ
             stream.reconfigure(errors="replace")

@@ -12,9 +12,11 @@ import jax
 from rich.console import Console
 from rich.markup import escape
 
+from surefoot.cli.comparing import command_compare
 from surefoot.cli.evaluating import command_evaluate
 from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
+from surefoot.cli.reporting import command_report
 from surefoot.cli.showing import command_check, command_list
 from surefoot.cli.training import command_resume, command_train
 from surefoot.experiment import NonFiniteError
@@ -25,6 +27,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": command_train,
     "resume": command_resume,
     "evaluate": command_evaluate,
+    "compare": command_compare,
+    "report": command_report,
     "video": command_video,
     "list": command_list,
     "check": command_check,

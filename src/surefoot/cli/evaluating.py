@@ -1,10 +1,7 @@
 """`surefoot evaluate`."""
 
 import json
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surefoot.cli.options import run_options
+from surefoot.cli.outcome import stdout_reserved
 from surefoot.experiment import Config, Evaluation, EvaluationResult, evaluate, load
 from surefoot.experiment.evaluation import default_evaluation
 from surefoot.rules import AbstractRule, GradientStep
@@ -31,27 +29,13 @@ def command_evaluate(arguments: list[str]) -> int:
     """Adapts a trained policy to held-out tasks; returns the exit code."""
     path, _, options = run_options("evaluate", arguments, _default, example="navigation-2d")
     run = load(path)
-    with _stdout_reserved() if options.json else nullcontext():
+    with stdout_reserved() if options.json else nullcontext():
         result = evaluate(run.config, run.state.learner, run.iteration, options.evaluation, options.inner)
     if options.json:
         print(json.dumps(result.summary()))
     else:
         print_result(result)
     return 0
-
-
-@contextmanager
-def _stdout_reserved() -> Iterator[None]:
-    """Sends what environments print, in this process and in workers, to standard error."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _default(config: Config) -> _Evaluate:
@@ -61,11 +45,13 @@ def _default(config: Config) -> _Evaluate:
 
 def print_result(result: EvaluationResult, mode: EvaluationResult | None = None) -> None:
     """Prints a result as a table, with that by the policy's mode beside it, if there is one."""
-    table = Table("step", "mean return", "95% interval", *(["by the mode"] if mode else []))
-    for step, row in enumerate(result.summary()["returns"]):
+    rows = result.summary()["returns"]
+    steps = ["step"] if len(rows) > 1 else []  # the only one is that without adaptation
+    table = Table(*steps, "mean return", "95% interval", *(["by the mode"] if mode else []))
+    for step, row in enumerate(rows):
         interval = f"{row['ci95'][0]:.2f} … {row['ci95'][1]:.2f}" if row["ci95"] else "unknown"
         more = [f"{mode.returns[step].mean():.2f}"] if mode else []
-        table.add_row(str(step), f"{row['mean']:.2f}", interval, *more)
+        table.add_row(*[str(step)] * len(steps), f"{row['mean']:.2f}", interval, *more)
     actions = ", by the mode of the policy" if result.options.deterministic else ""
     print(f"{result.preset}, iteration {result.iteration}: {result.scope}{actions}")
     Console().print(table)

@@ -2,17 +2,18 @@
 
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from surefoot.cli.evaluating import print_result
 from surefoot.cli.options import base_config, parse, swap_parts
+from surefoot.cli.outcome import print_outcome, stdout_reserved
+from surefoot.cli.seeds import print_seeds
 from surefoot.experiment import Config, resume, resume_seeds, train, train_seeds
 from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import seed_folders
@@ -41,6 +42,10 @@ class _Train:
     seeds: int = 1
     """Number of seeds, counting up from --seed; each leaves a run folder in --out. Environments in JAX train
     in one program, others one after another."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show no progress on standard error."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object at the end, and nothing else on standard output."""
 
 
 def command_train(arguments: list[str]) -> int:
@@ -50,9 +55,15 @@ def command_train(arguments: list[str]) -> int:
     prog = f"surefoot train {base.preset}"
     options = parse(_Train, rest, prog, default=_Train(base), description=SWAPPING)
     out = options.out or _default_folder(options.config)
-    if options.seeds != 1:
-        return _finish_seeds(train_seeds(options.config, options.seeds, out, quiet=False), out)
-    return _finish(train(options.config, out, quiet=False))
+    quiet = options.quiet
+    with stdout_reserved(discard=quiet) if options.json else nullcontext():
+        if options.seeds != 1:
+            code = _finish_seeds(train_seeds(options.config, options.seeds, out, quiet=quiet), out, quiet)
+        else:
+            code = _finish(train(options.config, out, quiet=quiet), quiet)
+    if options.json:
+        print_outcome(out, code)
+    return code
 
 
 def command_resume(arguments: list[str]) -> int:
@@ -81,14 +92,15 @@ def _default_folder(config: Config) -> Path:
     return Path("runs") / f"{preset}_seed{config.seed}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
-def _finish(outcome: Outcome) -> int:
+def _finish(outcome: Outcome, quiet: bool = False) -> int:
     """Evaluate, and print the returns and the picture's path; or print how to resume."""
     folder = outcome.run.folder
     if outcome.interrupted:
         print(f"Interrupted after iteration {outcome.run.iteration}; nothing is lost. To go on:")
         print(f"  surefoot resume {quoted(folder.path)}")
         return exit_code(outcome.interrupted)
-    print("evaluating …", file=sys.stderr)
+    if not quiet:
+        print("evaluating …", file=sys.stderr)
     try:
         print_result(*finish(outcome.run))
     except KeyboardInterrupt:
@@ -99,7 +111,7 @@ def _finish(outcome: Outcome) -> int:
     return 0
 
 
-def _finish_seeds(outcome: SeedsOutcome, out: Path) -> int:
+def _finish_seeds(outcome: SeedsOutcome, out: Path, quiet: bool = False) -> int:
     """The same for many seeds."""
     if outcome.interrupted:
         furthest = max(run.iteration for run in outcome.runs)
@@ -113,13 +125,9 @@ def _finish_seeds(outcome: SeedsOutcome, out: Path) -> int:
     good = [run for run in outcome.runs if run not in outcome.failed]
     if not good:
         return 1
-    print("evaluating every seed …", file=sys.stderr)
+    if not quiet:
+        print("evaluating every seed …", file=sys.stderr)
     summary = finish_seeds(good, out)
-    table = Table("seed", "mean return")
-    for seed, value in zip(summary["seeds"], summary["returns"], strict=True):
-        table.add_row(str(seed), f"{value:.2f}")
-    interval = summary["ci95"]
-    spread = f" (95% interval {interval[0]:.2f} … {interval[1]:.2f})" if interval else ""
-    Console().print(table)
-    print(f"mean     {summary['mean']:.2f}{spread}\nruns     {out}\npicture  {out / 'seeds.png'}")
+    print_seeds(summary)
+    print(f"runs     {out}\npicture  {out / 'seeds.png'}")
     return 1 if outcome.failed else 0

@@ -6,6 +6,7 @@ from surefoot.experiment.evaluation import EvaluationResult as EvaluationResult,
 from surefoot.experiment.learner import Learner as Learner, TrainingState as TrainingState
 from surefoot.experiment.loop import NonFiniteError as NonFiniteError
 from surefoot.experiment.presets import PRESETS as PRESETS, preset as preset
+from surefoot.experiment.reading import read_metrics as read_metrics
 from surefoot.experiment.run import Run as Run, load as load
 from surefoot.experiment.training import (
     resume as resume,

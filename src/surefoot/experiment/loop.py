@@ -31,6 +31,13 @@ class Member:
     """Whether its loss or a parameter was not finite: it stays at the state before."""
     stopped: bool = False
     """Whether a callback stopped it."""
+    steps: float | None = None
+    """Steps of the environment before the iteration; None before a resumed run's first, where they are not
+    known here."""
+
+    def __post_init__(self) -> None:
+        if self.iteration == 0:
+            self.steps = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class _Loop:
             none = values["episode_length"] == 0
             values |= {x: np.where(none, np.nan, values[x]) for x in ("return", "episode_length")}
         values["seconds"] = np.full(len(self._members), time.monotonic() - began)
+        values |= _rates(self._members, values)
         finite = values.pop("finite") > 0
         self.state = following if self._many or finite[0] else before
         for i in going:
@@ -135,6 +143,16 @@ class _Loop:
         if finite:
             member.iteration += 1
             member.stopped = any(stops)
+
+
+def _rates(members: Sequence[Member], values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The steps a second of an iteration of every member, NaN where they are not known."""
+    if "steps" not in values:
+        return {}
+    before = np.array([np.nan if member.steps is None else member.steps for member in members])
+    for member, steps in zip(members, values["steps"], strict=True):
+        member.steps = float(steps)
+    return {"steps_per_second": (values["steps"] - before) / values["seconds"]}
 
 
 _LARGEST_RETURN = 1e15

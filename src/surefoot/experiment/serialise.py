@@ -50,6 +50,11 @@ def save_config(config: Config, path: Path) -> None:
     write_atomically(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
 
 
+def config_document(config: Config) -> dict[str, Any]:
+    """The configuration as nested mappings of plain values, as its file has it."""
+    return _plain(config, "")
+
+
 def load_config(path: Path) -> Config:
     """The configuration in a YAML file. Raises `UserError`, naming the place, if it is not one."""
     try:

@@ -1,0 +1,183 @@
+"""`surefoot compare`."""
+
+import csv as tables
+import io
+from datetime import datetime
+from json import dumps
+from pathlib import Path
+from statistics import median
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from surefoot.cli.options import parse
+from surefoot.experiment.files import make_folder, write_atomically
+from surefoot.options import UserError
+from surefoot.report.comparing import draw_comparison
+from surefoot.report.comparison import Comparison, differences_in_words
+from surefoot.report.finished import FinishedRun, find_runs, group_runs
+from surefoot.statistics import Interval
+
+
+def command_compare(arguments: list[str]) -> int:
+    """Compares finished runs over their seeds; returns the exit code."""
+
+    def command(
+        runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+        /,
+        against: Path | None = None,
+        step: int | None = None,
+        out: Path | None = None,
+        json: tyro.conf.FlagCreatePairsOff[bool] = False,
+        csv: tyro.conf.FlagCreatePairsOff[bool] = False,
+        seed: int = 0,
+    ) -> int:
+        """Compare runs of several seeds each: what they reach, by how much they differ, and whether the seeds
+        can tell.
+
+        Runs that differ in nothing but the seed are one group. A folder that `surefoot train --seeds` made
+        stands for its runs.
+
+        Args:
+            runs: Run folders, or folders of several seeds.
+            against: The run or folder that the others are compared with; by default the first.
+            step: Number of steps of adaptation after which runs are compared; by default the last evaluated.
+            out: The folder to make for comparison.png and comparison.svg; by default one with today's date
+                under comparisons/, and no pictures with --json or --csv.
+            json: Print one JSON object and nothing else on standard output.
+            csv: Print a table of comma-separated values and nothing else on standard output.
+            seed: The random seed of the bootstrap.
+        """
+        if json and csv:
+            raise UserError("Standard output holds one of --json and --csv; ask for one of them.")
+        if not runs and against is None:
+            raise UserError(
+                "Which runs? Name at least two folders: surefoot compare RUN… [--against BASELINE]"
+            )
+        folder = out
+        if folder is None and not (json or csv):
+            folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        if folder is not None and folder.exists():
+            raise UserError(f"{folder} exists already, and nothing is written over. Choose another --out.")
+        comparison = _compare(runs, against, step, seed)
+        pictures = [] if folder is None else _leave_pictures(comparison, folder)
+        if json:
+            print(dumps({**comparison.summary(), "pictures": [str(path) for path in pictures]}))
+        elif csv:
+            print(_as_csv(comparison), end="")
+        else:
+            _print(comparison)
+            for path in pictures:
+                print(f"picture  {path}")
+        return 0
+
+    return parse(command, arguments, "surefoot compare")
+
+
+def _compare(runs: tuple[Path, ...], against: Path | None, step: int | None, seed: int) -> Comparison:
+    first = [] if against is None else find_runs([against])
+    paths = {path.resolve(): path for path in [*first, *find_runs(list(runs))]}
+    groups = group_runs([FinishedRun.read(path) for path in paths.values()])
+    return Comparison(groups, step=step, seed=seed)
+
+
+def _leave_pictures(comparison: Comparison, folder: Path) -> list[Path]:
+    pictures = draw_comparison(comparison)
+    make_folder(folder)
+    paths = []
+    for kind, content in pictures.items():
+        paths.append(folder / f"comparison.{kind}")
+        write_atomically(paths[-1], content)
+    return paths
+
+
+def _print(comparison: Comparison) -> None:
+    """Prints what differs, the tables, and what must be known of them."""
+    console = Console(highlight=False)
+    summary = comparison.summary()
+    print(
+        f"score    {summary['score']}, {summary['statistic']} over seeds"
+        + " and tasks" * comparison.same_tasks
+    )
+    differences = differences_in_words(comparison.groups)
+    if differences:
+        print("differs  " + "\n         ".join(differences))
+    else:
+        print("differs  nothing but the seeds: there is one group of runs")
+    table = Table("runs", *(_right(name) for name in ("seeds", "IQM", "95% interval", "steps", "hours")))
+    for group in comparison.groups:
+        reached = comparison.reached(group)
+        steps = [run.steps for run in group.runs if run.steps is not None]
+        table.add_row(
+            escape(group.label),
+            str(len(group.runs)),
+            f"{reached.estimate:.2f}",
+            _ends(reached),
+            _short(float(median(steps))) if steps else "unknown",
+            f"{median(run.hours for run in group.runs):.3g}",
+        )
+    console.print(table)
+    base = comparison.groups[comparison.baseline]
+    others = [group for group in comparison.groups if group is not base]
+    if others:
+        columns = ("difference (95%)", "P(higher) (95%)")
+        title = f"against {escape(base.label)}"
+        table = Table("runs", *map(_right, columns), "verdict", title=title, title_justify="left")
+        for group in others:
+            against = comparison.against(group)
+            apart, improves = against.difference, against.improvement
+            table.add_row(
+                escape(group.label),
+                f"{apart.estimate:+.2f}{'*' * against.paired} ({_ends(apart)})",
+                f"{improves.estimate:.2f} ({_ends(improves)})",
+                against.verdict,
+            )
+        console.print(table)
+        if any(comparison.against(group).paired for group in others):
+            print("* of pairs of runs with the same seed")
+    for note in comparison.notes():
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
+
+
+def _right(name: str) -> Column:
+    return Column(name, justify="right")
+
+
+def _ends(found: Interval) -> str:
+    return f"{found.low:.2f}…{found.high:.2f}"
+
+
+def _short(steps: float) -> str:
+    """A number of steps with a unit, as 98.3k."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if steps >= size:
+            return f"{steps / size:.3g}{unit}"
+    return f"{steps:.0f}"
+
+
+def _as_csv(comparison: Comparison) -> str:
+    """A row for each group, its options included."""
+    rows = []
+    for found in comparison.summary()["groups"]:
+        against = found.get("against_baseline")
+        row = {
+            "group": found["label"],
+            "seeds": len(found["seeds"]),
+            "iqm": found["iqm"],
+            "low": found["ci95"][0],
+            "high": found["ci95"][1],
+            "steps": found["steps"],
+            "hours": found["hours"],
+        }
+        for name, key in (("difference", "difference"), ("improvement", "probability_of_improvement")):
+            one = against[key] if against else {"estimate": None, "ci95": [None, None]}
+            row |= {name: one["estimate"], f"{name}_low": one["ci95"][0], f"{name}_high": one["ci95"][1]}
+        row["verdict"] = against["verdict"] if against else "baseline"
+        rows.append({**row, **found["options"]})
+    file = io.StringIO()
+    writer = tables.DictWriter(file, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

@@ -1,0 +1,95 @@
+"use strict";
+// Charts of the report: zoom by dragging or with the keyboard, values under the cursor.
+const data = JSON.parse(document.getElementById("data").textContent);
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const short = (x) => {
+  if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  const size = Math.abs(x);
+  if (size >= 1e9) return +(x / 1e9).toPrecision(4) + "G";
+  if (size >= 1e6) return +(x / 1e6).toPrecision(4) + "M";
+  if (size >= 1e4) return +(x / 1e3).toPrecision(4) + "k";
+  return String(+x.toPrecision(4));
+};
+
+// One x for all lines: where a line has no point its value is null.
+function aligned(lines) {
+  return uPlot.join(lines.map((line) => (line.low ? [line.x, line.y, line.low, line.high] : [line.x, line.y])));
+}
+
+function draw(box, lines, xLabel, yLabel) {
+  const series = [{ label: xLabel, value: (_, x) => short(x) }];
+  const bands = [];
+  for (const line of lines) {
+    const at = series.length;
+    const value = (u, y, i, k) => {
+      if (k === null || y === null || y === undefined) return "–";
+      return line.low ? `${short(y)} (${short(u.data[at + 1][k])} … ${short(u.data[at + 2][k])})` : short(y);
+    };
+    const points = { show: line.x.length < 3 };
+    series.push({ label: line.label, stroke: line.colour, width: 2, dash: line.dash, spanGaps: true, points, value });
+    if (line.low) {
+      const bound = { spanGaps: true, stroke: "transparent", points: { show: false }, class: "u-bound" };
+      series.push({ ...bound, label: `${line.label}, low` }, { ...bound, label: `${line.label}, high` });
+      bands.push({ series: [at + 2, at + 1], fill: line.colour + "2e" });
+    }
+  }
+  const axis = { stroke: colour("--ink"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
+  const short_ticks = (_, values) => values.map(short);
+  const options = {
+    width: Math.max(240, box.clientWidth - 16), height: 340, series, bands,
+    scales: { x: { time: false } },
+    axes: [{ ...axis, label: xLabel, values: short_ticks }, { ...axis, label: yLabel, values: short_ticks, size: 64 }],
+    cursor: { drag: { x: true, y: true, uni: 20 } },
+  };
+  box.replaceChildren();
+  const chart = new uPlot(options, aligned(lines), box);
+  box.querySelectorAll(".u-legend .u-series").forEach((row, i) => {
+    if (series[i] && series[i].class) row.classList.add(series[i].class);
+  });
+  return chart;
+}
+
+// Left and right move the cursor, + and - zoom, 0 shows everything.
+function keyboard(box, current, say) {
+  let at = 0;
+  box.addEventListener("keydown", (event) => {
+    const chart = current(), xs = chart.data[0], low = chart.scales.x.min, high = chart.scales.x.max;
+    const moves = { ArrowLeft: -1, ArrowRight: 1 };
+    if (event.key in moves) {
+      at = Math.min(xs.length - 1, Math.max(0, at + moves[event.key]));
+      chart.setCursor({ left: chart.valToPos(xs[at], "x"), top: 10 });
+      say.textContent = `${short(xs[at])}: ` + chart.series.slice(1)
+        .map((s, i) => (s.class || chart.data[i + 1][at] == null ? "" : `${s.label} ${short(chart.data[i + 1][at])}`))
+        .filter(Boolean).join("; ");
+    } else if (event.key === "+" || event.key === "-") {
+      const middle = xs[at] >= low && xs[at] <= high ? xs[at] : (low + high) / 2;
+      const reach = ((high - low) / 2) * (event.key === "+" ? 0.6 : 1 / 0.6);
+      chart.setScale("x", { min: Math.max(xs[0], middle - reach), max: Math.min(xs[xs.length - 1], middle + reach) });
+    } else if (event.key === "0") {
+      chart.setData(chart.data);
+    } else return;
+    event.preventDefault();
+  });
+}
+
+function install(id, lines, yLabel) {
+  const box = document.getElementById(id);
+  if (!box) return;
+  let chart = null;
+  const redraw = () => { chart = draw(box, lines(), data.x, yLabel()); };
+  redraw();
+  keyboard(box, () => chart, document.getElementById(id + "-values"));
+  document.getElementById(id + "-reset").addEventListener("click", () => chart.setData(chart.data));
+  const fit = () => chart.setSize({ width: Math.max(240, box.clientWidth - 16), height: 340 });
+  addEventListener("resize", () => requestAnimationFrame(fit));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  return redraw;
+}
+
+install("curves", () => data.curves, () => "mean return of an episode");
+const choice = document.getElementById("metric");
+if (choice) {
+  const redraw = install("metrics", () => data.runs.filter((run) => choice.value in run.metrics)
+    .map((run) => ({ ...run, ...run.metrics[choice.value] })), () => choice.value);
+  choice.addEventListener("change", redraw);
+}

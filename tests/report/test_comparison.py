@@ -1,0 +1,248 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.finished_runs import write_run, write_seeds
+from surefoot.experiment import preset
+from surefoot.options import UserError
+from surefoot.report.comparing import draw_comparison, looks
+from surefoot.report.comparison import Comparison, differences_in_words
+from surefoot.report.finished import FinishedRun, find_runs, group_runs
+from surefoot.statistics import interquartile_mean, interval
+
+SLOW = {0: 10.0, 1: 12.0, 2: 11.0, 3: 14.0, 4: 9.0}
+FAST = {seed: score + 20 + seed / 10 for seed, score in SLOW.items()}
+
+
+def rule(lr: float):
+    return replace(preset("recall/ppo").algorithm.rule, lr=lr)
+
+
+def compare(*paths: Path, **options) -> Comparison:
+    return Comparison(group_runs([FinishedRun.read(path) for path in find_runs(list(paths))]), **options)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    return write_seeds(tmp_path / "slow", "recall/ppo", SLOW, rule=rule(1e-4))
+
+
+@pytest.fixture
+def fast(tmp_path: Path) -> Path:
+    return write_seeds(tmp_path / "fast", "recall/ppo", FAST, rule=rule(1e-3))
+
+
+def test_runs_are_grouped_by_what_differs(slow: Path, fast: Path) -> None:
+    groups = compare(slow, fast).groups
+    assert [group.label for group in groups] == ["rule.lr 0.0001", "rule.lr 0.001"]
+    assert [group.seeds for group in groups] == [[0, 1, 2, 3, 4]] * 2
+    assert differences_in_words(groups) == ["rule.lr: 0.0001, 0.001"]
+
+
+def test_single_runs_are_named_one_by_one(slow: Path, fast: Path) -> None:
+    """In any order, and twice at will."""
+    singles = [fast / "seed003", slow / "seed001", fast / "seed000", slow / "seed004", slow]
+    groups = compare(*singles).groups
+    assert [sorted(group.seeds) for group in groups] == [[0, 3], [0, 1, 2, 3, 4]]
+    assert groups[0].label == "rule.lr 0.001"
+
+
+def test_a_seed_counts_once(slow: Path, tmp_path: Path) -> None:
+    again = write_seeds(tmp_path / "again", "recall/ppo", {0: 99.0, 5: 10.0}, rule=rule(1e-4))
+    (group,) = compare(slow, again).groups
+    assert group.seeds == [0, 1, 2, 3, 4, 5]
+    assert compare(slow, again).scores(group)[0] == 10
+
+
+def test_groups_with_many_differences_have_their_folder_s_name(slow: Path, tmp_path: Path) -> None:
+    other = write_seeds(
+        tmp_path / "other", "recall/ppo", FAST, rule=replace(rule(0.5), epochs=2, clip=0.1), episodes=7
+    )
+    groups = compare(slow, other).groups
+    assert [group.label for group in groups] == ["slow", "other"]
+    assert set(groups[0].differences) == {"rule.lr", "rule.epochs", "rule.clip", "episodes"}
+
+
+def test_an_option_that_a_group_has_not_is_none(slow: Path, tmp_path: Path) -> None:
+    trpo = write_seeds(tmp_path / "trpo", "recall/ppo", FAST, rule=preset("recall/trpo").algorithm.rule)
+    groups = compare(slow, trpo).groups
+    assert groups[0].differences["rule"] == "ppo-clip"
+    assert groups[1].differences["rule"] == "trust-region"
+    assert groups[1].differences["rule.lr"] is None
+
+
+def test_the_scores_and_their_interval(slow: Path, fast: Path) -> None:
+    comparison = compare(slow, fast)
+    reached = comparison.reached(comparison.groups[0])
+    assert reached.estimate == pytest.approx((0.75 * 10 + 11 + 0.75 * 12) / 2.5)
+    assert reached == interval(np.array([[10.0], [12.0], [11.0], [14.0], [9.0]]))
+    found = comparison.summary()["groups"][1]
+    assert found["scores"] == pytest.approx(list(FAST.values()))
+    assert found["steps"] == 300
+    assert found["hours"] == pytest.approx(3 * 36 / 3600)
+
+
+def test_shared_seeds_are_paired(slow: Path, fast: Path) -> None:
+    """Though they are named in another order."""
+    comparison = compare(slow, *(fast / f"seed{i:03d}" for i in (4, 0, 3, 2, 1)))
+    against = comparison.against(comparison.groups[1])
+    assert against.paired
+    assert 20 <= against.difference.low < against.difference.estimate < against.difference.high <= 20.4
+    assert against.improvement.estimate == 1
+    assert against.verdict == "better"
+    turned = compare(fast, slow)
+    assert turned.against(turned.groups[1]).verdict == "worse"
+
+
+def test_other_seeds_are_not_paired(slow: Path, tmp_path: Path) -> None:
+    others = write_seeds(
+        tmp_path / "fast", "recall/ppo", {7: 30.0, 8: 10.0, 9: 5.0, 10: 9.0, 11: 12.0}, rule=rule(1.0)
+    )
+    comparison = compare(slow, others)
+    against = comparison.against(comparison.groups[1])
+    assert not against.paired
+    assert against.difference.low < 0 < against.difference.high
+    assert against.verdict == "not told apart"
+
+
+def test_few_seeds_are_said_to_be_too_few(slow: Path, tmp_path: Path) -> None:
+    few = write_seeds(tmp_path / "few", "recall/ppo", {0: 100.0, 1: 101.0, 2: 102.0}, rule=rule(1.0))
+    comparison = compare(slow, few)
+    assert comparison.against(comparison.groups[1]).verdict == "too few seeds"
+    (note,) = comparison.notes()
+    assert "rule.lr 1 (3)" in note
+    assert "rule.lr 0.0001" not in note
+    assert compare(slow).notes() == []
+
+
+def test_runs_of_other_lengths_are_pointed_out(slow: Path, tmp_path: Path) -> None:
+    longer = write_seeds(tmp_path / "longer", "recall/ppo", SLOW, steps=200)
+    assert compare(slow, longer).notes() == [
+        "The runs did not sample alike: 300 to 600 steps of the environment."
+    ]
+
+
+def meta(folder: Path, shift: float, seeds: int = 5, **changes) -> Path:
+    """Tasks are worth 0, 10 and 20, seeds 0, 1, 2 …; a step of adaptation 5 more."""
+    for seed in range(seeds):
+        returns = [
+            [task + seed + 5.0 * step + shift * step for task in (0.0, 10.0, 20.0)] for step in range(3)
+        ]
+        write_run(folder / f"seed{seed:03d}", "bandit/maml-trpo", seed, [1.0, 2.0], returns, **changes)
+    return folder
+
+
+def test_adaptation_is_compared_after_its_last_step(tmp_path: Path) -> None:
+    comparison = compare(meta(tmp_path / "a", 0.0), meta(tmp_path / "b", 1.0, inner_steps=2))
+    assert comparison.same_tasks
+    first, second = comparison.groups
+    assert [one.estimate for one in comparison.adaptation(first)] == pytest.approx([12, 17, 22])
+    assert comparison.reached(second).estimate == pytest.approx(24)
+    against = comparison.against(second)
+    # All tasks and seeds differ by 2, whatever is drawn.
+    assert (against.difference.low, against.difference.high) == pytest.approx((2, 2))
+    earlier = replace(comparison, step=1)
+    assert earlier.reached(second).estimate == pytest.approx(18)
+    assert earlier.summary()["score"] == "mean return after 1 step of adaptation"
+    with pytest.raises(UserError, match="step is 3; these runs were evaluated after 0 to 2 steps"):
+        replace(comparison, step=3)
+
+
+def test_tasks_are_a_sample_of_the_family(tmp_path: Path) -> None:
+    """The interval of three tasks so far apart is wider than that of their means."""
+    comparison = compare(meta(tmp_path / "a", 0.0))
+    reached = comparison.reached(comparison.groups[0])
+    means = interval(comparison.scores(comparison.groups[0]).mean(axis=1, keepdims=True))
+    assert reached.high - reached.low > 2 * (means.high - means.low)
+
+
+def test_other_tasks_are_compared_by_their_means(tmp_path: Path) -> None:
+    evaluation = replace(preset("bandit/maml-trpo").evaluation, seed=77)
+    comparison = compare(meta(tmp_path / "a", 0.0), meta(tmp_path / "b", 1.0, evaluation=evaluation))
+    assert not comparison.same_tasks
+    assert comparison.scores(comparison.groups[0])[:, 0] == pytest.approx([20, 21, 22, 23, 24])
+    assert any("on different tasks" in note for note in comparison.notes())
+
+
+def test_curves_end_where_the_first_run_ends(tmp_path: Path) -> None:
+    for seed, curve in enumerate([[0.0, 10.0, 20.0], [None, 20.0, 30.0], [10.0, 20.0, 30.0, 40.0]]):
+        write_run(tmp_path / f"seed{seed:03d}", "recall/ppo", seed, curve, [[1.0]])
+        # The last has more iterations than its configuration says, as one that was trained longer.
+    text = (tmp_path / "seed002" / "config.yaml").read_text().replace("iterations: 4", "iterations: 3")
+    (tmp_path / "seed002" / "config.yaml").write_text(text)
+    comparison = compare(tmp_path)
+    curve = comparison.curve(comparison.groups[0], "return")
+    assert curve is not None
+    assert (curve.steps[0], curve.steps[-1]) == (200, 300)
+    assert curve.estimate[0] == pytest.approx(interquartile_mean(np.array([[10.0], [20.0], [20.0]])))
+    assert np.all(curve.low <= curve.estimate)
+    assert np.all(curve.estimate <= curve.high)
+    assert comparison.curve(comparison.groups[0], "return_after") is None
+
+
+@pytest.mark.parametrize("steps", [100, None])
+def test_pictures_are_drawn(steps: int | None, tmp_path: Path) -> None:
+    one = write_seeds(tmp_path / "one", "recall/ppo", SLOW, steps=steps)
+    two = write_seeds(tmp_path / "two", "recall/ppo", FAST, steps=steps, rule=rule(0.1))
+    pictures = draw_comparison(compare(one, two))
+    assert pictures["png"].startswith(b"\x89PNG")
+    text = pictures["svg"].decode()
+    assert "<svg" in text
+    assert pictures == draw_comparison(compare(one, two))
+    adapting = draw_comparison(
+        compare(meta(tmp_path / "a", 0.0, steps=steps), meta(tmp_path / "b", 1.0, tasks=7))
+    )
+    assert adapting["png"].startswith(b"\x89PNG")
+
+
+def test_every_group_looks_different() -> None:
+    seen = [tuple(look.values()) for look in looks(30)]
+    assert len(set(seen)) == 30
+
+
+def test_what_cannot_be_compared(slow: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "alone", "recall/ppo", 0, [1.0], [[1.0]])
+    with pytest.raises(UserError, match=r"one seed, .*alone: train more"):
+        compare(slow, tmp_path / "alone")
+    other = write_seeds(tmp_path / "bandit", "bandit/trpo", SLOW)
+    with pytest.raises(
+        UserError, match=r"different environments .*slow.* has env recall and .* has env bandit"
+    ):
+        compare(slow, other)
+    longer = replace(preset("recall/ppo").env, delay=7)
+    with pytest.raises(UserError, match=r"different environments .* env.delay \d+ and .* env.delay 7"):
+        compare(slow, write_seeds(tmp_path / "longer", "recall/ppo", SLOW, env=longer))
+    with pytest.raises(UserError, match=r"adapts to held-out tasks and .* learns one task"):
+        compare(write_seeds(tmp_path / "trpo", "bandit/trpo", SLOW), meta(tmp_path / "meta", 0.0))
+    with pytest.raises(UserError, match="There is no run at"):
+        compare(slow, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("evaluation.json", "{", "is damaged: it holds no returns"),
+        ("evaluation.json", json.dumps({"iteration": 3, "returns": []}), "is damaged"),
+        ("evaluation.json", json.dumps({"iteration": 3, "returns": [{"tasks": [None]}]}), "is damaged"),
+        (
+            "evaluation.json",
+            json.dumps({"iteration": 2, "returns": [{"tasks": [1.0]}]}),
+            "at iteration 3 and was",
+        ),
+        ("evaluation.json", None, "has not been evaluated"),
+        ("metrics.jsonl", "", "has no metrics"),
+        ("metrics.jsonl", "nonsense\n{}\n", "is damaged: its line 1"),
+        ("config.yaml", "surefoot_config: 2\n", "config.yaml"),
+    ],
+)
+def test_a_damaged_run_is_named(slow: Path, file: str, content: str | None, message: str) -> None:
+    path = slow / "seed002" / file
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        compare(slow)
+    assert "seed002" in str(error.value)

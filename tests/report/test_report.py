@@ -1,0 +1,172 @@
+"""`surefoot report`, on run folders written by hand, and in a real browser where there is one."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.finished_runs import write_run, write_seeds
+from surefoot import cli
+from surefoot.report.finished import FinishedRun, find_runs, group_runs
+from surefoot.report.html import make_report
+from surefoot.report.page_parts import draw_tasks, pictures_section, warnings_of
+
+GOOD = {0: 30.0, 1: 32.0, 2: 31.0, 3: 34.0, 4: 29.0}
+BAD = {0: 10.0, 1: 12.0, 2: 11.0, 3: 14.0, 4: 9.0}
+
+
+class Page(HTMLParser):
+    """The page's headings, links to elsewhere, identifiers and data."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.sources: list[str] = []
+        self.identifiers: list[str] = []
+        self.inside, self.data = "", {}
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.sources += [found[name] or "" for name in ("src", "href", "poster") if name in found]
+        self.identifiers += [found["id"] or ""] if "id" in found else []
+        self.inside = found.get("id") or tag
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "data" and data.strip():
+            self.data = json.loads(data)
+        if self.inside in self.identifiers and data.strip() and self.inside not in ("data",):
+            self.headings.append(data)
+
+
+def page_of(*paths: Path) -> Page:
+    return Page(make_report(group_runs([FinishedRun.read(path) for path in find_runs(list(paths))])))
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    return [
+        write_seeds(tmp_path / "good", "recall/ppo", GOOD),
+        write_seeds(tmp_path / "bad", "recall/ppo", BAD, entropy_bonus=0.5),
+    ]
+
+
+def test_nothing_is_fetched_and_everything_is_there(two: list[Path]) -> None:
+    page = page_of(*two)
+    assert {"Results", "Learning", "Warnings", "Configuration", "Pictures"} <= set(page.headings)
+    assert "Adaptation" not in page.headings
+    assert all(source.startswith(("#", "data:")) for source in page.sources)
+    assert {source[1:] for source in page.sources if source.startswith("#")} <= set(page.identifiers)
+    assert len(set(page.identifiers)) == len(page.identifiers)
+
+
+def test_the_curves_are_the_comparison_s(two: list[Path]) -> None:
+    """A line with an interval for each group; every metric of each run."""
+    data = page_of(*two).data
+    assert [(line["label"], line["y"][-1]) for line in data["curves"]] == [
+        ("entropy-bonus 0", pytest.approx((0.75 * 30 + 31 + 0.75 * 32) / 2.5)),
+        ("entropy-bonus 0.5", pytest.approx((0.75 * 10 + 11 + 0.75 * 12) / 2.5)),
+    ]
+    assert data["curves"][0]["low"][-1] <= 30 <= 32 <= data["curves"][0]["high"][-1]
+    assert len(data["runs"]) == 10
+    assert data["runs"][0]["metrics"]["return"] == {"x": [200, 300], "y": [15, 30]}
+
+
+def test_single_runs_are_reported_without_intervals(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", "recall/ppo", 4, [1.0, 2.0], [[1.0]])
+    (line,) = page_of(tmp_path / "one").data["curves"]
+    assert (line["y"], "low" in line) == ([1, 2], False)
+
+
+def test_adaptation_is_drawn_by_task(tmp_path: Path) -> None:
+    for seed in range(2):
+        returns = [[task + step + 2.0 * seed for task in (0.0, 10.0, 20.0)] for step in range(2)]
+        write_run(tmp_path / f"seed{seed:03d}", "bandit/maml-trpo", seed, [1.0, 2.0], returns)
+    assert "Adaptation" in page_of(tmp_path).headings
+    svg = draw_tasks(np.array([5.0, 1.0]), np.array([[6.0, 9.0], [8.0, 9.5]]), "#000000", "a<b")
+    tips = re.findall(r"<title>(.*?)</title>", svg)
+    assert tips == [
+        "task 0: 5.00 before, 7.00 after (6.00 to 8.00 over 2 seeds)",
+        "task 1: 1.00 before, 9.25 after (9.00 to 9.50 over 2 seeds)",
+    ]
+    assert "a&lt;b" in svg
+    assert "a<b" not in svg
+
+
+def test_what_users_write_does_not_end_the_script(tmp_path: Path) -> None:
+    folder = tmp_path / "<b>&"
+    write_run(folder, "recall/ppo", 0, [1.0], [[1.0]])
+    content = make_report(group_runs([FinishedRun.read(folder)])).decode()
+    assert "<b>&" not in content.replace(json.dumps("<b>&, seed 0"), "")
+    assert Page(content.encode()).data["runs"][0]["label"] == "<b>&, seed 0"
+
+
+def test_warnings_are_what_the_metrics_show(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "recall/ppo", 0, [None, 1.0, 1.0, 1.0], [[1.0]])
+    path = tmp_path / "run" / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert list(warnings_of(FinishedRun.read(tmp_path / "run"))) == []
+    for row, accepted in zip(rows, (1, 0, 1, 1), strict=True):
+        row |= {"step_accepted": accepted, "explained_variance": 0.5, "loss": 1.0}
+    rows[-1] |= {"explained_variance": -0.5, "loss": None}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(warnings_of(FinishedRun.read(tmp_path / "run"))) == [
+        ("not-finite", "loss"),
+        ("refused", "25% of 4 steps"),
+        ("variance", "explained variance -0.50 in the last 1 iterations"),
+    ]
+
+
+def test_pictures_are_inline_as_far_as_there_is_room(tmp_path: Path) -> None:
+    runs = []
+    for seed in range(2):
+        folder = write_run(tmp_path / f"seed{seed:03d}", "recall/ppo", seed, [1.0], [[1.0]])
+        (folder / "learning.png").write_bytes(bytes([seed]) * 300)
+        runs.append(FinishedRun.read(folder))
+    section = pictures_section(runs, 500)
+    assert base64.b64encode(bytes(300)).decode() in section
+    assert base64.b64encode(bytes([1]) * 300).decode() not in section
+    assert "Left out" in section
+    assert "seed001/learning.png" in section
+
+
+def test_ten_runs_are_below_five_megabytes(tmp_path: Path) -> None:
+    for seed in range(10):
+        curve: list[float | None] = [seed + i / 3 for i in range(1500)]
+        folder = write_run(tmp_path / f"seed{seed:03d}", "recall/ppo", seed, curve, [[1.0]])
+        (folder / "learning.png").write_bytes(bytes(500_000))
+    content = make_report(group_runs([FinishedRun.read(path) for path in find_runs([tmp_path])]))
+    assert len(content) < 5_000_000
+    assert max(len(run["metrics"]["return"]["x"]) for run in Page(content).data["runs"]) <= 400
+
+
+def test_the_command(two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "page.html"
+    assert cli.run(["report", *map(str, two), "-o", str(out)]) == 0
+    before = out.read_bytes()
+    assert cli.run(["report", str(two[0]), "-o", str(out)]) == 2
+    assert "nothing is written over" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert cli.run(["report"]) == 2
+    assert cli.run(["report", str(tmp_path / "nothing")]) == 2
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [500, 800, 1400])  # Chromium makes no window narrower than 500
+def test_a_browser_draws_it_without_an_error(width: int, two: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_bytes(make_report(group_runs([FinishedRun.read(path) for path in find_runs(two)])))
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += ["--enable-logging=stderr", "--virtual-time-budget=3000", f"--window-size={width},900"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr
+    assert done.stdout.count("<canvas") == 2
+    widths = [int(found) for found in re.findall(r'<canvas[^>]* width="(\d+)"', done.stdout)]
+    assert all(200 < found <= width for found in widths)
