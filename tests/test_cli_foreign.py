@@ -13,7 +13,7 @@ from surefoot.experiment import PRESETS, parts
 
 def test_every_option_that_is_named_exists_for_some_preset() -> None:
     own = {field.name for field in fields(_Train)}
-    for name, (options, _) in foreign.OPTIONS.items():
+    for name, options in foreign.OPTIONS.items():
         assert name not in own | SWAPS.keys()
         for option in options.split():
             names = option, option.replace("outer.", "rule.")  # no preset's outer rule has all of them

@@ -4,7 +4,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +13,7 @@ import tyro
 from surefoot.cli.foreign import refuse_foreign_env, refuse_foreign_names, refuse_foreign_options
 from surefoot.experiment import PRESETS, Config, parts, preset
 from surefoot.experiment.folder import RunFolder
+from surefoot.experiment.presets import with_option
 from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
 
@@ -147,18 +147,7 @@ def swap_parts(
     for option, kind in (kinds or SWAPS).items():
         name, arguments = take_option(f"--{option}", arguments)
         if name is not None:
-            config = _replace_part(config, option.split("."), parts.make(kind, name), option)
+            config = with_option(config, option.split("."), parts.make(kind, name), f"--{option}")
     if isinstance(config, Config):
         refuse_foreign_options(arguments, config)
     return config, arguments
-
-
-def _replace_part(holder: Any, path: list[str], part: Any, option: str) -> Any:
-    names = [field.name for field in fields(holder)]
-    if path[0] not in names and isinstance(holder, Config):
-        return replace(holder, algorithm=_replace_part(holder.algorithm, path, part, option))
-    if path[0] not in names:
-        raise UserError(f"This preset's {parts.name_of(holder)} has no --{option}.")
-    if len(path) > 1:
-        return replace(holder, **{path[0]: _replace_part(getattr(holder, path[0]), path[1:], part, option)})
-    return replace(holder, **{path[0]: part})

@@ -330,16 +330,18 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     """The configuration with other values of some options, named as on the command line: `rule.lr`,
     `estimation.discount`. Raises `UserError` for a name that is no option."""
     for name, value in options.items():
-        config = _with_option(config, name.replace("-", "_").split("."), value, name)
+        config = with_option(config, name.replace("-", "_").split("."), value, f"option {name}")
     return config
 
 
-def _with_option(holder: Any, path: list[str], value: Any, name: str) -> Any:
+def with_option(holder: Any, path: list[str], value: Any, name: str) -> Any:
+    """The options `holder` with another value of the one at `path`; of a configuration that may be one of its
+    algorithm. Raises `UserError` if there is none; `name` is its name there."""
     first, *rest = path
     if first not in [field.name for field in fields(holder)]:
         if isinstance(holder, Config):
-            return replace(holder, algorithm=_with_option(holder.algorithm, path, value, name))
-        raise UserError(f"This preset's {parts.name_of(holder)} has no option {name}.")
+            return replace(holder, algorithm=with_option(holder.algorithm, path, value, name))
+        raise UserError(f"This preset's {parts.name_of(holder)} has no {name}.")
     if rest:
-        value = _with_option(getattr(holder, first), rest, value, name)
+        value = with_option(getattr(holder, first), rest, value, name)
     return replace(holder, **{first: value})
