@@ -2,8 +2,8 @@
 
 A small run of MAML-TRPO is trained once without disturbance. The same run is then started and killed
 (SIGKILL), by default 20 times; each time it goes on where its last checkpoint is. At the end its metrics, its
-last checkpoint and its evaluation must be those of the undisturbed run. After each kill no process of it may be
-left, and at the end no temporary file and no shared memory.
+last checkpoint and its evaluation must be those of the undisturbed run. After each kill no process of it may
+be left, and at the end no temporary file and no shared memory.
 
     python benchmarks/kills.py                      # worker processes
     python benchmarks/kills.py --sampler ray --kills 5

@@ -100,7 +100,7 @@ def _on_loopback() -> Iterator[None]:
     `_node_ip_address="127.0.0.1"` is ignored. It gives up other machines where this variable says so, which
     is meant for Windows and macOS. Ray has read it when it was imported, and its processes read it again.
     """
-    constants = importlib.import_module("ray._private.ray_constants")
+    constants: Any = importlib.import_module("ray._private.ray_constants")
     before = os.environ.get(_OTHER_MACHINES), getattr(constants, "ENABLE_RAY_CLUSTER", None)
     os.environ[_OTHER_MACHINES], constants.ENABLE_RAY_CLUSTER = "0", False
     try:
