@@ -125,8 +125,10 @@ class QLearning(AbstractExperiment):
         return Curve(*map(np.asarray, jax.jit(jax.vmap(run))(keys)))
 
     def follow_gradient(self, problem: Problem, keys: Array) -> list[Curve]:
-        """θ ← θ + α Σ_t γᵗ (G_t − mean of the other episodes' G_t) ∇log π, averaged over episodes, for each α
-        of `rates`."""
+        """θ ← θ + α Σ_t γᵗ (G_t − mean of the other episodes' G_t) ∇log π, averaged over the episodes.
+
+        One curve for each α of `rates`.
+        """
 
         def point(rate: Array, policy: SoftmaxTable, key: Key) -> tuple[SoftmaxTable, Array]:
             found = draw(problem, policy, key, (self.episodes,))

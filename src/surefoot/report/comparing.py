@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def draw_comparison(comparison: Comparison) -> dict[str, bytes]:
     return pictures
 
 
-def looks(count: int) -> Iterator[dict[str, str]]:
+def looks(count: int) -> Iterator[dict[str, Any]]:
     """A colour and a dash for each of so many groups."""
     for i in range(count):
         yield {"color": COLOURS[i % len(COLOURS)], "linestyle": _DASHES[i // len(COLOURS) % len(_DASHES)]}

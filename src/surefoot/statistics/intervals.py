@@ -156,7 +156,7 @@ def improvement_interval(
     resampled, and the interval does not shrink to nothing where all runs of one kind are above all of the
     other. Tasks count as independent. Raises `UserError` as `difference` does.
     """
-    from scipy.optimize import brentq  # here, for commands that need no interval should not wait for it
+    from scipy.optimize import root_scalar  # here: commands that need no interval should not wait for it
 
     scores, baseline = _checked(scores), _checked(baseline)
     tasks, ours, theirs = scores.shape[1], len(scores), len(baseline)
@@ -174,8 +174,8 @@ def improvement_interval(
 
     # At 0 and 1 the spread is none, and an estimate there would be an end of itself.
     inside = float(np.clip(estimate, _TINY, 1 - _TINY))
-    low = 0.0 if estimate == 0 else brentq(excess, 0, inside)
-    high = 1.0 if estimate == 1 else brentq(excess, inside, 1)
+    low = 0.0 if estimate == 0 else root_scalar(excess, bracket=(0, inside)).root
+    high = 1.0 if estimate == 1 else root_scalar(excess, bracket=(inside, 1)).root
     return Interval(estimate, float(low), float(high))
 
 
