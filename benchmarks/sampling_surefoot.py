@@ -50,7 +50,7 @@ def _beginnings(problem: Problem, side: "Batched") -> tuple[np.ndarray, np.ndarr
     return now.qpos, now.qvel
 
 
-def _policies(tasks: int, hidden: tuple[int, ...], observation_space: ObservationSpace, space: ActionSpace) -> Any:
+def _policies(tasks: int, hidden: tuple[int, ...], observation_space: Any, space: ActionSpace) -> Any:
     """One for each task."""
     policy = GaussianMLP(hidden=hidden).build(jax.random.key(1), observation_space, space)
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (tasks, *x.shape)), policy)

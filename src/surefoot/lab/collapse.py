@@ -139,7 +139,7 @@ class Scales(eqx.Module):
 
 FREE = ("plain gradient", "natural gradient", "TRPO without line search")
 """Methods that check no step."""
-METHODS = (*FREE, "TRPO, bound δ", "TRPO, fixed bound", "PPO")
+METHODS: tuple[str, ...] = (*FREE, "TRPO, bound δ", "TRPO, fixed bound", "PPO")
 
 
 @dataclass(frozen=True)

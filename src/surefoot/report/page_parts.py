@@ -106,7 +106,7 @@ def draw_tasks(
     marks = []
     for i, task in enumerate(order):
         x = left + 14 * i + 10
-        a, b = before[task], middle[task]
+        a, b = float(before[task]), float(middle[task])
         ends = float(after[:, task].min()), float(after[:, task].max())
         tip = f"task {task}: {a:.2f} before, {b:.2f} after" + (
             f" ({ends[0]:.2f} to {ends[1]:.2f} over {len(after)} seeds)" if len(after) > 1 else ""
