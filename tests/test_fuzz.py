@@ -115,9 +115,9 @@ def damaged_texts(generator: random.Random, text: str) -> Iterator[bytes]:
     """A configuration that is not one any more."""
     lines = text.splitlines(keepends=True)
     raw = text.encode()
-    yield from (b"", b"\x00", b"\xff\xfe" + raw, b"\x80" + raw, raw.replace(b"surefoot_config: 2", b""))
+    yield from (b"", b"\x00", b"\xff\xfe" + raw, b"\x80" + raw, raw.replace(b"surefoot_config: 3", b""))
     yield from (
-        raw.replace(b"surefoot_config: 2", b"surefoot_config: " + x) for x in (b"1", b"3", b"'2'", b"[2]")
+        raw.replace(b"surefoot_config: 3", b"surefoot_config: " + x) for x in (b"1", b"2", b"'3'", b"[3]")
     )
     yield from (b"- " * 5000, b"[" * 5000, b"{a: " * 3000, b"&a [*a, *a]", b"!!python/object:os.system {}")
     yield from (b"a: &x [1]\nb: *y", b"%YAML 9.9\n---\na", b"? ? ?", b"'unclosed", b"key: [1, 2", b"\ta: 1")

@@ -235,7 +235,7 @@ def test_what_cannot_be_compared(slow: Path, tmp_path: Path) -> None:
         ("evaluation.json", None, "has not been evaluated"),
         ("metrics.jsonl", "", "has no metrics"),
         ("metrics.jsonl", "nonsense\n{}\n", "is damaged: its line 1"),
-        ("config.yaml", "surefoot_config: 2\n", "config.yaml"),
+        ("config.yaml", "surefoot_config: 3\n", "config.yaml"),
     ],
 )
 def test_a_damaged_run_is_named(slow: Path, file: str, content: str | None, message: str) -> None:

@@ -22,14 +22,14 @@ _BASE = Config(
     checkpoint_every=100,
 )
 _RULE = PPOClip(lr=5e-3, lr_end=0.0, decay_steps=_BASE.iterations, epochs=4, minibatches=8)
-_CRITIC = ValueNetwork(hidden=(128,), activation="relu", epochs=4, minibatches=8)
+_CRITIC = ValueNetwork(hidden=(128,), activation="relu", lr=5e-3, epochs=4, minibatches=8)
 _ALGORITHMS = {
     "ppo": replace(_BASE, algorithm=SingleTask(_RULE, entropy_bonus=0.01)),
     # The Fisher matrix is blind to a critic's values, so the value function is a network of its own.
     "trpo": replace(
         _BASE,
         policy=CategoricalMLP(hidden=(128,), activation="relu", initialiser="orthogonal", output_scale=0.01),
-        algorithm=SingleTask(TrustRegion(max_kl=0.01, damping=0.01)),
+        algorithm=SingleTask(TrustRegion(max_kl=0.01, damping=0.01), entropy_bonus=0.01),
         estimation=replace(_BASE.estimation, baseline=_CRITIC),
     ),
     "a2c": replace(

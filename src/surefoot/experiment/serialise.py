@@ -14,7 +14,7 @@ from surefoot.experiment.config import Config
 from surefoot.experiment.files import write_atomically
 from surefoot.options import UserError, shown, suggestion
 
-FORMAT = 2
+FORMAT = 3
 """The number of the format; it rises when a configuration of an earlier version would mean something else."""
 
 _REMEDY = (
