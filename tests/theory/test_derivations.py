@@ -97,7 +97,7 @@ def test_a_step_needs_the_ratio_of_its_state_and_of_its_action(t: int):
     # The factor of the state is the mean of the past's ratios.
     past = jnp.prod(ratios[:, :t], axis=1)
     for state in np.flatnonzero(before > 0):
-        here = chances * (states == int(state))
+        here = jnp.where(states == int(state), chances, 0.0)
         np.testing.assert_allclose(jnp.sum(here * past) / jnp.sum(here), of_state[int(state)], rtol=1e-12)
     if t > 0:
         assert abs(jnp.sum(chances * ratios[:, t] * f[states, actions]) - expected) > 1e-3, "it is not one"

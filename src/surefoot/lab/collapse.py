@@ -148,7 +148,7 @@ class Measured:
 
     values: Float[np.ndarray, "sizes seeds iterations"]
     """The exact return before training and after each iteration."""
-    divergences: Float[np.ndarray, "sizes seeds iterations 2"]
+    divergences: Float[np.ndarray, "sizes seeds steps 2"]
     """Mean and maximal KL of each iteration."""
 
     @property
