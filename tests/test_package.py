@@ -12,7 +12,10 @@ from surefoot import algorithms, envs, experiment, rules
     ("name", "module"),
     [
         *((name, experiment) for name in surefoot._EXPERIMENT),
-        *((name, algorithms) for name in ("MAML", "ProMP", "EMAML", "ANIL", "MetaSGD", "SingleTask")),
+        *(
+            (name, algorithms)
+            for name in ("MAML", "ProMP", "EMAML", "ANIL", "CAVIA", "MetaSGD", "SingleTask")
+        ),
         *((name, rules) for name in ("GradientStep", "TrustRegion", "PPOClip")),
     ],
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from surefoot import envs as envs, statistics as statistics
     from surefoot.algorithms import (
         ANIL as ANIL,
+        CAVIA as CAVIA,
         EMAML as EMAML,
         MAML as MAML,
         MetaSGD as MetaSGD,

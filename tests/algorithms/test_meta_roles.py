@@ -11,9 +11,10 @@ import pytest
 from support.dense import flatten
 from support.probes import Target
 from support.settings import iterate, policy_for, setting_of
-from surefoot.algorithms import ANIL, MAML, MetaSGD, adapt_to_tasks, policy_objective
+from surefoot.algorithms import ANIL, CAVIA, MAML, MetaSGD, adapt_to_tasks, policy_objective
 from surefoot.algorithms.adaptation import inner_part, outer_part
 from surefoot.algorithms.anil import HeadAdapted
+from surefoot.algorithms.cavia import ContextPolicy
 from surefoot.algorithms.meta_sgd import LearnedRates
 from surefoot.options import UserError
 from surefoot.policies import GRU
@@ -26,12 +27,13 @@ KEY = jax.random.key(5)
 INNER = GradientStep(lr=0.3)
 METHODS = {"anil": ANIL(INNER, tasks=3), "anil without σ": ANIL(INNER, tasks=3, adapt_std=False)}
 METHODS["meta-sgd"] = MetaSGD(INNER, tasks=3, inner_steps=2)
+METHODS["cavia"] = CAVIA(INNER, tasks=3, inner_steps=2, context=2)
 
 
 def begun(algorithm: Any, **options: Any) -> tuple[Any, Any]:
     setting = setting_of(Target(spread=1.0), episodes=4)
     return setting, algorithm.init(
-        setting, policy_for(setting, hidden=(3,), output_scale=1.0, **options), KEY
+        setting, policy_for(setting, algorithm, hidden=(3,), output_scale=1.0, **options), KEY
     )
 
 
@@ -51,8 +53,9 @@ def test_the_meta_gradient_is_that_of_finite_differences(name: str, x64: None):
     objective = adapted(surrogate, INNER, inner_objective=surrogate, chunk=2, split=inner_part)
     vector, build = flatten(state.policy)
     moved = vector + 0.05 * jax.random.normal(KEY, vector.shape, vector.dtype)
-    if name == "meta-sgd":  # the context is zero where an adaptation begins
-        moved = flatten(eqx.tree_at(lambda p: p.offset, build(moved), state.policy.offset))[0]
+    context = {"meta-sgd": lambda p: p.offset, "cavia": lambda p: p.context}.get(name)
+    if context is not None:  # it is zero where an adaptation begins
+        moved = flatten(eqx.tree_at(context, build(moved), context(state.policy)))[0]
 
     def loss(v: jax.Array) -> jax.Array:
         return objective.loss(objective.predict(build(v), batch), batch)
@@ -109,12 +112,37 @@ def test_an_iteration_learns(name: str):
     following, metrics = iterate(algorithm, setting, state, KEY)
     assert metrics["step_accepted"] == 1.0
     changed = jax.tree.map(lambda x, y: bool((x != y).any()), state.policy, following.policy)
-    assert isinstance(changed, HeadAdapted | LearnedRates)
+    assert isinstance(changed, HeadAdapted | LearnedRates | ContextPolicy)
+    if name == "cavia":
+        assert not changed.context
     if name == "meta-sgd":
         assert any(jax.tree.leaves(changed.log_rates))
         assert not any(jax.tree.leaves(changed.offset)), "the context is no parameter of the outer rule"
     else:
         assert all(jax.tree.leaves(changed.policy.network))
+
+
+def test_cavia_changes_its_context_alone():
+    algorithm = METHODS["cavia"]
+    setting, state = begun(algorithm)
+    first, second, last = (x[0] for x in adaptation(setting, algorithm, state).learners)
+    assert not first.context.any()
+    assert (second.context != last.context).any(axis=1).all()
+    assert len(np.unique(np.asarray(last.context), axis=0)) == 3, "each task has its own"
+    same = jax.tree.map(lambda x, y: bool((x == y).all()), first.policy, last.policy)
+    assert all(jax.tree.leaves(same))
+
+
+def test_an_adaptation_begins_with_a_context_of_zero():
+    algorithm = METHODS["cavia"]
+    setting, state = begun(algorithm)
+    adapter = algorithm.adapter(setting.estimator, state)
+    left_over = eqx.tree_at(lambda p: p.context, state.policy, jnp.ones(2))
+    assert not adapter.begin(left_over)[0].context.any()
+    at_one = left_over(jnp.zeros((1, 1))).mean
+    np.testing.assert_allclose(
+        at_one, left_over.policy({"context": jnp.ones((1, 2)), "seen": jnp.zeros((1, 1))}).mean
+    )
 
 
 def test_anil_needs_a_last_layer():

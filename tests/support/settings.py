@@ -19,10 +19,11 @@ def setting_of(env: AbstractEnv | None = None, *, episodes: int = 8, **options: 
     return Setting.of(ScanSampler(env or Target(), episodes), estimation)
 
 
-def policy_for(setting: Setting, **options: Any) -> Any:
+def policy_for(setting: Setting, algorithm: AbstractAlgorithm | None = None, **options: Any) -> Any:
     env = setting.sampler.env
+    space = env.observation_space if algorithm is None else algorithm.policy_space(env.observation_space)
     build = GaussianMLP(**{"hidden": (), "output_scale": 0.0, **options}).build
-    return build(jax.random.key(0), env.observation_space, env.action_space)
+    return build(jax.random.key(0), space, env.action_space)
 
 
 @eqx.filter_jit

@@ -14,6 +14,7 @@ from surefoot.algorithms.base import (
     Setting as Setting,
     policy_objective as policy_objective,
 )
+from surefoot.algorithms.cavia import CAVIA as CAVIA
 from surefoot.algorithms.emaml import EMAML as EMAML
 from surefoot.algorithms.estimation import Estimation as Estimation
 from surefoot.algorithms.estimator import Estimator as Estimator, episode_returns as episode_returns

@@ -11,7 +11,7 @@ from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.meta import AbstractTerm
-from surefoot.types import Observations
+from surefoot.types import Observations, ObservationSpace
 
 
 class HeadAdapted(AbstractPolicyWrapper):
@@ -49,8 +49,9 @@ class ANIL(AbstractGradientMeta):
     def terms(self) -> dict[str, AbstractTerm]:
         return {}
 
-    def meta_policy(self, policy: AbstractPolicy) -> AbstractPolicy:
+    def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:
         """Raises `UserError` if the policy is not a perceptron."""
+        del space
         if not hasattr(policy, "network"):
             raise UserError(
                 "ANIL adapts the last layer of a perceptron, and this policy is none; use --policy "

@@ -21,7 +21,7 @@ from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractCollector
 from surefoot.samplers.base import is_traced
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
-from surefoot.types import Batch, Key, Rollout, Task, is_key
+from surefoot.types import Batch, Key, ObservationSpace, Rollout, Task, is_key
 
 LossName = Literal["reinforce", "surrogate"]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -135,6 +135,11 @@ class AbstractAlgorithm(ABC):
     def adaptation_rule(self) -> AbstractRule | None:
         """The rule by which its policies adapt unless the user names another; None if they adapt without
         one."""
+
+    def policy_space(self, space: ObservationSpace) -> ObservationSpace:
+        """The form of what its policies observe, where the environment's observations are of `space`. A
+        method that gives them further inputs adds these."""
+        return space
 
     @abstractmethod
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:

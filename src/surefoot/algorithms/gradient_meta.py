@@ -42,7 +42,7 @@ from surefoot.theory.dice import DiceObjective
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.meta import AbstractMetaObjective, AbstractTerm, adapted
 from surefoot.theory.objectives import AbstractObjective, OnPart
-from surefoot.types import Key, MetaBatch, Task
+from surefoot.types import Key, MetaBatch, ObservationSpace, Task
 
 InnerLossName = Literal["reinforce", "surrogate", "dice"]
 
@@ -92,9 +92,10 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     def terms(self) -> dict[str, AbstractTerm]:
         """The terms that the method adds to the loss, by name, before the first iteration."""
 
-    def meta_policy(self, policy: AbstractPolicy) -> AbstractPolicy:
+    def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:
         """The policy that is meta-trained, made of the one that the options built: one with other roles, or
-        with further parameters."""
+        with further parameters. `space` is the environment's."""
+        del space
         return policy
 
     def objective(self, terms: dict[str, AbstractTerm]) -> AbstractMetaObjective:
@@ -132,7 +133,7 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         """Raises `UserError` if the rules cannot use the inner loss, or its options have no effect."""
         check_inner_loss(self)
-        policy = self.meta_policy(policy)
+        policy = self.meta_policy(policy, setting.sampler.env.observation_space)
         baseline_key, rule_key = jax.random.split(key)
         baseline, scales = setting.estimator.init(baseline_key, setting.sampler.env)
         rule = own_keys(self.outer.init(outer_part(policy)[0]), rule_key)

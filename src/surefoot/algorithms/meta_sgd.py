@@ -6,12 +6,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
 from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.meta import AbstractTerm
+from surefoot.types import Observations, ObservationSpace
 
 
 class LearnedRates(AbstractPolicyWrapper):
@@ -40,7 +41,7 @@ class LearnedRates(AbstractPolicyWrapper):
         moves = jax.tree.map(lambda rho, z: jnp.exp(rho / 2) * z, self.log_rates, self.offset)
         return eqx.apply_updates(self.base, moves)
 
-    def observed(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+    def observed(self, observations: Observations) -> Observations:
         return observations
 
     def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
@@ -62,5 +63,6 @@ class MetaSGD(AbstractGradientMeta):
     def terms(self) -> dict[str, AbstractTerm]:
         return {}
 
-    def meta_policy(self, policy: AbstractPolicy) -> AbstractPolicy:
+    def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:
+        del space
         return LearnedRates.of(policy)

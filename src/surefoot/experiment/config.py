@@ -89,4 +89,5 @@ class Config(Options):
 
     def build_policy(self, key: Key) -> AbstractPolicy:
         """A new policy for the environment."""
-        return self.policy.build(key, self.env.observation_space, self.env.action_space)
+        observations = self.algorithm.policy_space(self.env.observation_space)
+        return self.policy.build(key, observations, self.env.action_space)

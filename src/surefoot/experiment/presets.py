@@ -8,6 +8,7 @@ from typing import Any
 from surefoot.algorithms import (
     A3C,
     ANIL,
+    CAVIA,
     EMAML,
     MAML,
     AbstractAlgorithm,
@@ -232,6 +233,9 @@ PRESETS: dict[str, Config] = {
     ),
     "navigation-2d/reptile": replace(
         _NAVIGATION, algorithm=Reptile(_NAVIGATION_MAML.inner, tasks=_NAVIGATION_MAML.tasks)
+    ),
+    "navigation-2d/cavia-trpo": replace(
+        _NAVIGATION, algorithm=CAVIA(GradientStep(lr=1.0), _NAVIGATION_MAML.outer, tasks=20)
     ),
     "bandit/maml-trpo": _BANDIT,
     "bandit/trpo": replace(_BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
