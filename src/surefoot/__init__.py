@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ANIL as ANIL,
         EMAML as EMAML,
         MAML as MAML,
+        RL2 as RL2,
         MetaSGD as MetaSGD,
         ProMP as ProMP,
         SingleTask as SingleTask,
