@@ -53,7 +53,7 @@ def test_the_best_total_reward_is_what_brute_force_finds():
     ("rule", "options", "iterations"),
     [
         (TrustRegion(max_kl=0.05), GRU(units=8), 20),
-        (PPOClip(lr=0.02, epochs=4, minibatches=2), RecurrentActorCritic(units=8), 20),
+        (PPOClip(lr=0.02, epochs=8, minibatches=2), RecurrentActorCritic(units=8), 40),
     ],
     ids=["trpo", "ppo"],
 )

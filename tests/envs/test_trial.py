@@ -92,7 +92,9 @@ def test_the_trial_ends_with_its_last_episode_and_not_before():
 
 
 def test_a_sampler_counts_a_trial_for_one_episode():
-    policy = CategoricalMLP(hidden=()).build(KEY, TRIAL.observation_space, TRIAL.action_space)
+    policy = CategoricalMLP(hidden=(), output_scale=0.01).build(
+        KEY, TRIAL.observation_space, TRIAL.action_space
+    )
     rollout = ScanSampler(TRIAL, 30).submit(policy, jnp.array(10.0), KEY).result()
     numbers = np.asarray(episode_numbers(rollout.observations))
     lengths = np.asarray(rollout.valid).sum(axis=1)
@@ -135,7 +137,9 @@ def test_from_the_host_it_is_the_same_trial():
     from the actions alone, so that the keys do not matter."""
     host = Trial(WrappedFamily(Countdown()), 3)
     assert not host.is_traceable
-    policy = CategoricalMLP(hidden=()).build(KEY, TRIAL.observation_space, TRIAL.action_space)
+    policy = CategoricalMLP(hidden=(), output_scale=0.01).build(
+        KEY, TRIAL.observation_space, TRIAL.action_space
+    )
     tasks = Countdown().sample_tasks(KEY, 2)
     policies = jax.tree.map(lambda x: jnp.stack([x, x]) if eqx.is_array(x) else x, policy)
     expected = ScanSampler(TRIAL, 10).sample(policies, tasks, KEY)
@@ -167,7 +171,9 @@ def test_episodes_of_a_trial_from_the_host_are_drawn_anew():
 
 def test_streams_of_trials_from_the_host_are_refused():
     streams = BatchedStreams(Trial(WrappedFamily(Countdown()), 2), 2, 4, 1)
-    policy = CategoricalMLP(hidden=()).build(KEY, TRIAL.observation_space, TRIAL.action_space)
+    policy = CategoricalMLP(hidden=(), output_scale=0.01).build(
+        KEY, TRIAL.observation_space, TRIAL.action_space
+    )
     with pytest.raises(UserError, match="--streams 0"):
         streams.start(policy, jnp.array(1.0), KEY)
 

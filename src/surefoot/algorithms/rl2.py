@@ -94,7 +94,8 @@ def episode_of_trials(rollout: Rollout, number: int, episodes: int) -> Rollout:
         places = jnp.where(valid, start + steps, 0)
 
         def taken(x: Array) -> Array:
-            return jnp.where(jnp.expand_dims(valid, tuple(range(1, x.ndim))), x[places], 0)
+            chosen = x[places]
+            return jnp.where(jnp.expand_dims(valid, tuple(range(1, x.ndim))), chosen, jnp.zeros_like(chosen))
 
         kept = jax.tree.map(taken, trial)
         last = valid & (steps == length - 1)

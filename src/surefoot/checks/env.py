@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 class Episodes(eqx.Module):
     """Random episodes, axes `[task episode time ...]`; the same keys and actions for every task."""
 
-    start: tuple[PyTree, Array]
+    start: tuple[PyTree, PyTree]
     """State and observation after the reset, without the time axis."""
     outcomes: Outcome
     valid: Array
