@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CAVIA as CAVIA,
         EMAML as EMAML,
         MAML as MAML,
+        RL2 as RL2,
         MetaSGD as MetaSGD,
         ProMP as ProMP,
         SingleTask as SingleTask,

@@ -402,6 +402,23 @@ class PredictsForNothing(Judges):
             return Prediction(self(observations), self.values(observations), actions)
 
 
+class RecallingJudge(policies.RecurrentActorCriticPolicy):
+    """The library's, with one method to be broken."""
+
+    def unroll_values(self, observations, next_observations, starts, memory):
+        """As if nothing came before the next observation."""
+        now, _ = super().unroll_values(observations, next_observations, starts, memory)
+        return now, super().unroll_values(next_observations, observations, starts | True, memory)[0]
+
+
+@broken("unrolled outputs agree", "`unroll_outputs` or `unroll_values` differs")
+@dataclass(frozen=True)
+class ForgetsBeforeTheNextValue:
+    def build(self, key, observation_space, action_space):
+        built = policies.RecurrentActorCritic(units=4).build(key, observation_space, action_space)
+        return RecallingJudge(built.encoder, built.cell, built.actor, built.critic)
+
+
 SMALL = {
     **{options.__name__: options() for options in EXPORTED},
     "PredictReward": policies.ActorCritic(auxiliary=policies.PredictReward()),

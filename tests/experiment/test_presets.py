@@ -4,7 +4,7 @@ from pathlib import Path
 import equinox as eqx
 import pytest
 
-from surefoot.envs import Bandit, Gymnasium
+from surefoot.envs import Bandit, Gymnasium, Trial
 from surefoot.experiment import PRESETS, parts, preset
 from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.serialise import load_config, save_config
@@ -64,15 +64,17 @@ def test_the_vanilla_policy_gradient_has_rewards_to_go_and_its_variant_gae(famil
 
 
 def test_names_are_environment_and_algorithm() -> None:
-    """A preset's environment is named as the part is; Gymnax's and Gymnasium's have names of their own."""
+    """A preset's environment is named as the part is, also where it is one of trials; Gymnax's and
+    Gymnasium's have names of their own."""
     for name, config in PRESETS.items():
         environment, algorithm = name.split("/")
         assert algorithm
-        part = parts.kebab(type(config.env).__name__)
+        env = config.env.env if isinstance(config.env, Trial) else config.env
+        part = parts.kebab(type(env).__name__)
         if part in ("gymnax", "gymnasium"):
-            assert config.env.name.lower().startswith(environment)
+            assert env.name.lower().startswith(environment)
         else:
-            assert part == environment == parts.name_of(config.env)
+            assert part == environment == parts.name_of(env)
 
 
 @pytest.mark.parametrize("environment", list(FAMILIES))

@@ -71,6 +71,12 @@ class WrappedPolicy(AbstractPolicy):
     def unroll(self, observations: Array, starts: Array, memory: PyTree) -> Any:
         return self.policy.unroll(observations, starts, memory)
 
+    def unroll_outputs(self, observations: Array, actions: Array, starts: Array, memory: PyTree) -> Any:
+        return self.policy.unroll_outputs(observations, actions, starts, memory)
+
+    def unroll_values(self, now: Array, following: Array, starts: Array, memory: PyTree) -> Any:
+        return self.policy.unroll_values(now, following, starts, memory)
+
 
 @dataclass(frozen=True)
 class WrappedPolicyOptions(PolicyOptions):
@@ -95,6 +101,10 @@ class WrappedFamily(AbstractFamily):
     @property
     def releases_gil(self) -> bool:
         return self.family.releases_gil
+
+    @property
+    def trial_episodes(self) -> int | None:
+        return self.family.trial_episodes
 
     @property
     def observation_space(self) -> ObservationSpace:

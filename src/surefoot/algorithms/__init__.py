@@ -10,6 +10,7 @@ from surefoot.algorithms.anil import ANIL as ANIL
 from surefoot.algorithms.base import (
     AbstractAdapter as AbstractAdapter,
     AbstractAlgorithm as AbstractAlgorithm,
+    AbstractTrialAdapter as AbstractTrialAdapter,
     LearnerState as LearnerState,
     Setting as Setting,
     policy_objective as policy_objective,
@@ -25,4 +26,5 @@ from surefoot.algorithms.off_policy import OffPolicyReinforce as OffPolicyReinfo
 from surefoot.algorithms.promp import ProMP as ProMP
 from surefoot.algorithms.reinforce import Reinforce as Reinforce
 from surefoot.algorithms.reptile import Reptile as Reptile
+from surefoot.algorithms.rl2 import RL2 as RL2, MemoryAdapter as MemoryAdapter
 from surefoot.algorithms.single_task import SingleTask as SingleTask

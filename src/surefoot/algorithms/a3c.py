@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting, policy_objective
 from surefoot.algorithms.fragments import Fragment, Learned, fragment_gradient, learn_fragment
-from surefoot.algorithms.on_policy import AbstractOneTaskAlgorithm, OneTaskState
+from surefoot.algorithms.on_policy import AbstractOneTaskAlgorithm, OnPolicyState
 from surefoot.algorithms.reporting import Progress, count_steps
 from surefoot.envs import AbstractFamily
 from surefoot.options import NonNegative, Options, UserError, at_least
@@ -59,6 +59,10 @@ class A3C(Options, AbstractOneTaskAlgorithm):
             raise UserError("A3C learns in workers; set --sampler processes and --streams 0.")
         if not policy.predicts_values:
             raise UserError("A3C needs a policy that predicts values: --policy actor-critic.")
+        if policy.is_recurrent:
+            raise UserError(
+                "A3C's workers keep no memory from one fragment to the next; use --policy actor-critic."
+            )
         normalisation = setting.estimator.normalisation
         if normalisation.observations or normalisation.rewards:
             raise UserError(
@@ -71,7 +75,7 @@ class A3C(Options, AbstractOneTaskAlgorithm):
             )
         env = setting.sampler.env
         unused, scales = setting.estimator.init(key, env)
-        own = OneTaskState(self.step.init(policy), env.sample_tasks(key, 1), None, Progress.start(0))
+        own = OnPolicyState(self.step.init(policy), env.sample_tasks(key, 1), None, Progress.start(0))
         return LearnerState(policy, scales, (unused,), own)
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:

@@ -133,13 +133,16 @@ def adapt_to_tasks(
     """Adapts `policy` to each task by `steps` steps, with fresh rollouts before each and after the last.
 
     `tasks` have a leading task axis. They are numbered from `first` on, and what is drawn for a task follows
-    from the key, its number and the phase. With an asynchronous sampler no task waits for another. Raises
-    `UserError` if the sampler does not draw whole episodes.
+    from the key, its number and the phase. With an asynchronous sampler no task waits for another. Where a
+    policy adapts within trials, whole trials are drawn, and the phases are their episodes. Raises `UserError`
+    if the sampler does not draw whole episodes, or if a trial has too few.
     """
     if not isinstance(sampler, AbstractSampler):
         raise UserError("Adaptation is learned from whole episodes; set --streams 0.")
     asynchronous = sampler.asynchronous and not is_traced(policy, tasks, key)
     adapt = _as_they_arrive if asynchronous else _in_step
+    if adapter.adapts_within_trials:
+        adapt = _within_trials
     return adapt(sampler, adapter, policy, tasks, key, steps, first)
 
 
@@ -164,6 +167,26 @@ def _in_step(
         if phase < steps:
             learners.append(_improve_all(adapter, learners[-1], batches[-1]))
     return Adaptation(tuple(rollouts), tuple(batches), tuple(learners))
+
+
+def _within_trials(
+    sampler: AbstractSampler,
+    adapter: Any,
+    policy: AbstractPolicy,
+    tasks: Task,
+    key: Key,
+    steps: int,
+    first: int,
+) -> Adaptation:
+    """All tasks at once, all phases in the same trials."""
+    learners = [_begin_all(adapter, policy, jax.tree.leaves(tasks)[0].shape[0])]
+    acting = _acting_all(adapter, learners[0])
+    trials = sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, 0), first)
+    rollouts = phases_of_all(adapter, trials, steps)
+    batches = [_batch_all(adapter, part, jnp.asarray(phase)) for phase, part in enumerate(rollouts)]
+    for batch in batches[:-1]:
+        learners.append(_improve_all(adapter, learners[-1], batch))
+    return Adaptation(rollouts, tuple(batches), tuple(learners))
 
 
 def sample_tasks(
@@ -198,6 +221,12 @@ def _acting_all(adapter: AbstractAdapter, learners: Any) -> AbstractPolicy:
 @jit_from_host
 def _batch_all(adapter: AbstractAdapter, rollouts: Rollout, phase: Int[Array, ""]) -> Batch:
     return jax.vmap(lambda rollout: adapter.batch(rollout, phase))(rollouts)
+
+
+@jit_from_host
+def phases_of_all(adapter: Any, trials: Rollout, steps: int) -> tuple[Rollout, ...]:
+    """The rollouts of each phase, where a policy adapts within trials."""
+    return adapter.phases(trials, steps)
 
 
 @jit_from_host

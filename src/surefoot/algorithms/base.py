@@ -104,6 +104,12 @@ class AbstractAdapter(eqx.Module):
     steps: eqx.AbstractVar[int]
     """Number of steps of adaptation that the algorithm trains for."""
 
+    @property
+    def adapts_within_trials(self) -> bool:
+        """Whether a step of adaptation is an episode of a trial, so that one rollout holds all phases and the
+        adapter has the methods of `AbstractTrialAdapter`."""
+        return False
+
     @abstractmethod
     def begin(self, policy: AbstractPolicy) -> Any:
         """The learner before any data of the task."""
@@ -120,6 +126,19 @@ class AbstractAdapter(eqx.Module):
     @abstractmethod
     def improve(self, learner: Any, batch: Batch) -> Any:
         """The learner after one step of adaptation."""
+
+
+class AbstractTrialAdapter(AbstractAdapter):
+    """An adapter whose policy adapts within a trial."""
+
+    @property
+    def adapts_within_trials(self) -> bool:
+        return True
+
+    @abstractmethod
+    def phases(self, rollout: Rollout, steps: int) -> tuple[Rollout, ...]:
+        """The first `steps` + 1 episodes of trials `[*axes time ...]`, each a rollout with the same axes.
+        Raises `UserError` if a trial has fewer."""
 
 
 class AbstractAlgorithm(ABC):

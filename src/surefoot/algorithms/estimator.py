@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -17,8 +18,9 @@ from surefoot.theory.advantages import gae, k_step_advantages, normalise, standa
 from surefoot.theory.returns import discounted_return, reward_to_go
 from surefoot.types import Batch, Key, Rollout, Transitions
 
-Values = Callable[[Array, Array], Array]
-"""V of one trajectory: (observations `[time ...]`, times `[time]`) -> `[time]`."""
+Critic = Callable[[Rollout], tuple[Array, Array]]
+"""V at every step of a rollout `[episode time ...]` and at the observation after it, axes `[episode time]`;
+anything in padding."""
 
 
 class PreparedRollout(eqx.Module):
@@ -38,6 +40,8 @@ class Estimator:
     normalisation: Normalisation
     limit_ends_return: bool
     """Whether the return ends at the horizon; if not, it goes on with the value of the final observation."""
+    trial_episodes: int | None = None
+    """The number of episodes of one task in each trajectory; None if it is a single one and no trial."""
 
     @classmethod
     def of(
@@ -47,7 +51,7 @@ class Estimator:
         ends = (
             env.time_limit_ends_return if estimation.time_limit == "env" else estimation.time_limit == "ends"
         )
-        return cls(estimation, normalisation or Normalisation(), ends)
+        return cls(estimation, normalisation or Normalisation(), ends, env.trial_episodes)
 
     def init(self, key: Key, env: AbstractFamily) -> tuple[PyTree, Scales]:
         """The baseline's parameters and the scales before anything is known."""
@@ -65,7 +69,7 @@ class Estimator:
         discount = jnp.asarray(self.estimation.discount, rollout.rewards.dtype)
         return PreparedRollout(rollout, jnp.where(ends, 0.0, discount))
 
-    def batch(self, prepared: PreparedRollout, previous: PyTree, critic: Values | None = None) -> Batch:
+    def batch(self, prepared: PreparedRollout, previous: PyTree, critic: Critic | None = None) -> Batch:
         """The batch of one task. `previous` holds the baseline's parameters of the iteration before. A
         `critic` replaces the baseline."""
         rollout, discounts = prepared.rollout, prepared.discounts
@@ -140,12 +144,12 @@ class Estimator:
         return reward_to_go(rewards, discounts)
 
     def _values(
-        self, prepared: PreparedRollout, previous: PyTree, critic: Values | None
+        self, prepared: PreparedRollout, previous: PyTree, critic: Critic | None
     ) -> tuple[Array, Array]:
         """V at every step and at what it led to; zero in padding."""
         fit, baseline = self.estimation.fit, self.estimation.baseline
         if critic is not None:
-            return _evaluate(critic, prepared.rollout)
+            return _masked(prepared.rollout, *critic(prepared.rollout))
         if fit == "previous-batch":
             return self._evaluate(previous, prepared.rollout)
         samples = self.samples(prepared, previous)
@@ -161,7 +165,10 @@ class Estimator:
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *crossed)
 
     def _evaluate(self, parameters: PyTree, rollout: Rollout) -> tuple[Array, Array]:
-        return _evaluate(lambda *at: self.estimation.baseline.values(parameters, *at), rollout)
+        """The baseline at every step and at what it led to; zero in padding."""
+        times, values = _times(rollout), jax.vmap(partial(self.estimation.baseline.values, parameters))
+        now = values(rollout.observations, times)
+        return _masked(rollout, now, values(rollout.next_observations, times + 1.0))
 
 
 def episode_returns(rollout: Rollout) -> Float[Array, "*axes"]:
@@ -199,9 +206,6 @@ def _times(rollout: Rollout) -> Float[Array, "*axes time"]:
     return rollout.times.astype(rollout.rewards.dtype)
 
 
-def _evaluate(values: Values, rollout: Rollout) -> tuple[Array, Array]:
-    """V at every step and at what it led to, axes `[episode time]`; zero in padding."""
-    times = _times(rollout)
-    now = jax.vmap(values)(rollout.observations, times)
-    following = jax.vmap(values)(rollout.next_observations, times + 1.0)
+def _masked(rollout: Rollout, now: Array, following: Array) -> tuple[Array, Array]:
+    """The values, with zero in padding."""
     return jnp.where(rollout.valid, now, 0.0), jnp.where(rollout.valid, following, 0.0)

@@ -1,4 +1,4 @@
-"""One iteration of on-policy learning on a single task: sample a batch, estimate advantages, improve."""
+"""One iteration of on-policy learning: sample a batch, estimate advantages, improve."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -21,29 +21,29 @@ from surefoot.algorithms.base import (
     own_keys,
     policy_objective,
 )
-from surefoot.algorithms.estimator import Estimator, PreparedRollout, Values
+from surefoot.algorithms.estimator import Critic, Estimator, PreparedRollout
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule, GradientStep
 from surefoot.rules.base import Metrics
-from surefoot.samplers.base import is_traced
+from surefoot.samplers.base import initial_memories, is_traced
 from surefoot.theory.advantages import explained_variance
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
-from surefoot.types import Batch, Key, Observations, Rollout, Task
+from surefoot.types import Batch, Key, Rollout, Task
 
 Improve = Callable[[AbstractPolicy, Batch, PyTree], tuple[AbstractPolicy, PyTree, Metrics]]
 """From policy, batch and the rule's state to the next policy, the rule's next state, and metrics."""
 
 
-class OneTaskState(eqx.Module):
-    """The state of an algorithm that learns one task."""
+class OnPolicyState(eqx.Module):
+    """The state of an algorithm that learns batch by batch."""
 
     rule: Any
     """The rule's state."""
     task: Task
-    """The task, with a leading axis of one."""
+    """The task, with a leading axis of one; None where each batch has tasks of its own."""
     sampler: Any
     """From which the sampler goes on; None where every batch begins anew."""
     progress: Progress
@@ -76,9 +76,16 @@ class AbstractOneTaskAlgorithm(AbstractAlgorithm):
         return state.policy, state.scales, state.baselines, state.own.rule
 
 
-class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
-    """Learns one task batch by batch: an iteration samples a batch, estimates advantages and improves the
-    policy."""
+class AbstractOnPolicyAlgorithm(AbstractAlgorithm):
+    """Learns batch by batch: an iteration samples a batch, estimates advantages and improves the policy."""
+
+    @abstractmethod
+    def sample(self, setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
+        """The sampler's next state, and this batch, axes `[episode time ...]`."""
+
+    @abstractmethod
+    def describe(self, env: AbstractFamily, sampled: Rollout) -> Metrics:
+        """Metrics of a batch as it was sampled, beside return, length and number of steps."""
 
     @abstractmethod
     def improve(
@@ -97,8 +104,9 @@ class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         estimator, traced = setting.estimator, is_traced(state, key)
         compiled = setting.sampler.traceable and not traced
-        sampler_state, sampled = (_compiled_sample if compiled else sample_batch)(setting, state, key)
+        sampler_state, sampled = (_compiled_sample if compiled else _sample)(self, setting, state, key)
         prepared = prepare(estimator, state, sampled)
+        described = self.describe(setting.sampler.env, sampled)
         learn = partial(_learn, estimator, self.improve, state, sampler_state, sampled, prepared)
         refit = partial(_refit, estimator, state, prepared)
         if traced:
@@ -109,11 +117,24 @@ class AbstractBatchAlgorithm(AbstractOneTaskAlgorithm):
                 refitting = aside.submit(refit)
                 following, metrics = jax.block_until_ready(learn())
                 baselines = refitting.result()
-        return replace(following, baselines=baselines), metrics
+        return replace(following, baselines=baselines), {**described, **metrics}
+
+
+class AbstractBatchAlgorithm(AbstractOnPolicyAlgorithm, AbstractOneTaskAlgorithm):
+    """Learns one task batch by batch."""
+
+    def sample(self, setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
+        return sample_batch(setting, state, key)
+
+    def describe(self, env: AbstractFamily, sampled: Rollout) -> Metrics:
+        """None: each episode is one of the task's."""
+        del env, sampled
+        return {}
 
 
 def initial_state(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> LearnerState:
-    """The state before the first batch, with the rule's first state; the task is drawn here, once."""
+    """The state before the first batch of one task, with the rule's first state; the task is drawn here,
+    once."""
     env, sampler = setting.sampler.env, setting.sampler
     baseline_key, start_key = jax.random.split(jax.random.fold_in(key, 1))
     tasks = env.sample_tasks(key, 1)
@@ -121,7 +142,7 @@ def initial_state(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: K
     acting = setting.estimator.acting(policy, scales)
     sampler_state = sampler.start(acting, _only(tasks), start_key)
     _, first = eqx.filter_eval_shape(sampler.collect, acting, _only(tasks), sampler_state, key)
-    own = OneTaskState(
+    own = OnPolicyState(
         own_keys(rule, jax.random.fold_in(key, 2)), tasks, sampler_state, Progress.start(len(first.valid))
     )
     return LearnerState(policy, scales, (baseline,), own)
@@ -143,7 +164,13 @@ def sample_batch(setting: Setting, state: LearnerState, key: Key) -> tuple[PyTre
     return setting.sampler.collect(acting, _only(state.own.task), state.own.sampler, key)
 
 
-_compiled_sample = eqx.filter_jit(sample_batch)
+def _sample(
+    algorithm: AbstractOnPolicyAlgorithm, setting: Setting, state: LearnerState, key: Key
+) -> tuple[PyTree, Rollout]:
+    return algorithm.sample(setting, state, key)
+
+
+_compiled_sample = eqx.filter_jit(_sample)
 
 
 @jit_from_host
@@ -213,14 +240,19 @@ def as_steps(policy: AbstractPolicy, batch: Batch) -> Batch:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
-def critic_of(policy: Any) -> Values | None:
+def critic_of(policy: Any) -> Critic | None:
     """The value function of an actor-critic, which takes the baseline's place; None of another policy."""
     if not policy.predicts_values:
         return None
 
-    def values(observations: Observations, times: Array) -> Array:
-        del times
-        return policy.values(observations)
+    def values(rollout: Rollout) -> tuple[Array, Array]:
+        now, following = rollout.observations, rollout.next_observations
+        if not policy.is_recurrent:
+            return policy.values(now), policy.values(following)
+        memory = rollout.memory
+        if memory is None:
+            memory = initial_memories(policy, len(rollout.valid))
+        return policy.unroll_values(now, following, rollout.times == 0, memory)
 
     return values
 

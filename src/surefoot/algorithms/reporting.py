@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from surefoot.algorithms.estimator import episode_returns
+from surefoot.envs.trial import episode_numbers
 from surefoot.types import Rollout
 
 _MILLION = 1_000_000
@@ -32,7 +33,7 @@ def total_steps(steps: StepCount) -> Float[Array, ""]:
 
 
 class Progress(eqx.Module):
-    """The episodes of a single task so far: those in progress in each row, and the last that ended."""
+    """The episodes so far: those in progress in each row, and the last that ended."""
 
     running_return: Float[Array, " rows"]
     running_length: Float[Array, " rows"]
@@ -91,3 +92,15 @@ def describe_adaptation(rollouts: tuple[Rollout, ...]) -> dict[str, Float[Array,
         "return_before": jnp.mean(episode_returns(before)),
         "return_after": jnp.mean(episode_returns(after)),
     }
+
+
+def describe_trials(rollout: Rollout, episodes: int) -> dict[str, Float[Array, ""]]:
+    """Returns within trials `[trial time ...]` of this number of episodes: of the first episode, before any
+    adaptation, and of the last one."""
+    numbers = episode_numbers(rollout.observations)
+
+    def mean_return(number: int) -> Float[Array, ""]:
+        counted = rollout.valid & (numbers == number)
+        return jnp.mean(jnp.sum(jnp.where(counted, rollout.rewards, 0.0), axis=-1))
+
+    return {"return_before": mean_return(0), "return_after": mean_return(episodes - 1)}

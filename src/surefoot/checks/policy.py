@@ -395,7 +395,8 @@ class PolicyChecks:
     def check_values_are_numbers(self) -> Problems:
         if not self.predicts_values:
             return
-        for observations in (self.row, self.rows):
+        # To a recurrent policy a row is an episode.
+        for observations in (self.rows,) if self.is_recurrent else (self.row, self.rows):
             values = attempt("values", self.policy.values, observations)
             records = observations, values, jnp.zeros(observations.shape[:-1])
             given, told, wanted = map(common.describe, records)
@@ -431,6 +432,39 @@ class PolicyChecks:
                 "The loss is one of the prediction: there are both or neither.",
                 "Set `auxiliary` to the loss of what the policy predicts, or to None.",
             )
+
+    def check_unrolled_outputs_agree(self) -> Problems:
+        if self.is_recurrent and self.predicts_values and not common.close(*self.unrolled_outputs):
+            yield error(
+                "`unroll_outputs` or `unroll_values` differs from `unroll` and from `outputs`.",
+                "Streams are learned from by them, and the advantages of trajectories estimated.",
+                "Compute all of them from the same memory. The value after a step is that of the next "
+                "observation with the memory after the step.",
+            )
+
+    @cached_property
+    def unrolled_outputs(self) -> tuple[Any, Any]:
+        """The results of `unroll_outputs` and `unroll_values`, and the same from the other methods, in one
+        compiled program."""
+        require(self.misfits)
+        names = ["unroll_outputs", "unroll_values"]
+        require(common.has_methods(self.policy, names, "surefoot.policies.AbstractRecurrentActorCritic"))
+        return attempt("unroll_outputs", eqx.filter_jit(self._unrolled_outputs), self.policy)
+
+    def _unrolled_outputs(self, policy: Any) -> tuple[Any, Any]:
+        _, memory = self.act(policy, self.rows[:, -1], self.fresh_memory(policy, _BATCH[:1]))
+        starts = jnp.zeros(_BATCH, bool).at[0, -1].set(True)
+        actions = self.draw(self.distribution(policy, self.rows), "mode")
+        together = attempt("unroll", policy.unroll, self.rows, starts, memory)
+        outputs = attempt("unroll_outputs", policy.unroll_outputs, self.rows, actions, starts, memory)
+        told = (outputs.distribution.log_prob(actions), outputs.values)
+        # Of whole episodes, the value after a step is that of the next one.
+        fresh, begun = self.fresh_memory(policy, _BATCH[:1]), jnp.zeros(_BATCH, bool).at[:, 0].set(True)
+        now, after = self.rows[:, :-1], self.rows[:, 1:]
+        pair = attempt("unroll_values", policy.unroll_values, now, after, begun[:, :-1], fresh)
+        streamed, _ = policy.unroll_values(self.rows, self.rows, starts, memory)
+        values = attempt("values", policy.values, self.rows)
+        return (*told, *pair), (together.log_prob(actions), streamed, values[:, :-1], values[:, 1:])
 
 
 def _lacks(distribution: Any) -> Problems:

@@ -13,13 +13,13 @@ from surefoot.cli.options import run_options
 from surefoot.cli.outcome import stdout_reserved
 from surefoot.experiment import Config, Evaluation, EvaluationResult, evaluate, load
 from surefoot.experiment.evaluation import default_evaluation
-from surefoot.rules import AbstractRule, GradientStep
+from surefoot.rules import AbstractRule
 
 
 @dataclass(frozen=True)
 class _Evaluate:
     evaluation: Annotated[Evaluation, tyro.conf.arg(name="")]
-    inner: AbstractRule
+    inner: AbstractRule | None
     """Rule of adaptation. Several rates after --inner.lr are those of the steps in turn."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object and nothing else on standard output."""
@@ -39,8 +39,7 @@ def command_evaluate(arguments: list[str]) -> int:
 
 
 def _default(config: Config) -> _Evaluate:
-    rule = config.algorithm.adaptation_rule or GradientStep()
-    return _Evaluate(evaluation=default_evaluation(config), inner=rule)
+    return _Evaluate(evaluation=default_evaluation(config), inner=config.algorithm.adaptation_rule)
 
 
 def print_result(result: EvaluationResult, mode: EvaluationResult | None = None) -> None:

@@ -25,6 +25,7 @@ SWAPS = {
     "policy": "policies",
     "policy.auxiliary": "auxiliaries",
     "env": "envs",
+    "env.env": "envs",
     "estimation.baseline": "baselines",
     "sampler": "samplers",
 }

@@ -39,3 +39,4 @@ from surefoot.envs.probes import (
 )
 from surefoot.envs.recall import Recall as Recall
 from surefoot.envs.tabular_mdp import MDP as MDP, TabularMDP as TabularMDP
+from surefoot.envs.trial import Trial as Trial

@@ -46,6 +46,12 @@ class AbstractFamily(ABC):
         return False
 
     @property
+    def trial_episodes(self) -> int | None:
+        """The number of episodes of one task that are taken for one episode, with observations as `Trial` has
+        them; None if the family has no trials. A family that wraps another one passes this on."""
+        return None
+
+    @property
     @abstractmethod
     def observation_space(self) -> ObservationSpace:
         """The form of an observation: `vector(size)`, `image(height, width, channels)`, or a pytree of them,

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 
 from surefoot.algorithms import AbstractAdapter, Adaptation, adapt_to_tasks, episode_returns
-from surefoot.algorithms.adaptation import sample_tasks
+from surefoot.algorithms.adaptation import phases_of_all, sample_tasks
 from surefoot.algorithms.base import LearnerState, jit_from_host
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.memory import check_evaluation_memory
@@ -99,8 +99,11 @@ def confidence_interval(values: np.ndarray) -> list[float] | None:
 
 def default_evaluation(config: Config) -> Evaluation:
     """The evaluation of a run unless the user asks for another: without adaptation if the algorithm does not
-    train for it."""
-    return config.evaluation if config.algorithm.adapts else replace(config.evaluation, steps=0)
+    train for it, and no longer than a trial."""
+    steps = config.evaluation.steps if config.algorithm.adapts else 0
+    if config.env.trial_episodes is not None:
+        steps = min(steps, config.env.trial_episodes - 1)
+    return replace(config.evaluation, steps=steps)
 
 
 def evaluation_keys(seed: int) -> tuple[Key, Key]:
@@ -123,7 +126,7 @@ def evaluate(
     Every task and step has the same number of episodes. Without `options`, those of the configuration hold.
     `inner` replaces the rule that the policy adapts by. `tasks`, with a leading axis, replace those that are
     drawn with the options' seed. With `options.deterministic` the policy adapts on sampled episodes and is
-    evaluated on others, by its mode.
+    evaluated on others, by its mode; one that adapts within trials acts by its mode throughout.
     """
     options = options or default_evaluation(config)
     check_evaluation_memory(config, options)
@@ -199,7 +202,12 @@ def _by_mode(
     key: Key,
     first: int,
 ) -> tuple[Rollout, ...]:
-    """For each phase, episodes by the mode of the policies."""
+    """For each phase, episodes by the mode of the policies. Within a trial, a policy adapts on them too."""
+    if adapter.adapts_within_trials:
+        mode_key = jax.random.fold_in(jax.random.fold_in(key, 0), _MODE_STREAM)
+        acting = _modes(adapter, adaptation.learners[0])
+        trials = sample_tasks(sampler, acting, tasks, mode_key, first)
+        return phases_of_all(adapter, trials, len(adaptation.rollouts) - 1)
     return tuple(
         sample_tasks(
             sampler,

@@ -11,6 +11,7 @@ from surefoot.algorithms import (
     CAVIA,
     EMAML,
     MAML,
+    RL2,
     AbstractAlgorithm,
     Estimation,
     MetaSGD,
@@ -30,6 +31,7 @@ from surefoot.envs import (
     Navigation2D,
     Recall,
     TabularMDP,
+    Trial,
 )
 from surefoot.envs.gymnasium_factory import GymnasiumFactory
 from surefoot.experiment import parts
@@ -37,7 +39,14 @@ from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.locomotion import LOCOMOTION
 from surefoot.experiment.minatar import MINATAR
 from surefoot.options import UserError, suggestion
-from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
+from surefoot.policies import (
+    GRU,
+    ActorCritic,
+    CategoricalMLP,
+    GaussianMLP,
+    PolicyOptions,
+    RecurrentActorCritic,
+)
 from surefoot.rules import (
     AbstractRule,
     GradientStep,
@@ -72,6 +81,18 @@ _TABULAR = Config(
     algorithm=MAML(inner=GradientStep(lr=10.0), outer=TrustRegion(max_kl=0.01), tasks=40),
     estimation=Estimation(discount=1.0),
 )
+# Duan et al. (2016b): 10 pulls of 5 arms, each an episode; 10 episodes of 10 steps in an MDP.
+_BANDIT_TRIALS = Config(
+    env=Trial(Bandit(arms=5, horizon=1), episodes=10),
+    policy=GRU(units=64),
+    algorithm=RL2(rule=TrustRegion(max_kl=0.01, damping=0.01), tasks=1000),
+    estimation=Estimation(baseline=LinearFeatures(), gae_lambda=0.3, fit="previous-batch"),
+    evaluation=Evaluation(tasks=1000, episodes=1, steps=9),
+    episodes=1,
+    iterations=200,
+)
+_MDP_TRIALS = replace(_BANDIT_TRIALS, env=Trial(TabularMDP(), episodes=10))
+_RL2_PPO = RL2(rule=PPOClip(lr=1e-3), entropy_bonus=0.01, tasks=1000)
 
 _CARTPOLE = Config(
     env=Gymnax("CartPole-v1"),
@@ -239,7 +260,11 @@ PRESETS: dict[str, Config] = {
     ),
     "bandit/maml-trpo": _BANDIT,
     "bandit/trpo": replace(_BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
+    "bandit/rl2-trpo": _BANDIT_TRIALS,
+    "bandit/rl2-ppo": replace(_BANDIT_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
     "tabular-mdp/maml-trpo": _TABULAR,
+    "tabular-mdp/rl2-trpo": _MDP_TRIALS,
+    "tabular-mdp/rl2-ppo": replace(_MDP_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
     "tabular-mdp/trpo": replace(_TABULAR, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
     **{f"{env}/{label}": config for env, family in _FAMILIES.items() for label, config in family.items()},
     **LOCOMOTION,

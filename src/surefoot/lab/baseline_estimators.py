@@ -116,8 +116,12 @@ def known(credit: str, table: Callable[[Exact], Float[Array, "time states"]]) ->
     def estimate(data: Data) -> Array:
         values = table(data.solved)
 
-        def critic(observations: Array, times: Array) -> Array:
-            return jnp.sum(values[times.astype(int)] * observations, axis=-1)
+        def at(observations: Array, times: Array) -> Array:
+            return jnp.sum(values[times] * observations, axis=-1)
+
+        def critic(rollout: Rollout) -> tuple[Array, Array]:
+            following = at(rollout.next_observations, rollout.times + 1)
+            return at(rollout.observations, rollout.times), following
 
         estimator = _estimator(data, credit, Zero(), "previous-batch")
         batch = estimator.batch(estimator.prepare(data.batch, SCALES), None, critic)

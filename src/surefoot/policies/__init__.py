@@ -13,6 +13,7 @@ from surefoot.policies.auxiliary import (
 from surefoot.policies.base import (
     AbstractActorCritic as AbstractActorCritic,
     AbstractPolicy as AbstractPolicy,
+    AbstractRecurrentActorCritic as AbstractRecurrentActorCritic,
     AbstractRecurrentPolicy as AbstractRecurrentPolicy,
     PolicyOptions as PolicyOptions,
     Role as Role,
@@ -32,4 +33,9 @@ from surefoot.policies.gaussian import (
 from surefoot.policies.gru import GRU as GRU, GRUPolicy as GRUPolicy
 from surefoot.policies.mode import ModePolicy as ModePolicy
 from surefoot.policies.normalised import NormalisedPolicy as NormalisedPolicy
+from surefoot.policies.recurrent_actor_critic import (
+    RecurrentActorCritic as RecurrentActorCritic,
+    RecurrentActorCriticPolicy as RecurrentActorCriticPolicy,
+)
+from surefoot.policies.remembering import RememberingPolicy as RememberingPolicy
 from surefoot.policies.wrapper import AbstractPolicyWrapper as AbstractPolicyWrapper

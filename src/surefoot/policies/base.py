@@ -92,6 +92,28 @@ class AbstractActorCritic(AbstractPolicy):
         """All outputs, computed together; the auxiliary one may depend on `actions`."""
 
 
+class AbstractRecurrentActorCritic(AbstractRecurrentPolicy, AbstractActorCritic):
+    """A policy with a memory that also predicts the return. `values` and `outputs` treat each row of
+    observations `[*batch time obs]` as one whole episode, as the policy itself does."""
+
+    @abstractmethod
+    def unroll_outputs(
+        self, observations: Observations, actions: Array, starts: Bool[Array, "*axes time"], memory: PyTree
+    ) -> Prediction:
+        """All outputs at every step of streams, with the memory as in `unroll`."""
+
+    @abstractmethod
+    def unroll_values(
+        self,
+        observations: Observations,
+        next_observations: Observations,
+        starts: Bool[Array, "*axes time"],
+        memory: PyTree,
+    ) -> tuple[Float[Array, "*axes time"], Float[Array, "*axes time"]]:
+        """V at every step of streams, and V at the observation after each step as if no episode ended
+        there."""
+
+
 class PolicyOptions(ABC):
     """An immutable dataclass of options that builds a policy for an environment's spaces."""
 

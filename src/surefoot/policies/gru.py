@@ -27,18 +27,15 @@ class GRUPolicy(AbstractRecurrentPolicy):
 
     def __call__(self, observations: Observations) -> AbstractDistribution:
         inputs = self.encoder(observations)
-        starts = jnp.broadcast_to(jnp.arange(inputs.shape[-2]) == 0, inputs.shape[:-1])
-        memory = jnp.zeros((*inputs.shape[:-2], self.cell.hidden_size), inputs.dtype)
-        return self._unroll(inputs, starts, memory)
+        return self.head(unroll_episodes(self.cell, inputs))
 
     def initial_memory(self) -> Float[Array, " units"]:
-        return jnp.zeros(self.cell.hidden_size, self.cell.weight_hh.dtype)
+        return zero_memory(self.cell)
 
     def act(
         self, observations: Observations, memory: Float[Array, "*batch units"]
     ) -> tuple[AbstractDistribution, Float[Array, "*batch units"]]:
-        inputs = self.encoder(observations)
-        memory = self._cell(inputs.ndim - 1)(inputs, memory)
+        memory = advance(self.cell, self.encoder(observations), memory)
         return self.head(memory), memory
 
     def unroll(
@@ -47,31 +44,56 @@ class GRUPolicy(AbstractRecurrentPolicy):
         starts: Bool[Array, "*axes time"],
         memory: Float[Array, "*axes units"],
     ) -> AbstractDistribution:
-        return self._unroll(self.encoder(observations), starts, memory)
+        return self.head(unroll(self.cell, self.encoder(observations), starts, memory))
 
-    def _unroll(
-        self,
-        inputs: Float[Array, "*axes time inputs"],
-        starts: Bool[Array, "*axes time"],
-        memory: Float[Array, "*axes units"],
-    ) -> AbstractDistribution:
-        cell = self._cell(memory.ndim - 1)
 
-        def advance(memory: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
-            features, start = inputs
-            memory = cell(features, jnp.where(start[..., None], 0.0, memory))
-            return memory, memory
+def zero_memory(cell: eqx.nn.GRUCell) -> Float[Array, " units"]:
+    """The memory at the beginning of an episode."""
+    return jnp.zeros(cell.hidden_size, cell.weight_hh.dtype)
 
-        time_first = jnp.moveaxis(inputs, -2, 0), jnp.moveaxis(starts, -1, 0)
-        _, features = jax.lax.scan(advance, memory, time_first)
-        return self.head(jnp.moveaxis(features, 0, -2))
 
-    def _cell(self, axes: int) -> Callable[[Array, Array], Array]:
-        """The cell, vmapped over this number of leading axes."""
-        cell = self.cell
-        for _ in range(axes):
-            cell = jax.vmap(cell)
-        return cell
+def advance(
+    cell: eqx.nn.GRUCell, inputs: Float[Array, "*batch inputs"], memory: Float[Array, "*batch units"]
+) -> Float[Array, "*batch units"]:
+    """The memory after one more step of each row."""
+    return _vmapped(cell, inputs.ndim - 1)(inputs, memory)
+
+
+def unroll(
+    cell: eqx.nn.GRUCell,
+    inputs: Float[Array, "*axes time inputs"],
+    starts: Bool[Array, "*axes time"],
+    memory: Float[Array, "*axes units"],
+) -> Float[Array, "*axes time units"]:
+    """The memory after every step of streams, which is `memory` at first and zero wherever `starts` is
+    true."""
+    one = _vmapped(cell, memory.ndim - 1)
+
+    def step(memory: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        features, start = inputs
+        memory = one(features, jnp.where(start[..., None], 0.0, memory))
+        return memory, memory
+
+    time_first = jnp.moveaxis(inputs, -2, 0), jnp.moveaxis(starts, -1, 0)
+    _, features = jax.lax.scan(step, memory, time_first)
+    return jnp.moveaxis(features, 0, -2)
+
+
+def unroll_episodes(
+    cell: eqx.nn.GRUCell, inputs: Float[Array, "*batch time inputs"]
+) -> Float[Array, "*batch time units"]:
+    """The memory after every step, where each row is one whole episode."""
+    starts = jnp.broadcast_to(jnp.arange(inputs.shape[-2]) == 0, inputs.shape[:-1])
+    memory = jnp.zeros((*inputs.shape[:-2], cell.hidden_size), inputs.dtype)
+    return unroll(cell, inputs, starts, memory)
+
+
+def _vmapped(cell: eqx.nn.GRUCell, axes: int) -> Callable[[Array, Array], Array]:
+    """The cell, vmapped over this number of leading axes."""
+    vmapped: Callable[[Array, Array], Array] = cell
+    for _ in range(axes):
+        vmapped = jax.vmap(vmapped)
+    return vmapped
 
 
 @dataclass(frozen=True)

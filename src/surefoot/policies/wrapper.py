@@ -50,8 +50,7 @@ class AbstractPolicyWrapper(AbstractPolicy):
         return self.policy.values(self.observed(observations))
 
     def outputs(self, observations: Observations, actions: Array) -> Prediction:
-        predicted = self.policy.outputs(self.observed(observations), actions)
-        return eqx.tree_at(lambda p: p.distribution, predicted, self.distributed(predicted.distribution))
+        return self._distributed(self.policy.outputs(self.observed(observations), actions))
 
     def initial_memory(self) -> PyTree:
         return initial_memory(self.policy)
@@ -69,3 +68,22 @@ class AbstractPolicyWrapper(AbstractPolicy):
         seen = self.observed(observations)
         unrolled = self.policy.unroll(seen, starts, memory) if self.is_recurrent else self.policy(seen)
         return self.distributed(unrolled)
+
+    def unroll_outputs(
+        self, observations: Observations, actions: Array, starts: Bool[Array, "*axes time"], memory: PyTree
+    ) -> Prediction:
+        predicted = self.policy.unroll_outputs(self.observed(observations), actions, starts, memory)
+        return self._distributed(predicted)
+
+    def unroll_values(
+        self,
+        observations: Observations,
+        next_observations: Observations,
+        starts: Bool[Array, "*axes time"],
+        memory: PyTree,
+    ) -> tuple[Float[Array, "*axes time"], Float[Array, "*axes time"]]:
+        now, following = map(self.observed, (observations, next_observations))
+        return self.policy.unroll_values(now, following, starts, memory)
+
+    def _distributed(self, predicted: Prediction) -> Prediction:
+        return eqx.tree_at(lambda p: p.distribution, predicted, self.distributed(predicted.distribution))

@@ -108,11 +108,7 @@ class PolicyObjective(AbstractObjective):
     policy from becoming certain too early."""
 
     def predict(self, policy: PyTree, batch: Batch) -> PyTree:
-        if getattr(policy, "is_recurrent", False) and batch.valid.ndim < 2:
-            raise UserError(
-                "A recurrent policy learns from sequences, [episode time ...], and this batch is [step ...]: "
-                "steps of no order, which it would take for one episode. Do not flatten the batch."
-            )
+        _check_sequences(policy, batch)
         if batch.starts is None:
             return policy(batch.observations)
         return policy.unroll(batch.observations, batch.starts, batch.memory)
@@ -133,6 +129,15 @@ class PolicyObjective(AbstractObjective):
 
     def clipped(self, epsilon: float) -> "PolicyObjective":
         return PolicyObjective(Clipped(epsilon), self.entropy_bonus)
+
+
+def _check_sequences(policy: PyTree, batch: Batch) -> None:
+    """Raises `UserError` if the policy is recurrent and the batch's steps have no order."""
+    if getattr(policy, "is_recurrent", False) and batch.valid.ndim < 2:
+        raise UserError(
+            "A recurrent policy learns from sequences, [episode time ...], and this batch is [step ...]: "
+            "steps of no order, which it would take for one episode. Do not flatten the batch."
+        )
 
 
 class Prediction(eqx.Module):
@@ -167,7 +172,10 @@ class ActorCriticObjective(AbstractObjective):
         return True
 
     def predict(self, policy: PyTree, batch: Batch) -> Prediction:
-        return policy.outputs(batch.observations, batch.actions)
+        _check_sequences(policy, batch)
+        if batch.starts is None:
+            return policy.outputs(batch.observations, batch.actions)
+        return policy.unroll_outputs(batch.observations, batch.actions, batch.starts, batch.memory)
 
     def loss(self, prediction: PyTree, batch: Batch) -> Float[Array, ""]:
         assert batch.transitions is not None

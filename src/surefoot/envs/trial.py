@@ -1,0 +1,140 @@
+"""Trials: several episodes of the same task, taken for one (Duan et al., 2016b)."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from surefoot.envs.bandit import Bandit
+from surefoot.envs.base import AbstractEnv, AbstractFamily, Step
+from surefoot.envs.simulation import AbstractSimulator, JaxSimulator
+from surefoot.envs.trial_simulator import NEXT_EPISODE, TrialSimulator
+from surefoot.options import Options, at_least
+from surefoot.types import ActionSpace, Key, Observations, ObservationSpace, Task, as_space, vector
+
+
+class TrialState(eqx.Module):
+    """The state of a trial between two steps."""
+
+    episode: PyTree
+    """The state of the episode that is under way."""
+    time: Int[Array, ""]
+    """Steps since that episode began."""
+    ended: Int[Array, ""]
+    """Number of episodes that have ended."""
+    steps: Int[Array, ""]
+    """Steps since the trial began."""
+
+
+@dataclass(frozen=True)
+class Trial(Options, AbstractFamily):
+    """Trial: several episodes of one task of another family, taken for one episode, so that a policy with a
+    memory can adapt within it.
+
+    The observation is a dictionary: `observation` is the family's own, `previous_action` what
+    `action_space.encode` makes of the last action, `previous_reward` its reward, and `episode_ended` 1 if it
+    ended an episode. All but the first are zero at the first step of a trial. Where an episode ends, by
+    itself or at its horizon, the next one of the same task begins at once, and its first observation comes
+    with the last reward and with the end of the episode before. The trial is over when its last episode is.
+    The return runs on from one episode to the next and ends with the trial.
+
+    Any family can be wrapped. Streams (`--streams`) of a trial need one that is written in JAX.
+    """
+
+    env: AbstractFamily = Bandit(arms=5, horizon=1)
+    """Family of the tasks."""
+    episodes: Annotated[int, at_least(1)] = 10
+    """Number of episodes in a trial."""
+
+    @property
+    def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
+        """The number of steps of the longest trial: the episodes times their horizon."""
+        return self.episodes * self.env.horizon
+
+    @property
+    def releases_gil(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
+        """Whether the family's simulators do."""
+        return self.env.releases_gil
+
+    @property
+    def is_traceable(self) -> bool:
+        return self.env.is_traceable
+
+    @property
+    def trial_episodes(self) -> int:
+        return self.episodes
+
+    @property
+    def observation_space(self) -> ObservationSpace:
+        return {
+            "observation": as_space(self.env.observation_space),
+            "previous_action": vector(self.action_space.features),
+            "previous_reward": vector(1),
+            "episode_ended": vector(1),
+        }
+
+    @property
+    def action_space(self) -> ActionSpace:
+        return self.env.action_space
+
+    @property
+    def time_limit_ends_return(self) -> bool:
+        return True
+
+    def sample_tasks(self, key: Key, n: int) -> Task:
+        return self.env.sample_tasks(key, n)
+
+    def simulator(self, threads: int) -> AbstractSimulator:
+        if self.is_traceable:
+            return JaxSimulator(self.reset, self.step)
+        return TrialSimulator(self.env, self.episodes, threads)
+
+    def reset(self, key: Key, task: Task) -> tuple[TrialState, Observations]:
+        """The state and the first observation of a new trial, if the family is traceable."""
+        episode, observation = self._episodes.reset(key, task)
+        zero = jnp.zeros((), jnp.int32)
+        nothing = jnp.zeros(self.action_space.features)
+        seen = _observed(observation, nothing, jnp.zeros(()), jnp.zeros((), bool))
+        return TrialState(episode, zero, zero, zero), seen
+
+    def step(self, key: Key, state: TrialState, action: Array, task: Task) -> Step:
+        """One step, if the family is traceable."""
+        step = self._episodes.step(key, state.episode, action, task)
+        over = step.terminated | (state.time + 1 == self.env.horizon)
+        ended, steps = state.ended + over.astype(jnp.int32), state.steps + 1
+        begun = self._episodes.reset(jax.random.fold_in(key, NEXT_EPISODE), task)
+        begins = over & (ended < self.episodes)
+        episode, observation = jax.tree.map(
+            lambda new, old: jnp.where(begins, new, old), begun, (step.state, step.observation)
+        )
+        following = TrialState(episode, jnp.where(over, 0, state.time + 1), ended, steps)
+        encoded = self.action_space.encode(action)
+        # At the horizon it is the sampler's time limit that ends it.
+        terminated = (ended == self.episodes) & (steps < self.horizon)
+        return Step(following, _observed(observation, encoded, step.reward, over), step.reward, terminated)
+
+    @property
+    def _episodes(self) -> AbstractEnv:
+        """The family, which then has the methods of an `AbstractEnv`."""
+        return cast(AbstractEnv, self.env)
+
+
+def episode_numbers(observations: Any) -> Int[Array, "*axes time"]:
+    """The number of the episode that each step of a trial belongs to, from 0 on."""
+    ended = observations["episode_ended"][..., 0] > 0
+    return jnp.cumsum(ended.astype(jnp.int32), axis=-1)
+
+
+def _observed(
+    observation: Observations, action: Float[Array, " act"], reward: Float[Array, ""], over: Bool[Array, ""]
+) -> Observations:
+    dtype = jnp.zeros(()).dtype
+    return {
+        "observation": observation,
+        "previous_action": action.astype(dtype),
+        "previous_reward": reward[None].astype(dtype),
+        "episode_ended": over[None].astype(dtype),
+    }
