@@ -189,6 +189,11 @@ def _within_trials(
     return Adaptation(rollouts, tuple(batches), tuple(learners))
 
 
+def for_each_task(policy: AbstractPolicy, count: int) -> AbstractPolicy:
+    """The same policy for each of `count` tasks: its arrays with a leading task axis."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)) if eqx.is_array(x) else x, policy)
+
+
 def sample_tasks(
     sampler: AbstractSampler, policies: AbstractPolicy, tasks: Task, key: Key, first: int
 ) -> Rollout:
@@ -207,10 +212,7 @@ def _compiled_sample(
 
 @jit_from_host
 def _begin_all(adapter: AbstractAdapter, policy: AbstractPolicy, count: int) -> Any:
-    policies = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (count, *x.shape)) if eqx.is_array(x) else x, policy
-    )
-    return eqx.filter_vmap(adapter.begin)(policies)
+    return eqx.filter_vmap(adapter.begin)(for_each_task(policy, count))
 
 
 @jit_from_host

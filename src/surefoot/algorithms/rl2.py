@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from surefoot.algorithms.adaptation import sample_tasks
+from surefoot.algorithms.adaptation import for_each_task, sample_tasks
 from surefoot.algorithms.base import AbstractTrialAdapter, LearnerState, Setting, own_keys
 from surefoot.algorithms.estimator import Estimator
 from surefoot.algorithms.improvement import Improvement
@@ -162,9 +162,7 @@ class RL2(Improvement, AbstractOnPolicyAlgorithm):
         task_key, rollout_key = jax.random.split(key)
         tasks = sampler.env.sample_tasks(task_key, self.tasks)
         acting = setting.estimator.acting(state.policy, state.scales)
-        policies = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (self.tasks, *x.shape)) if eqx.is_array(x) else x, acting
-        )
+        policies = for_each_task(acting, self.tasks)
         rollout = sample_tasks(sampler, policies, tasks, rollout_key, 0)
         return None, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout)
 

@@ -16,13 +16,17 @@ from surefoot.experiment.evaluation import default_evaluation
 from surefoot.rules import AbstractRule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Evaluate:
     evaluation: Annotated[Evaluation, tyro.conf.arg(name="")]
-    inner: AbstractRule | None
-    """Rule of adaptation. Several rates after --inner.lr are those of the steps in turn."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object and nothing else on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EvaluateByRule(_Evaluate):
+    inner: AbstractRule
+    """Rule of adaptation. Several rates after --inner.lr are those of the steps in turn."""
 
 
 def command_evaluate(arguments: list[str]) -> int:
@@ -30,7 +34,8 @@ def command_evaluate(arguments: list[str]) -> int:
     path, _, options = run_options("evaluate", arguments, _default, example="navigation-2d")
     run = load(path)
     with stdout_reserved() if options.json else nullcontext():
-        result = evaluate(run.config, run.state.learner, run.iteration, options.evaluation, options.inner)
+        inner = options.inner if isinstance(options, _EvaluateByRule) else None
+        result = evaluate(run.config, run.state.learner, run.iteration, options.evaluation, inner)
     if options.json:
         print(json.dumps(result.summary()))
     else:
@@ -39,7 +44,10 @@ def command_evaluate(arguments: list[str]) -> int:
 
 
 def _default(config: Config) -> _Evaluate:
-    return _Evaluate(evaluation=default_evaluation(config), inner=config.algorithm.adaptation_rule)
+    rule, evaluation = config.algorithm.adaptation_rule, default_evaluation(config)
+    if rule is None:
+        return _Evaluate(evaluation=evaluation)
+    return _EvaluateByRule(evaluation=evaluation, inner=rule)
 
 
 def print_result(result: EvaluationResult, mode: EvaluationResult | None = None) -> None:

@@ -101,7 +101,8 @@ def run_options(
     # Which word is the run depends on how many values an option takes, and so on the run's own options.
     for _ in range(2):
         config = preset(example) if run is None else load_config(RunFolder.open(run).config)
-        start, rest = swap_parts(default(config), arguments, {"inner": "rules"})
+        start = default(config)
+        start, rest = swap_parts(start, arguments, {"inner": "rules"} if hasattr(start, "inner") else {})
 
         def command(run: _Run, options: Annotated[Any, tyro.conf.arg(name="")] = start) -> tuple[Path, Any]:
             return run, options
@@ -145,7 +146,7 @@ def swap_parts(
 ) -> tuple[Any, list[str]]:
     """Replaces whole parts: `--outer natural-gradient` puts that rule, with its defaults, in the place of the
     preset's."""
-    for option, kind in (kinds or SWAPS).items():
+    for option, kind in (SWAPS if kinds is None else kinds).items():
         name, arguments = take_option(f"--{option}", arguments)
         if name is not None:
             config = with_option(config, option.split("."), parts.make(kind, name), f"--{option}")

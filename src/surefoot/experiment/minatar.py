@@ -43,10 +43,9 @@ _ALGORITHMS = {
     ),
 }
 _GAMES = ("Breakout", "Asterix", "Freeway", "Seaquest", "SpaceInvaders")
-_NAMES = {game: f"{game.lower()}-minatar" for game in _GAMES} | {"SpaceInvaders": "space-invaders-minatar"}
 
 MINATAR: dict[str, Config] = {
-    f"{_NAMES[game]}/{label}": replace(config, env=Gymnax(f"{game}-MinAtar"))
+    f"{game.lower()}-minatar/{label}": replace(config, env=Gymnax(f"{game}-MinAtar"))
     for game in _GAMES
     for label, config in _ALGORITHMS.items()
 }

@@ -85,14 +85,16 @@ _TABULAR = Config(
 _BANDIT_TRIALS = Config(
     env=Trial(Bandit(arms=5, horizon=1), episodes=10),
     policy=GRU(units=64),
-    algorithm=RL2(rule=TrustRegion(max_kl=0.01, damping=0.01), tasks=1000),
+    algorithm=RL2(rule=TrustRegion(max_kl=0.02, damping=0.01), tasks=1000),
     estimation=Estimation(baseline=LinearFeatures(), gae_lambda=0.3, fit="previous-batch"),
     evaluation=Evaluation(tasks=1000, episodes=1, steps=9),
     episodes=1,
-    iterations=200,
+    iterations=300,
 )
 _MDP_TRIALS = replace(_BANDIT_TRIALS, env=Trial(TabularMDP(), episodes=10))
-_RL2_PPO = RL2(rule=PPOClip(lr=1e-3), entropy_bonus=0.01, tasks=1000)
+_RL2_PPO = RL2(
+    rule=PPOClip(lr=1e-3, lr_end=0.0, decay_steps=300, minibatches=8), entropy_bonus=0.01, tasks=1000
+)
 
 _CARTPOLE = Config(
     env=Gymnax("CartPole-v1"),
