@@ -100,7 +100,7 @@ class Gymnasium(Options, AbstractFamily):
             partial(_make, self.name, self.kwargs),
             has_tasks=self._examined.task_class is not None,
             scaled=self.actions == "scaled",
-            horizon=self.horizon,
+            horizon=self.time_limit or self._examined.limit or 0,  # none where it is only checked
             actions=self.action_space,
         )
 
