@@ -1,5 +1,6 @@
 """Running mean and variance of observations and rewards, merged exactly (often called `running_state`)."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -48,7 +49,7 @@ ObservationStatistics = PyTree[RunningStatistics | None]
 def statistics_of(values: Float[Array, "..."], valid: Bool[Array, "*axes"]) -> RunningStatistics:
     """The statistics of one collection `[*axes ...]`; entries that are not `valid` do not count."""
     shape = values.shape[valid.ndim :]
-    flat, counts = values.reshape(valid.size, -1), valid.reshape(-1, 1)
+    flat, counts = values.reshape(valid.size, math.prod(shape)), valid.reshape(-1, 1)
     count = jnp.sum(counts).astype(values.dtype)
     mean = jnp.sum(jnp.where(counts, flat, 0.0), axis=0) / jnp.maximum(count, 1.0)
     squares = jnp.sum(jnp.where(counts, flat - mean, 0.0) ** 2, axis=0)
