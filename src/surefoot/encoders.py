@@ -2,6 +2,7 @@
 take."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -9,9 +10,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from surefoot.options import Options
 from surefoot.types import Key, Observations, ObservationSpace, as_space, is_image
 
 EncoderName = Literal["auto", "nature", "small", "flat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions(Options):
+    """Option of a network that observations may reach as images."""
+
+    encoder: EncoderName = "auto"
+    """Convolutional network in front of the other layers, for each image in the observation: `nature` (three
+    layers), `small` (one layer), `flat` (none); `auto` chooses by the image's size."""
 
 
 class Layer(NamedTuple):

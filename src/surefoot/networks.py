@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.encoders import Encoder, EncoderName
-from surefoot.options import Bound, NonNegative, Options
+from surefoot.encoders import Encoder, EncoderOptions
+from surefoot.options import Bound, NonNegative
 from surefoot.types import Key, Observations, ObservationSpace
 
 LayerSize = Bound(lambda units: units >= 1, "layer sizes of 1 or more")
@@ -26,7 +26,7 @@ INITIALISERS = {
 
 
 @dataclass(frozen=True)
-class MLPOptions(Options):
+class MLPOptions(EncoderOptions):
     """Options of an MLP."""
 
     hidden: Annotated[tuple[int, ...], LayerSize] = (64, 64)
@@ -38,9 +38,6 @@ class MLPOptions(Options):
     output_scale: Annotated[float, NonNegative] = 1.0
     """Factor of the last layer's initial weights. A policy with small ones starts near a uniform, or centred,
     distribution."""
-    encoder: EncoderName = "auto"
-    """Convolutional network in front of the layers, for each image in the observation: `nature` (three
-    layers), `small` (one layer), `flat` (none); `auto` chooses by the image's size."""
 
     def network(self, key: Key, space: ObservationSpace, outputs: int) -> "MLP":
         """A new network from observations of this space, or from vectors of `space` numbers, to vectors of

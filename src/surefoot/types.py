@@ -60,12 +60,6 @@ def is_image(part: jax.ShapeDtypeStruct) -> bool:
     return len(part.shape) == 3
 
 
-def batch_shape(space: ObservationSpace, observations: Observations) -> tuple[int, ...]:
-    """The leading axes of observations of this space."""
-    part, leaf = jax.tree.leaves(as_space(space))[0], jax.tree.leaves(observations)[0]
-    return leaf.shape[: leaf.ndim - len(part.shape)]
-
-
 @dataclass(frozen=True)
 class Continuous:
     """Actions are vectors of real numbers: floating-point, shape `[size]`. The environment clips them, if it

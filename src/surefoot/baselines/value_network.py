@@ -10,9 +10,9 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.baselines.base import AbstractBaseline, Samples
-from surefoot.encoders import EncoderName
+from surefoot.encoders import EncoderOptions
 from surefoot.networks import MLP, Activation, LayerSize, MLPOptions
-from surefoot.options import Fraction, NonNegative, Options, UserError, at_least
+from surefoot.options import Fraction, NonNegative, UserError, at_least
 from surefoot.theory.minibatches import shuffled
 from surefoot.theory.values import lambda_returns, proximal_term, td_targets, value_loss
 from surefoot.types import Key, Observations, ObservationSpace
@@ -31,7 +31,7 @@ class ValueParameters(eqx.Module):
 
 
 @dataclass(frozen=True)
-class ValueNetwork(Options, AbstractBaseline):
+class ValueNetwork(EncoderOptions, AbstractBaseline):
     """V(s) = f_φ(s), with an MLP f whose training continues from one iteration to the next.
 
     The target `monte-carlo` is the return. `td` is fitted TD iteration: each of `rounds` regressions has the
@@ -47,9 +47,6 @@ class ValueNetwork(Options, AbstractBaseline):
     """Number of units in each hidden layer."""
     activation: Activation = "tanh"
     """Activation function of the hidden layers."""
-    encoder: EncoderName = "auto"
-    """Convolutional network in front of the layers, for each image in the observation: `nature`, `small` or
-    `flat` (none); `auto` chooses by the image's size."""
     lr: Annotated[float, NonNegative] = 1e-3
     """Adam learning rate; Adam's state is kept from one iteration to the next."""
     target: Literal["monte-carlo", "td", "lambda-return"] = "monte-carlo"

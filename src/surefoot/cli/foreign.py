@@ -75,7 +75,7 @@ REMARKS = _words(
         "device": "JAX chooses the device; the environment variable JAX_PLATFORMS=cpu forces the CPU",
     }
 )
-"""What to say of some of these options besides."""
+"""Further remarks on some of these options."""
 
 _BODIES = "HalfCheetah Hopper Walker2d Ant Humanoid Swimmer Reacher InvertedPendulum InvertedDoublePendulum"
 GYMNASIUM = {"CartPole": "cartpole", **{name: kebab(name) for name in ("Pendulum", *_BODIES.split())}}

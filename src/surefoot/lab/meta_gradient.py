@@ -242,7 +242,7 @@ class MetaGradient(AbstractExperiment):
         ]
 
     def _few_claims(self, tasks: Tasks, vector: Vector, key: Key) -> list[Claim]:
-        """What E-MAML is unbiased for: the return after the step that a few episodes give."""
+        """Claims on what E-MAML estimates without bias: the return after the step of a few episodes."""
         truth = sampled_objective_gradient(tasks, vector, FEW)
         objectives = {
             "MAML": meta(tasks, PSEUDO),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from surefoot.encoders import EncoderName
+from surefoot.encoders import EncoderOptions
 from surefoot.networks import ACTIVATIONS, MLP, Activation, LayerSize, MLPOptions
 from surefoot.options import check
 from surefoot.policies.auxiliary import AbstractAuxiliary, NoAuxiliary
@@ -49,7 +49,7 @@ class ActorCriticPolicy(AbstractActorCritic):
 
 
 @dataclass(frozen=True)
-class ActorCritic(HeadOptions, PolicyOptions):
+class ActorCritic(HeadOptions, EncoderOptions, PolicyOptions):
     """Actor-critic for discrete or continuous actions: policy and value function with one torso. Algorithms
     compute advantages from its own values, not from a baseline."""
 
@@ -57,9 +57,6 @@ class ActorCritic(HeadOptions, PolicyOptions):
     """Number of units in each layer of the torso; at least one layer."""
     activation: Activation = "tanh"
     """Activation function of the torso."""
-    encoder: EncoderName = "auto"
-    """Convolutional network in front of the torso, for each image in the observation: `nature`, `small` or
-    `flat` (none); `auto` chooses by the image's size."""
     auxiliary: AbstractAuxiliary = NoAuxiliary()
     """Auxiliary prediction, whose loss shapes the torso's features."""
 
@@ -72,7 +69,7 @@ class ActorCritic(HeadOptions, PolicyOptions):
     ) -> ActorCriticPolicy:
         torso_key, actor_key, critic_key, predictor_key = jax.random.split(key, 4)
         *hidden, features = self.hidden
-        torso = MLPOptions(tuple(hidden), self.activation, "orthogonal", 2**0.5, self.encoder)
+        torso = MLPOptions(tuple(hidden), self.activation, "orthogonal", 2**0.5, encoder=self.encoder)
         linear = MLPOptions((), self.activation, "orthogonal")
         inputs = features + action_space.features
         outputs = self.auxiliary.size(observation_space)

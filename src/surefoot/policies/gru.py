@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from surefoot.encoders import Encoder, EncoderName
+from surefoot.encoders import Encoder, EncoderOptions
 from surefoot.options import at_least
 from surefoot.policies.base import AbstractPolicy, AbstractRecurrentPolicy, PolicyOptions
 from surefoot.policies.heads import HeadOptions
@@ -97,15 +97,12 @@ def _vmapped(cell: eqx.nn.GRUCell, axes: int) -> Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
-class GRU(HeadOptions, PolicyOptions):
+class GRU(HeadOptions, EncoderOptions, PolicyOptions):
     """Recurrent policy for discrete or continuous actions and partial observations: gated recurrent units,
     and a linear map from their memory to the distribution's parameters."""
 
     units: Annotated[int, at_least(1)] = 32
     """Number of recurrent units: the size of the memory."""
-    encoder: EncoderName = "auto"
-    """Convolutional network in front of the units, for each image in the observation: `nature`, `small` or
-    `flat` (none); `auto` chooses by the image's size."""
 
     def build(self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace) -> GRUPolicy:
         cell_key, head_key = jax.random.split(key)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float
 
-from surefoot.encoders import Encoder, EncoderName
+from surefoot.encoders import Encoder, EncoderOptions
 from surefoot.networks import MLP, MLPOptions
 from surefoot.options import at_least
 from surefoot.policies.base import AbstractPolicy, AbstractRecurrentActorCritic, PolicyOptions
@@ -84,16 +84,13 @@ class RecurrentActorCriticPolicy(AbstractRecurrentActorCritic):
 
 
 @dataclass(frozen=True)
-class RecurrentActorCritic(HeadOptions, PolicyOptions):
+class RecurrentActorCritic(HeadOptions, EncoderOptions, PolicyOptions):
     """Recurrent actor-critic for discrete or continuous actions and partial observations: gated recurrent
     units, and linear maps from their memory to policy and value. Algorithms compute advantages from its own
     values, not from a baseline."""
 
     units: Annotated[int, at_least(1)] = 64
     """Number of recurrent units: the size of the memory."""
-    encoder: EncoderName = "auto"
-    """Convolutional network in front of the units, for each image in the observation: `nature`, `small` or
-    `flat` (none); `auto` chooses by the image's size."""
 
     def build(
         self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace

@@ -17,7 +17,7 @@ from surefoot.types import Key, Task
 
 
 class Counts(eqx.Module):
-    """What a learner knows of the arms."""
+    """The knowledge of a learner about the arms: counts of their rewards."""
 
     successes: Float[Array, " arms"]
     failures: Float[Array, " arms"]

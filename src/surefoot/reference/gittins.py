@@ -42,7 +42,7 @@ def gittins_index(pulls: int, discount: float = 1.0) -> np.ndarray:
 
 
 def _zero(falling: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Where a function of the costs, which falls along the last axis to zero or less, is zero."""
+    """The costs at which a function of them, which falls along the last axis to zero or less, is zero."""
     at = np.maximum(np.argmax(falling <= 0.0, axis=-1), 1)[..., None]
     high, low = (np.take_along_axis(falling, x, -1) for x in (at - 1, at))
     return (costs[at - 1] + high / (high - low) * (costs[at] - costs[at - 1]))[..., 0]

@@ -19,7 +19,7 @@ from surefoot.types import Key, Task
 
 
 class Knowledge(eqx.Module):
-    """What a learner knows of an MDP, and its plan for the episode."""
+    """The knowledge of a learner about an MDP, and its plan for the episode."""
 
     transitions: Float[Array, "states actions states"]
     """Number of transitions seen."""

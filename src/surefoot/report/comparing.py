@@ -46,7 +46,7 @@ def draw_comparison(comparison: Comparison) -> dict[str, bytes]:
 
 
 def looks(count: int) -> Iterator[dict[str, Any]]:
-    """A colour and a dash for each of so many groups."""
+    """A colour and a dash for each of `count` groups."""
     for i in range(count):
         yield {"color": COLOURS[i % len(COLOURS)], "linestyle": _DASHES[i // len(COLOURS) % len(_DASHES)]}
 

@@ -34,7 +34,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Against:
-    """What sets a group apart from the baseline."""
+    """The difference of a group from the baseline."""
 
     difference: Interval
     improvement: Interval
@@ -46,7 +46,7 @@ class Against:
 
     @property
     def verdict(self) -> str:
-        """What the seeds say, in a few words."""
+        """The verdict of the seeds, in a few words."""
         if not self.enough:
             return "too few seeds"
         if self.difference.low > 0:
@@ -167,7 +167,7 @@ class Comparison:
         return Curve(steps, estimate, low, high)
 
     def notes(self) -> list[str]:
-        """What a reader must know of these figures."""
+        """Remarks that a reader needs to judge these figures."""
         notes = []
         few = [
             f"{group.label} ({len(group.runs)})" for group in self.groups if len(group.runs) < FEWEST_SEEDS

@@ -126,14 +126,14 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
     """The runs in groups, in the order in which they were named; of a seed that a group has twice, the first.
     Raises `UserError` for runs of different environments."""
-    gathered: list[list[FinishedRun]] = []
+    groups: list[list[FinishedRun]] = []
     for run in runs:
-        same = next((group for group in gathered if group[0].options == run.options), None)
+        same = next((group for group in groups if group[0].options == run.options), None)
         if same is None:
-            gathered.append([run])
+            groups.append([run])
         elif run.seed not in [other.seed for other in same]:
             same.append(run)
-    firsts = [group[0] for group in gathered]
+    firsts = [group[0] for group in groups]
     names = {name: None for run in firsts for name in run.options}
     apart = [name for name in names if len({repr(run.options.get(name)) for run in firsts}) > 1]
     of_env = [name for name in apart if name == "env" or name.startswith("env.")]
@@ -150,7 +150,7 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
         label if labels.count(label) == 1 else f"{label} ({run.path})"
         for label, run in zip(labels, firsts, strict=True)
     ]
-    return [Group(*parts) for parts in zip(labels, differences, gathered, strict=True)]
+    return [Group(*parts) for parts in zip(labels, differences, groups, strict=True)]
 
 
 def shown_value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Statistics of several training runs: what can be claimed from so many seeds.
+"""Statistics of several training runs: which claims a number of seeds supports.
 
 Scores are an array `[seed task]`. The guide "Evidence" says which interval covers how often.
 """

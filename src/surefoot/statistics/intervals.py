@@ -150,9 +150,9 @@ def improvement_interval(
     confidence: float = 0.95,
 ) -> Interval:
     """The probability of improvement with its score interval (Newcombe, 2006, method 5): all values p that
-    are within so many standard errors of the estimate, at the standard error that p itself implies.
+    are within z standard errors of the estimate, at the standard error that p itself implies.
 
-    So many are not the normal distribution's 1.96 but as many as `expanded` allows for few seeds. Nothing is
+    For few seeds z is not the normal distribution's 1.96 but larger, as in `expanded`. Nothing is
     resampled, and the interval does not shrink to nothing where all runs of one kind are above all of the
     other. Tasks count as independent. Raises `UserError` as `difference` does.
     """
