@@ -28,6 +28,7 @@ if "SUREFOOT_TEST_OPTIMISED" not in os.environ:
     os.environ["XLA_FLAGS"] = " ".join(flags)
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -35,6 +36,18 @@ from jaxtyping import install_import_hook
 
 install_import_hook("surefoot", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+SLOW = frozenset(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
+"""Tests that are too slow for every change: files, functions, or one case of a function."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that `slow.txt` names."""
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        if SLOW & {name, name.partition("[")[0], name.partition("::")[0]}:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,10 @@ from surefoot.experiment.learner import Learner, TrainingState, compiled_initial
 from surefoot.rules.base import Metrics
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "one_program.md"
-IN_JAX = {"cartpole", "pendulum", "navigation-2d", "recall", "bandit", "tabular-mdp"}
+MINATAR = {"asterix", "breakout", "freeway", "seaquest", "spaceinvaders"}
+IN_JAX = {"cartpole", "pendulum", "navigation-2d", "recall", "bandit", "tabular-mdp"} | {
+    f"{game}-minatar" for game in MINATAR
+}
 ON_THE_HOST = {"cartpole/a3c", "cartpole/a3c-synchronous"}
 FAMILY = [
     "cartpole/trpo",
@@ -24,7 +27,10 @@ FAMILY = [
     "cartpole/off-policy-reinforce",
     "cartpole/a2c",
 ]
-SAMPLE = [*FAMILY, *(preset(environment).preset for environment in sorted(IN_JAX))]
+SAMPLE = [
+    *FAMILY,
+    *(preset(environment).preset for environment in sorted(IN_JAX) if "-minatar" not in environment),
+]
 """One algorithm on each environment, and those of other kinds on one."""
 
 

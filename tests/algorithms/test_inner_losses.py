@@ -30,7 +30,6 @@ def begun(algorithm: Any, **options: Any) -> tuple[Any, Any]:
     return setting, algorithm.init(setting, policy_for(setting, output_scale=1.0), KEY)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("control_variate", [True, False])
 def test_the_meta_gradient_of_dice_is_that_of_finite_differences(control_variate: bool, x64: None):
     """Through two inner steps, at a policy that has left the data."""
@@ -62,7 +61,6 @@ def test_the_meta_gradient_of_dice_is_that_of_finite_differences(control_variate
     np.testing.assert_allclose(flatten(gradient)[0], expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.slow
 def test_an_iteration_with_each_inner_loss():
     """The first-order part of every step is the same: adaptation does not depend on the loss, the meta-step
     does. Without the past, DiCE is the surrogate."""
@@ -86,7 +84,6 @@ def test_an_iteration_with_each_inner_loss():
             assert float(jnp.abs(a - b).max()) > 1e-5
 
 
-@pytest.mark.slow
 def test_promp_takes_it_too():
     """Its inner loss holds at the policies of its later steps."""
     algorithm = ProMP(INNER, tasks=3, inner_loss="dice")

@@ -49,7 +49,6 @@ def test_the_best_total_reward_is_what_brute_force_finds():
     assert abs(0.5 + two_step_value(KEY) - BEST) < 3e-3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "options", "iterations"),
     [

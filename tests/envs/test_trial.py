@@ -127,8 +127,9 @@ def test_a_trial_of_one_episode_is_that_episode():
     task = env.sample_tasks(KEY, 1)[0]
     plain = ScanSampler(env, 4).submit(policy, task, KEY).result()
     rollout = ScanSampler(trial, 4).submit(wide, task, KEY).result()
-    assert_same(rollout.rewards, plain.rewards)
-    assert_same(rollout.observations["observation"], plain.observations)
+    # To rounding: a policy of other shape is compiled to other instructions.
+    np.testing.assert_allclose(rollout.rewards, plain.rewards, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rollout.observations["observation"], plain.observations, rtol=1e-4, atol=1e-5)
     assert_same(rollout.truncated, plain.truncated)
 
 

@@ -49,9 +49,7 @@ def adapting(**changes: object) -> Config:
     return replace(base, **changes)
 
 
-@pytest.mark.parametrize(
-    "config", [pytest.param(streams(), marks=pytest.mark.resuming), adapting()], ids=["streams", "adapting"]
-)
+@pytest.mark.parametrize("config", [streams(), adapting()], ids=["streams", "adapting"])
 def test_a_resumed_run_equals_an_uninterrupted_one(config: Config, tmp_path: Path):
     whole = train(config, tmp_path / "whole").run
     part = train(replace(config, iterations=2), tmp_path / "part").run

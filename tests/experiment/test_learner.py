@@ -177,7 +177,7 @@ class Lock(AbstractEnv):
 
 @pytest.mark.parametrize("policy", [CategoricalMLP(hidden=(16,)), ActorCritic(hidden=(16,))])
 def test_several_discrete_actions_are_learned(policy: PolicyOptions) -> None:
-    algorithm = "trpo" if isinstance(policy, CategoricalMLP) else SingleTask(PPOClip(lr=0.02))
+    algorithm = "trpo" if isinstance(policy, CategoricalMLP) else SingleTask(PPOClip(lr=0.01))
     options = {"episodes": 64, "estimation": Estimation(baseline=Zero())}
     learner = Learner(env=Lock(), algorithm=algorithm, policy=policy, **options)
     learner.train(25, progress=False)

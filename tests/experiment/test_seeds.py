@@ -136,7 +136,6 @@ def test_one_of_them_can_be_resumed_alone(tmp_path: Path) -> None:
     assert load(runs[0].folder.path).iteration == 2
 
 
-@pytest.mark.resuming
 def test_resumed_equals_uninterrupted_bit_for_bit(trained: list[Run], tmp_path: Path) -> None:
     train_seeds(small(seed=3, iterations=2), 3, tmp_path / "out")
     resumed = resume_seeds(tmp_path / "out", iterations=4)

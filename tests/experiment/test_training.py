@@ -107,7 +107,6 @@ def test_a_checkpoint_compiles_to_the_same_program(name: str, tmp_path: Path) ->
     assert [x.aval for x in jax.tree.leaves(found)] == [x.aval for x in jax.tree.leaves(state)]
 
 
-@pytest.mark.resuming
 def test_a_policy_of_weakly_typed_arrays_resumes_bit_for_bit_too(tmp_path: Path) -> None:
     evaluation = Evaluation(tasks=2, episodes=2)
     small = replace(preset("navigation-2d/trpo"), policy=WeaklyTyped(hidden=(8,)), episodes=4, iterations=4)
@@ -117,7 +116,6 @@ def test_a_policy_of_weakly_typed_arrays_resumes_bit_for_bit_too(tmp_path: Path)
     assert_same(resume(tmp_path / "parts", iterations=4).run.state, whole.state)
 
 
-@pytest.mark.resuming
 def test_with_an_optimiser_that_remembers(config: Config, tmp_path: Path) -> None:
     adam = replace(config, algorithm=SingleTask(rule=OptaxStep("adam", 0.1), loss="reinforce"))
     whole = train(adam, tmp_path / "whole").run

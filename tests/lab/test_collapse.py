@@ -15,8 +15,6 @@ from surefoot.lab.collapse import Cliff, LongStep, Measured, NetworkPolicy
 from surefoot.networks import MLPOptions
 from surefoot.options import UserError
 
-pytestmark = pytest.mark.slow
-
 SMALL = Collapse(deltas=(0.03, 10.0), seeds=6, methods=("TRPO without line search", "TRPO, fixed bound"))
 
 

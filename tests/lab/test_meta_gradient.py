@@ -31,8 +31,6 @@ from surefoot.lab.problems import chain_policy
 from surefoot.options import UserError
 from surefoot.theory.dice import DiceObjective
 
-pytestmark = pytest.mark.slow
-
 SMALL = MetaGradient(horizon=3, episodes=(4, 32), inner_steps=1, batches=1000)
 
 

@@ -13,8 +13,6 @@ from surefoot.lab.problems import chain
 from surefoot.lab.q_learning import Curve
 from surefoot.options import UserError
 
-pytestmark = pytest.mark.slow
-
 SMALL = QLearning(seeds=4, rates=(1.0,))
 
 

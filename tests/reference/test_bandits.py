@@ -97,7 +97,6 @@ def index_total(state: tuple[tuple[int, int], ...], left: int) -> float:
 PULLS = 5
 
 
-@pytest.mark.slow
 def test_the_gittins_agent_is_nearly_bayes_optimal():
     start = ((0, 0), (0, 0))
     best = best_total(start, PULLS)
@@ -135,7 +134,6 @@ def test_totals_with_known_expectations(agent: AbstractAgent, expected: float):
     np.testing.assert_array_equal(again, totals)
 
 
-@pytest.mark.slow
 def test_the_gittins_agent_earns_what_dynamic_programming_says():
     totals = np.asarray(total_rewards(GittinsIndex(), Bandit(arms=2, horizon=PULLS), KEY, problems=4000))
     expected = index_total(((0, 0), (0, 0)), PULLS)

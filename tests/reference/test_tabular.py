@@ -25,8 +25,6 @@ from surefoot.reference import (
 from surefoot.reference.base import Experience
 from surefoot.reference.tabular import Knowledge
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 STATES, ACTIONS, HORIZON = 3, 2, 3
 

@@ -171,7 +171,6 @@ def of(objective: AbstractObjective) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return derivatives(lambda v, one: objective.loss(objective.predict(build(v), one), one))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("control_variate", [True, False])
 def test_the_hessian_of_dice_is_unbiased(control_variate: bool, x64: None):
     gradient, hessian, _ = of(DiceObjective(1.0, control_variate))
@@ -179,7 +178,6 @@ def test_the_hessian_of_dice_is_unbiased(control_variate: bool, x64: None):
     np.testing.assert_allclose(hessian, listed().hessian, atol=1e-12)
 
 
-@pytest.mark.slow
 def test_the_bias_of_the_hessian_falls_as_the_past_counts_more(x64: None):
     found = [of(DiceObjective(decay)) for decay in (0.0, 0.5, 0.9, 1.0)]
     biases = [np.linalg.norm(hessian - listed().hessian) for _, hessian, _ in found]
@@ -193,7 +191,6 @@ def test_the_bias_of_the_hessian_falls_as_the_past_counts_more(x64: None):
     assert np.linalg.norm(pseudo[1] - listed().hessian) > 1e-2
 
 
-@pytest.mark.slow
 def test_the_control_variate_has_mean_zero_and_reduces_the_variance(x64: None):
     """(1 − V_t)(1 − ρ_t) b_t, the difference of the two losses. With the step's own ratio in V_t its mean is
     not zero, and it would be a bias."""
