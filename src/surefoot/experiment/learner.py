@@ -26,6 +26,7 @@ from surefoot.experiment.evaluation import (
     evaluate,
     stack_tasks,
 )
+from surefoot.experiment.exporting import export_policy
 from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.loop import Member, run_loop
 from surefoot.experiment.memory import check_memory
@@ -33,6 +34,7 @@ from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.presets import configure, with_options
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import check_round_trip, save_config
+from surefoot.experiment.stablehlo import Platform
 from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
@@ -229,6 +231,23 @@ class Learner:
             for row in self.history:
                 writer.write(int(row["iteration"]), {k: v for k, v in row.items() if k != "iteration"})
         made.save(self.state)
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        platforms: Sequence[Platform] = ("cpu", "cuda"),
+        episodes: int | None = None,
+    ) -> dict[str, Any]:
+        """Writes the policy, and its step of adaptation by gradient, to a new folder: as StableHLO, which
+        runs without this library, and as plain arrays for NumPy. Returns what `export.json` there says.
+
+        `platforms` are those that the StableHLO runs on. A step of adaptation takes `episodes` episodes, by
+        default as many as in training. Raises `UserError` if there is anything at `folder`.
+        """
+        return export_policy(
+            self.config, self.state.learner, Path(folder), platforms=platforms, episodes=episodes
+        )
 
     def close(self) -> None:
         """Gives back worker processes, threads and memory of the sampler."""

@@ -62,6 +62,10 @@ class Run:
         """The policy after steps of adaptation to one task, as `Learner.adapt` gives it."""
         return self.learner.adapt(task, key, **options)
 
+    def export(self, folder: str | Path, **options: Any) -> dict[str, Any]:
+        """Writes the policy to a new folder, for use without this library, as `Learner.export` does."""
+        return self.learner.export(folder, **options)
+
     def train(
         self, iterations: int, *, callback: Callback | Sequence[Callback] = (), progress: bool = True
     ) -> "Run":
