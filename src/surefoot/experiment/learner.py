@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from surefoot.algorithms import AbstractAlgorithm, LearnerState, Setting
-from surefoot.experiment.callbacks import Callback
+from surefoot.experiment.callbacks import Callback, begin
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import (
     EvaluationResult,
@@ -28,6 +28,7 @@ from surefoot.experiment.evaluation import (
 )
 from surefoot.experiment.exporting import export_policy
 from surefoot.experiment.folder import RunFolder, must_be_new
+from surefoot.experiment.loggers import hyperparameters
 from surefoot.experiment.loop import Member, run_loop
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
@@ -162,6 +163,7 @@ class Learner:
         """
         total = self.iteration + (self.config.iterations if iterations is None else iterations)
         callbacks = [callback] if callable(callback) else list(callback)
+        begin(callbacks, self.config)
         member = Member(self.iteration, [lambda event: self.history.append(event.row()), *callbacks])
         waiting = "sampling and learning" if self._compiled else "compiling the iteration"
         shown = [TrainingProgress(total, self.iteration, waiting)] if progress else []
@@ -227,7 +229,7 @@ class Learner:
         check_round_trip(config)
         made = RunFolder.create(Path(folder))
         save_config(config, made.config)
-        with MetricsWriter(made.path, 0) as writer:
+        with MetricsWriter(made.path, 0, hyperparameters(config)) as writer:
             for row in self.history:
                 writer.write(int(row["iteration"]), {k: v for k, v in row.items() if k != "iteration"})
         made.save(self.state)
