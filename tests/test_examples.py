@@ -23,6 +23,7 @@ def test_they_follow_the_order_of_study() -> None:
         "06_ppo",
         "07_maml_trpo",
         "08_learning_rates",
+        "09_export",
     ]
 
 
@@ -47,6 +48,8 @@ def test_each_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with jax.numpy_dtype_promotion("standard"):  # as in a program of one's own
             main(iterations=2)
         out = capsys.readouterr().out
+    if path.stem == "09_export":
+        assert out.count("'surefoot' in sys.modules = False") == 4
     assert "return" in out
     assert len(out.splitlines()) >= 1
     assert re.search(r"-?\d+\.\d", out)

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
         Evaluation as Evaluation,
         Event as Event,
         Learner as Learner,
+        MLflow as MLflow,
         Run as Run,
+        TensorBoard as TensorBoard,
+        WeightsAndBiases as WeightsAndBiases,
         evaluate as evaluate,
         load as load,
         preset as preset,
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("algorithms", "baselines", "envs", "policies", "rules", "samplers", "statistics")
 _EXPERIMENT = (
     *("PRESETS", "Config", "Evaluation", "Event", "Learner", "Run"),
+    *("MLflow", "TensorBoard", "WeightsAndBiases"),
     *("evaluate", "load", "preset", "read_metrics", "resume", "train"),
 )
 

@@ -1,6 +1,5 @@
 """Training in memory, and what becomes of it on disk."""
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Step
 from surefoot.experiment import Config, Event, Learner, NonFiniteError, load, train
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
-from surefoot.experiment.wandb import WeightsAndBiases
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import GradientStep, PPOClip, TrustRegion
@@ -133,18 +131,6 @@ def test_a_gymnasium_environment_as_it_is_made(tmp_path: Path) -> None:
 def test_what_does_not_exist_is_named(arguments: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         Learner(**arguments)
-
-
-def test_weights_and_biases_offline(config: Config, tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
-    callback = WeightsAndBiases(mode="offline", dir=str(tmp_path))
-    Learner(config).train(2, callback=callback, progress=False)
-    (file,) = tmp_path.rglob("*.wandb")
-    for _ in range(200):  # wandb's own process writes it
-        if b"return_after" in file.read_bytes():
-            return
-        time.sleep(0.1)
-    raise AssertionError("the metrics are not in the file")
 
 
 def test_numbers_of_an_evaluation(learner: Learner) -> None:

@@ -21,6 +21,7 @@ from surefoot.experiment import PRESETS, Config, Evaluation, NonFiniteError, loa
 from surefoot.experiment.checkpoint import load as checkpoint_load, save
 from surefoot.experiment.folder import RunFolder, locked
 from surefoot.experiment.learner import compiled_initial_state as initial_state
+from surefoot.experiment.loggers import GROUP
 from surefoot.experiment.metrics import MetricsWriter, read_metrics
 from surefoot.experiment.run import Run
 from surefoot.options import UserError
@@ -40,11 +41,11 @@ def test_a_run_leaves_configuration_metrics_and_checkpoints(trained: Run) -> Non
     assert {"return_before", "return_after", "kl", "loss", "cg_residual"} <= rows(trained)[0].keys()
     (events,) = (folder / "tensorboard").iterdir()
     assert scalars(events) == {
-        (row["iteration"], name): np.float32(value)
+        (row["steps"], f"{GROUP[name]}/{name}"): np.float32(value)
         for row in read_metrics(trained.folder.metrics)
         for name, value in row.items()
-        if name != "iteration"
     }
+    assert b"algorithm.inner.lr" in events.read_bytes(), "hyper-parameters"
 
 
 def scalars(events: Path) -> dict[tuple[int, str], np.float32]:
@@ -55,7 +56,11 @@ def scalars(events: Path) -> dict[tuple[int, str], np.float32]:
     while content:
         size = int.from_bytes(content[:8], "little")
         event, content = parse(content[12 : 12 + size]), content[16 + size :]
-        found |= {(event.step, value.tag): np.float32(value.simple_value) for value in event.summary.value}
+        found |= {
+            (event.step, value.tag): np.float32(value.simple_value)
+            for value in event.summary.value
+            if not value.tag.startswith("_hparams_/")
+        }
     return found
 
 

@@ -1,4 +1,5 @@
-"""The command line: `surefoot train | resume | evaluate | compare | report | video | list | check | lab`."""
+"""The command line: `surefoot train | resume | evaluate | compare | report | video | export | list | check
+| lab`."""
 
 import io
 import os
@@ -16,6 +17,7 @@ surefoot: policy optimisation and meta-reinforcement learning
                                         learning curves as PNG and SVG
   surefoot report RUN…                  make one HTML file of runs, with curves to zoom, that needs no network
   surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
+  surefoot export RUN -o FOLDER         write a policy as StableHLO and NumPy arrays, for use elsewhere
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
   surefoot check KIND MODULE:NAME       find mistakes in an environment, policy, rule or sampler of yours
   surefoot lab [EXPERIMENT | all]       measure what the theory says: a figure, a table and the claims

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from surefoot.cli.comparing import command_compare
 from surefoot.cli.evaluating import command_evaluate
+from surefoot.cli.exporting import command_export
 from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
 from surefoot.cli.reporting import command_report
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": command_compare,
     "report": command_report,
     "video": command_video,
+    "export": command_export,
     "list": command_list,
     "check": command_check,
     "lab": command_lab,

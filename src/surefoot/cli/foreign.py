@@ -1,7 +1,7 @@
 """Names of other libraries that users know, and what they are called here.
 
-They are those of Stable-Baselines3 and its rl-zoo, tristandeleu/pytorch-maml-rl, jonasrothfuss/ProMP and
-rlworkgroup/garage.
+They are those of Stable-Baselines3, its contrib package and its rl-zoo, rejax, PureJaxRL,
+tristandeleu/pytorch-maml-rl, jonasrothfuss/ProMP and rlworkgroup/garage.
 """
 
 import re
@@ -24,7 +24,7 @@ OPTIONS = _words(
         "total-timesteps n-timesteps num-batches n-itr epochs": "iterations",
         "meta-batch-size": "tasks",
         "fast-batch-size rollouts-per-meta-task rollouts-per-task episodes-per-task": "episodes",
-        "n-envs": "streams",
+        "n-envs num-envs": "streams",
         "n-steps": "steps",
         "max-path-length max-episode-length": "env.horizon env.time-limit",
         "num-workers n-workers parallel": "sampler.workers",
@@ -36,18 +36,24 @@ OPTIONS = _words(
         "net-arch num-layers hidden-size hidden-sizes": "policy.hidden",
         "activation-fn nonlinearity": "policy.activation",
         "learning-rate policy-lr": "rule.lr outer.lr step.lr",
-        "n-epochs num-promp-steps max-optimization-epochs": "rule.epochs outer.epochs",
+        "anneal-lr": "rule.lr-end outer.lr-end",
+        "n-epochs num-epochs update-epochs num-promp-steps max-optimization-epochs": (
+            "rule.epochs outer.epochs"
+        ),
         "batch-size minibatch-size": "rule.minibatches",
+        "num-minibatches": "rule.minibatches outer.minibatches",
         "clip-range clip-eps lr-clip-range": "rule.clip outer.clip",
         "max-grad-norm": "rule.max-gradient-norm outer.max-gradient-norm step.max-gradient-norm",
         "target-kl": "rule.stop-kl outer.stop-kl rule.target-kl rule.max-kl outer.max-kl",
         "max-kl step-size max-kl-step": "rule.max-kl outer.max-kl",
-        "cg-iters": "rule.cg-iterations outer.cg-iterations",
+        "cg-iters cg-max-steps": "rule.cg-iterations outer.cg-iterations",
         "cg-damping": "rule.damping outer.damping",
-        "ls-max-steps": "rule.max-backtracks outer.max-backtracks",
-        "ls-backtrack-ratio": "rule.backtrack-ratio outer.backtrack-ratio",
+        "ls-max-steps line-search-max-iter": "rule.max-backtracks outer.max-backtracks",
+        "ls-backtrack-ratio line-search-shrinking-factor": "rule.backtrack-ratio outer.backtrack-ratio",
         "fast-lr inner-lr": "inner.lr",
-        "num-steps num-inner-grad-steps num-grad-updates": "inner-steps",
+        "num-inner-grad-steps num-grad-updates": "inner-steps",
+        "num-steps": "inner-steps steps",
+        "normalize-observations": "normalisation.observations",
         "first-order": "order",
         "target-inner-step": "target-kl",
         "init-inner-kl-penalty": "kl-coefficient",
@@ -63,7 +69,8 @@ REMARKS = _words(
     {
         "total-timesteps n-timesteps": "surefoot counts iterations; one of this preset samples {samples}",
         "fast-batch-size rollouts-per-meta-task rollouts-per-task episodes-per-task": "episodes of each task",
-        "n-envs": "the number of parallel environments",
+        "n-envs num-envs": "the number of parallel environments",
+        "num-steps": "steps of each stream, or inner steps of meta-learning",
         "n-steps": "steps of each stream",
         "num-workers n-workers parallel": "with --sampler processes",
         "batch-size minibatch-size": "their number for each epoch, not their size",

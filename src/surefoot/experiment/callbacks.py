@@ -1,6 +1,6 @@
 """Callbacks: what training calls after each iteration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,14 @@ class Event:
 
 
 Callback = Callable[[Event], Any]
-"""Called after each iteration; True stops training. Its `close` is called at the end, if it has one."""
+"""Called after each iteration; True stops training. If it has a `begin`, that is called with the `Config`
+before the first iteration; if it has a `close`, that is called at the end."""
+
+
+def begin(callbacks: Iterable[Callback], config: Any) -> None:
+    """Calls the `begin` of those callbacks that have one."""
+    for callback in callbacks:
+        getattr(callback, "begin", lambda _: None)(config)
 
 
 def headline(metrics: Mapping[str, float]) -> list[str]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from surefoot.algorithms import AbstractAlgorithm, LearnerState, Setting
-from surefoot.experiment.callbacks import Callback
+from surefoot.experiment.callbacks import Callback, begin
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import (
     EvaluationResult,
@@ -26,13 +26,16 @@ from surefoot.experiment.evaluation import (
     evaluate,
     stack_tasks,
 )
+from surefoot.experiment.exporting import export_policy
 from surefoot.experiment.folder import RunFolder, must_be_new
+from surefoot.experiment.loggers import hyperparameters
 from surefoot.experiment.loop import Member, run_loop
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.presets import configure, with_options
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import check_round_trip, save_config
+from surefoot.experiment.stablehlo import Platform
 from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
@@ -160,6 +163,7 @@ class Learner:
         """
         total = self.iteration + (self.config.iterations if iterations is None else iterations)
         callbacks = [callback] if callable(callback) else list(callback)
+        begin(callbacks, self.config)
         member = Member(self.iteration, [lambda event: self.history.append(event.row()), *callbacks])
         waiting = "sampling and learning" if self._compiled else "compiling the iteration"
         shown = [TrainingProgress(total, self.iteration, waiting)] if progress else []
@@ -225,10 +229,27 @@ class Learner:
         check_round_trip(config)
         made = RunFolder.create(Path(folder))
         save_config(config, made.config)
-        with MetricsWriter(made.path, 0) as writer:
+        with MetricsWriter(made.path, 0, hyperparameters(config)) as writer:
             for row in self.history:
                 writer.write(int(row["iteration"]), {k: v for k, v in row.items() if k != "iteration"})
         made.save(self.state)
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        platforms: Sequence[Platform] = ("cpu", "cuda"),
+        episodes: int | None = None,
+    ) -> dict[str, Any]:
+        """Writes the policy, and its step of adaptation by gradient, to a new folder: as StableHLO, which
+        runs without this library, and as plain arrays for NumPy. Returns what `export.json` there says.
+
+        `platforms` are those that the StableHLO runs on. A step of adaptation takes `episodes` episodes, by
+        default as many as in training. Raises `UserError` if there is anything at `folder`.
+        """
+        return export_policy(
+            self.config, self.state.learner, Path(folder), platforms=platforms, episodes=episodes
+        )
 
     def close(self) -> None:
         """Gives back worker processes, threads and memory of the sampler."""

@@ -3,13 +3,14 @@
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from surefoot.experiment.files import write_atomically
+from surefoot.experiment.loggers import Hyperparameter, axis, tagged
+from surefoot.experiment.tensorboard import TensorBoard
 from surefoot.options import UserError
 
 
@@ -53,10 +54,12 @@ class MetricsWriter:
     `metrics.dropped.jsonl`. Raises `UserError` if the file is damaged, or ends before `iteration`.
 
     A run that was killed may have written more after its last checkpoint; resuming it computes that again.
+    TensorBoard is told `parameters` too.
     """
 
-    def __init__(self, folder: Path, iteration: int) -> None:
-        board = _tensorboardx()
+    def __init__(
+        self, folder: Path, iteration: int, parameters: Mapping[str, Hyperparameter] = MappingProxyType({})
+    ) -> None:
         path = folder / "metrics.jsonl"
         rows = read_metrics(path)
         kept = [row for row in rows if row["iteration"] <= iteration]
@@ -72,8 +75,9 @@ class MetricsWriter:
                 file.writelines(map(_line, dropped))
         write_atomically(path, "".join(map(_line, kept)).encode())
         self._file = path.open("a", encoding="utf-8")
-        self._board = board.SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
-        self._summary: Any = board.proto.summary_pb2.Summary
+        last = axis(iteration, kept[-1] if kept else {})
+        self._board = TensorBoard(folder / "tensorboard", purge_step=last + 1)
+        self._board.start(parameters)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -85,11 +89,7 @@ class MetricsWriter:
         """Writes one iteration's metrics; they are on disk when this returns."""
         self._file.write(_line({"iteration": iteration, **metrics}))
         self._file.flush()
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        values = [self._summary.Value(tag=name, simple_value=value) for name, value in finite.items()]
-        # One event for all: a dozen can take as long as an iteration.
-        assert self._board.file_writer is not None
-        self._board.file_writer.add_summary(self._summary(value=values), iteration)
+        self._board.log(tagged({"iteration": iteration, **metrics}), axis(iteration, metrics))
 
     def sync(self) -> None:
         """Makes sure that what was written outlives a failure of the machine."""
@@ -98,20 +98,7 @@ class MetricsWriter:
     def close(self) -> None:
         """Closes both files."""
         self._file.close()
-        self._board.close()
-
-
-def _tensorboardx() -> Any:
-    """The module tensorboardX, imported without PyTorch. It would import that where it is installed, for a
-    second or two, to compare a type."""
-    spared = "torch" not in sys.modules
-    if spared:
-        sys.modules["torch"] = None  # type: ignore[assignment] (to import it fails, and is caught)
-    try:
-        return import_module("tensorboardX")
-    finally:
-        if spared:
-            del sys.modules["torch"]
+        self._board.finish(finite=True)
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from surefoot.experiment.callbacks import Callback, Event
+from surefoot.experiment.callbacks import Callback, Event, begin
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
+from surefoot.experiment.loggers import hyperparameters
 from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, take
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
@@ -62,6 +63,10 @@ class Run:
         """The policy after steps of adaptation to one task, as `Learner.adapt` gives it."""
         return self.learner.adapt(task, key, **options)
 
+    def export(self, folder: str | Path, **options: Any) -> dict[str, Any]:
+        """Writes the policy to a new folder, for use without this library, as `Learner.export` does."""
+        return self.learner.export(folder, **options)
+
     def train(
         self, iterations: int, *, callback: Callback | Sequence[Callback] = (), progress: bool = True
     ) -> "Run":
@@ -104,6 +109,7 @@ def train_runs(
             stack_of_locks.enter_context(locked(run.folder))
             save_config(run.config, run.folder.config)
             record_provenance(run.folder.provenance)
+        begin(callbacks, runs[0].config)
         members = [
             Member(run.iteration, [Recorder(run), *callbacks], f"seed {run.config.seed}") for run in runs
         ]
@@ -131,7 +137,7 @@ class Recorder:
     def __init__(self, run: Run) -> None:
         self._folder, self._every = run.folder, run.config.checkpoint_every
         self._kept = run.config.checkpoints_kept
-        self._writer = MetricsWriter(run.folder.path, run.iteration)
+        self._writer = MetricsWriter(run.folder.path, run.iteration, hyperparameters(run.config))
         self._last: Event | None = None
 
     def __call__(self, event: Event) -> None:
