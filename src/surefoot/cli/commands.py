@@ -18,6 +18,7 @@ from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
 from surefoot.cli.reporting import command_report
 from surefoot.cli.showing import command_check, command_list
+from surefoot.cli.tracing import command_trace
 from surefoot.cli.training import command_resume, command_train
 from surefoot.experiment import NonFiniteError
 from surefoot.options import UserError, suggestion
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": command_evaluate,
     "compare": command_compare,
     "report": command_report,
+    "trace": command_trace,
     "video": command_video,
     "list": command_list,
     "check": command_check,
