@@ -15,6 +15,7 @@ surefoot: policy optimisation and meta-reinforcement learning
   surefoot compare RUN RUN…             say by how much runs of several seeds differ, with intervals and
                                         learning curves as PNG and SVG
   surefoot report RUN…                  make one HTML file of runs, with curves to zoom, that needs no network
+  surefoot watch RUN                    show the curves of a run in a browser while it trains
   surefoot trace RUN                    draw what the workers of a run did when (train it with --trace)
   surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …

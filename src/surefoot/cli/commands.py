@@ -20,6 +20,7 @@ from surefoot.cli.reporting import command_report
 from surefoot.cli.showing import command_check, command_list
 from surefoot.cli.tracing import command_trace
 from surefoot.cli.training import command_resume, command_train
+from surefoot.cli.watching import command_watch
 from surefoot.experiment import NonFiniteError
 from surefoot.options import UserError, suggestion
 from surefoot.samplers.host_runner import disable_async_dispatch
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": command_evaluate,
     "compare": command_compare,
     "report": command_report,
+    "watch": command_watch,
     "trace": command_trace,
     "video": command_video,
     "list": command_list,

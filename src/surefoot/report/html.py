@@ -64,6 +64,19 @@ def make_report(groups: Sequence[Group], fields: Sequence[GoalField] = ()) -> by
     return _filled(runs, sections, {**page_data(groups, comparison), "goals": goals})
 
 
+def make_live_page(groups: Sequence[Group], live: Mapping[str, Any]) -> bytes:
+    """The page of runs that are still training, in UTF-8. `live` is the data that changes: `status`, a
+    sentence, and the `seconds` after which the page asks again."""
+    runs = [run for group in groups for run in group.runs]
+    sections = {
+        "Learning": f'<p id="status" aria-live="off">{escape(live["status"])}</p>' + _learning(runs),
+        "Warnings": warnings_section([run for run in runs if run.metrics], []),
+        "Configuration": options_section(groups),
+        "Versions and machine": versions_section(runs),
+    }
+    return _filled(runs, sections, {**page_data(groups), **live})
+
+
 def _filled(runs: Sequence[FinishedRun], sections: Mapping[str, str], data: Mapping[str, Any]) -> bytes:
     """The page with these sections and data."""
     title = f"{runs[0].config.preset}: {len(runs)} run{'s' * (len(runs) > 1)}"
@@ -88,6 +101,7 @@ _FILES = {
     "css": "page.css",
     "script": "page.js",
     "goals": "goals.js",
+    "live": "live.js",
     "library": "uPlot.iife.min.js",
     "library_css": "uPlot.min.css",
 }
