@@ -117,7 +117,8 @@ def _drawn(field: GoalField, identifier: str) -> str:
         f'<div class="controls" role="group" aria-label="Paths that are shown">{switches}</div>'
         f'<svg role="group" aria-label="Goals of {escape(field.label)}" aria-describedby="goals-help" '
         f'viewBox="{-half} {-half} {2 * half} {2 * half}">{buttons}{lines}'
-        f'<rect class="start" x="-1" y="-1" width="2" height="2"/></svg>'
+        f'<rect class="start" x="-1" y="-1" width="2" height="2"/>'
+        f'<circle class="chosen" r="{2 * radius:.1f}"/></svg>'
         f'<p aria-live="polite" class="said"></p></div>'
     )
 

@@ -1,8 +1,10 @@
 // Fields of goals: a click, or arrows and Enter, shows the paths to a goal. All paths are there already.
 function installGoals(box, field) {
   const goals = [...box.querySelectorAll(".goal")], ways = [...box.querySelectorAll(".way")];
+  const ring = box.querySelector(".chosen");
   const choose = (at) => {
     goals.forEach((goal, i) => goal.setAttribute("aria-pressed", String(i === at)));
+    ["cx", "cy"].forEach((name) => ring.setAttribute(name, goals[at].getAttribute(name)));
     ways.forEach((way, step) => way.setAttribute("d", field.paths[at][step]));
     box.querySelector(".said").textContent = field.said[at];
   };
