@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import re
+import threading
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import lru_cache
@@ -14,6 +15,8 @@ import jax
 import pytest
 
 from surefoot import cli
+from surefoot.algorithms import gradient_meta
+from surefoot.algorithms.base import compile_ahead
 from surefoot.envs import Navigation2D
 from surefoot.experiment import Config, preset, resume, train
 from surefoot.experiment.callbacks import Event
@@ -142,12 +145,16 @@ def test_what_cannot_be_traced_is_said_before_a_folder_is_made(more: list[str], 
 
 
 class HereBackend(AbstractWorkerBackend):
-    """A worker in this process: to start another takes seconds."""
+    """A worker in this process, which answers when the learner has compiled everything: to start another
+    process takes seconds."""
+
+    ready = threading.Event()
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.make, self.known = lru_cache(pickle.loads(setup.factory)), set()
 
     def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
+        assert self.ready.wait(120.0)
         *before, answer = answers(self.make, self.known, message)
         assert before in ([COMPILING, READY], [])
         return answer
@@ -159,7 +166,12 @@ class HereBackend(AbstractWorkerBackend):
 def test_a_run_is_traced_and_compiles_while_its_workers_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    def compile_and_say(*arguments: Any) -> None:
+        compile_ahead(*arguments)
+        HereBackend.ready.set()
+
     monkeypatch.setattr(processes, "ProcessBackend", HereBackend)
+    monkeypatch.setattr(gradient_meta, "compile_ahead", compile_and_say)
     caplog.set_level(logging.WARNING, "jax")
     with jax.log_compiles():
         outcome = train(small(), tmp_path / "run", trace=True)

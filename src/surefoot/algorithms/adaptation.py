@@ -138,9 +138,9 @@ def adapt_to_tasks(
     `tasks` have a leading task axis. They are numbered from `first` on, and what is drawn for a task follows
     from the key, its number and the phase. With an asynchronous sampler no task waits for another. Where a
     policy adapts within trials, whole trials are drawn, and the phases are their episodes. Where worker
-    processes have to start first, `while_starting` is called meanwhile, with an adaptation of zeros that has
-    the form of the result. Raises `UserError` if the sampler does not draw whole episodes, or if a trial has
-    too few.
+    processes have to start first, `while_starting` is called unless a task has arrived by then, with an
+    adaptation of zeros that has the form of the result. Raises `UserError` if the sampler does not draw whole
+    episodes, or if a trial has too few.
     """
     if not isinstance(sampler, AbstractSampler):
         raise UserError("Adaptation is learned from whole episodes; set --streams 0.")
@@ -271,7 +271,8 @@ def _as_they_arrive(
         if not has_started:
             with timeline.work("compile"):
                 blank = _compiled_ahead(sampler, adapter, learners[0][0], count, steps)
-                (while_starting or (lambda _: None))(blank)
+                if while_starting is not None and not any(future.done() for future in pending):
+                    while_starting(blank)
         while pending:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 i, phase = pending.pop(future)

@@ -35,7 +35,8 @@ class IterationTimeline:
 
     def utilisation(self) -> list[float]:
         """For each worker, the share of the iteration's time in which it sampled: without the time in which
-        its process started and compiled."""
+        its process started and compiled. A call that runs on into another iteration, as A3C's may, counts
+        where it ends."""
         sampled = [0.0] * self.workers
         for job in self.jobs:
             assert job.worker is not None

@@ -18,6 +18,8 @@ _LEARNING = {"facecolor": "#323f4b", "edgecolor": "none"}
 _NO_TASK = {"compile": _STARTING, "learn": _LEARNING}
 """The looks of the learner's work that is for no task."""
 _HEIGHT = 0.76
+_THIN = 0.002
+"""Width of a bar without an edge, as a share of the iteration."""
 _TASKS_NAMED = 10
 """Most tasks that the legend names."""
 
@@ -44,6 +46,7 @@ def draw_timeline(title: str, iterations: Sequence[IterationTimeline]) -> bytes:
 def _draw_iteration(axes: Axes, it: IterationTimeline) -> None:
     learner = it.workers
     last = max((job.phase or 0 for job in it.jobs), default=0)
+    axes.set(xlim=(0, it.seconds), ylim=(learner + 0.5, -0.5), title=f"Iteration {it.iteration}")
     for row in range(it.workers + 1):
         _bar(axes, row, 0.0, it.seconds, _WAITING)
     for job in it.jobs:
@@ -56,13 +59,14 @@ def _draw_iteration(axes: Axes, it: IterationTimeline) -> None:
     shares = [*it.utilisation(), sum(it.learner_share(work) for work in {one.kind for one in it.learner})]
     names = [*(f"worker {i}" for i in range(it.workers)), "learner"]
     labels = [f"{name}  {share:.0%}" for name, share in zip(names, shares, strict=True)]
-    axes.set(xlim=(0, it.seconds), ylim=(learner + 0.5, -0.5), title=f"Iteration {it.iteration}")
     axes.set_yticks(range(len(labels)), labels)
 
 
 def _bar(axes: Axes, row: int, start: float, end: float, look: dict[str, Any]) -> None:
     if end > start:
-        axes.barh(row, end - start, left=start, height=_HEIGHT, **look)
+        # An edge would cover a thin bar.
+        edge = {} if end - start > _THIN * axes.get_xlim()[1] else {"linewidth": 0.0}
+        axes.barh(row, end - start, left=start, height=_HEIGHT, **{**look, **edge})
 
 
 def _look(task: int | None, *, pale: bool) -> dict[str, Any]:
@@ -79,6 +83,8 @@ def _legend(iterations: Sequence[IterationTimeline]) -> list[Patch]:
     named = [Patch(**_look(task, pale=False), label=f"task {task}") for task in tasks[:_TASKS_NAMED]]
     if len(tasks) > _TASKS_NAMED:
         named = [Patch(**_look(0, pale=False), label=f"{len(tasks)} tasks, {_TASKS_NAMED} colours in turn")]
+    if any(job.task is None for job in jobs):
+        named.append(Patch(**_look(None, pale=False), label="a call for no task"))
     if any(job.phase for job in jobs):
         named.append(Patch(**_look(0, pale=True), label="pale: after adaptation"))
     looks = {"starts and compiles": _STARTING, "learning step": _LEARNING, "waiting": _WAITING}
