@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 from support.finished_runs import write_seeds
@@ -159,3 +160,22 @@ def test_the_guide_s_commands_work(here: Path, command: str) -> None:
         meta = [] if "/" in arguments[1] else ["--tasks", "2", "--chunk", "2"]
         small = [*SMALL, *meta, "--out", "run"]
     assert cli.run([*arguments, *small]) == 0
+
+
+def test_the_program_with_futures_prints_the_events_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "guides" / "asynchronous_sampling.md").read_text()
+    (program,) = re.findall(r'```python title="events.py"\n(.*?)```', text, re.DOTALL)
+    with jax.numpy_dtype_promotion("standard"):  # as in a program of one's own
+        exec(program, {"__name__": "__main__"})
+    waited, awaited = (part.splitlines() for part in capsys.readouterr().out.split("\n\n"))
+    assert sorted(waited) == sorted(awaited)
+    for lines in (waited, awaited):
+        for task in range(3):
+            events = [line.split(": ", 1)[1] for line in lines if line.startswith(f"task {task}")]
+            *before, last = events
+            assert before == [
+                "train episodes: submitted",
+                "train episodes: arrived; adapts",
+                "valid episodes: submitted",
+            ]
+            assert last.startswith("valid episodes: arrived, mean return -")

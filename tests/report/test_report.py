@@ -3,14 +3,13 @@
 import base64
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from support.browser import needs_chromium, shown
 from support.finished_runs import write_run, write_seeds
 from surefoot import cli
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
@@ -157,16 +156,12 @@ def test_the_command(two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.run(["report", str(tmp_path / "nothing")]) == 2
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+@needs_chromium
 @pytest.mark.parametrize("width", [500, 800, 1400])  # Chromium makes no window narrower than 500
 def test_a_browser_draws_it_without_an_error(width: int, two: list[Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_bytes(make_report(group_runs([FinishedRun.read(path) for path in find_runs(two)])))
-    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += ["--enable-logging=stderr", "--virtual-time-budget=3000", f"--window-size={width},900"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert "CONSOLE" not in done.stderr
-    assert done.stdout.count("<canvas") == 2
-    widths = [int(found) for found in re.findall(r'<canvas[^>]* width="(\d+)"', done.stdout)]
+    dom = shown(page.as_uri(), tmp_path, f"--window-size={width},900")
+    assert dom.count("<canvas") == 2
+    widths = [int(found) for found in re.findall(r'<canvas[^>]* width="(\d+)"', dom)]
     assert all(200 < found <= width for found in widths)

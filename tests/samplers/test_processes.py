@@ -108,6 +108,19 @@ def test_tasks_are_sampled_while_the_caller_goes_on(sampler: ProcessSampler):
     assert len(asyncio.run(all_of_them())) == 3
 
 
+def test_its_timeline_has_every_task(sampler: ProcessSampler):
+    policies, tasks = many(ENV, 3)
+    sampler.timeline.start()
+    sampler.sample(policies, tasks, KEY, first=5)
+    jobs, work = sampler.timeline.take()
+    assert sorted((job.task, job.phase) for job in jobs) == [(5, None), (6, None), (7, None)]
+    assert {job.worker for job in jobs} <= {0, 1}
+    for job in jobs:
+        times = [job.submitted, job.started, job.began, job.ended]
+        assert times == sorted(times)
+    assert work == []
+
+
 def test_what_is_traced_is_not_sampled(sampler: ProcessSampler):
     policies, tasks = many(ENV, 3)
     form = jax.eval_shape(sampler.sample, policies, tasks, KEY)

@@ -1,6 +1,6 @@
 """Adaptation to tasks: rollouts and inner steps in turn, for training and evaluation alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, PyTree
 from surefoot.algorithms.base import (
     AbstractAdapter,
     LearnerState,
+    compile_ahead,
     jit_from_host,
     policy_objective,
 )
@@ -22,7 +23,8 @@ from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy, Role, partition_by_role
 from surefoot.rules.base import AbstractRule
 from surefoot.samplers import AbstractCollector, AbstractSampler
-from surefoot.samplers.base import is_traced
+from surefoot.samplers.base import empty_rollout, is_traced
+from surefoot.samplers.timeline import Timeline
 from surefoot.theory.meta import inner_step
 from surefoot.theory.objectives import AbstractObjective
 from surefoot.types import Batch, Key, Rollout, Task
@@ -129,21 +131,24 @@ def adapt_to_tasks(
     key: Key,
     steps: int,
     first: int = 0,
+    while_starting: Callable[[Adaptation], None] | None = None,
 ) -> Adaptation:
     """Adapts `policy` to each task by `steps` steps, with fresh rollouts before each and after the last.
 
     `tasks` have a leading task axis. They are numbered from `first` on, and what is drawn for a task follows
     from the key, its number and the phase. With an asynchronous sampler no task waits for another. Where a
-    policy adapts within trials, whole trials are drawn, and the phases are their episodes. Raises `UserError`
-    if the sampler does not draw whole episodes, or if a trial has too few.
+    policy adapts within trials, whole trials are drawn, and the phases are their episodes. Where worker
+    processes have to start first, `while_starting` is called unless a task has arrived by then, with an
+    adaptation of zeros that has the form of the result. Raises `UserError` if the sampler does not draw whole
+    episodes, or if a trial has too few.
     """
     if not isinstance(sampler, AbstractSampler):
         raise UserError("Adaptation is learned from whole episodes; set --streams 0.")
     asynchronous = sampler.asynchronous and not is_traced(policy, tasks, key)
-    adapt = _as_they_arrive if asynchronous else _in_step
+    arguments = sampler, adapter, policy, tasks, key, steps, first
     if adapter.adapts_within_trials:
-        adapt = _within_trials
-    return adapt(sampler, adapter, policy, tasks, key, steps, first)
+        return _within_trials(*arguments)
+    return _as_they_arrive(*arguments, while_starting) if asynchronous else _in_step(*arguments)
 
 
 def _in_step(
@@ -244,33 +249,69 @@ def _as_they_arrive(
     key: Key,
     steps: int,
     first: int,
+    while_starting: Callable[[Adaptation], None] | None,
 ) -> Adaptation:
     """Each task as soon as its own rollouts are in, while the others are still being sampled."""
     count = jax.tree.leaves(tasks)[0].shape[0]
     rollouts, batches, learners = ([[None] * count for _ in range(steps + 1)] for _ in range(3))
     learners[0] = [adapter.begin(policy)] * count
     pending: dict[Future[Rollout], tuple[int, int]] = {}
+    timeline, has_started = sampler.timeline or Timeline(), sampler.has_started
 
     def submit(i: int, phase: int) -> None:
         task = jax.tree.map(lambda x: x[i], tasks)
         task_key = jax.random.fold_in(jax.random.fold_in(key, phase), first + i)
-        pending[sampler.submit(adapter.acting(learners[phase][i]), task, task_key)] = i, phase
+        future = sampler.submit(adapter.acting(learners[phase][i]), task, task_key)
+        timeline.label(future, first + i, phase)
+        pending[future] = i, phase
 
     try:
         for i in range(count):
             submit(i, 0)
+        if not has_started:
+            with timeline.work("compile"):
+                blank = _compiled_ahead(sampler, adapter, learners[0][0], count, steps)
+                if while_starting is not None and not any(future.done() for future in pending):
+                    while_starting(blank)
         while pending:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 i, phase = pending.pop(future)
                 rollouts[phase][i] = future.result()
-                batches[phase][i] = _batch_one(adapter, rollouts[phase][i], jnp.asarray(phase))
+                with timeline.work("adapt" if phase < steps else "prepare", first + i, phase):
+                    batches[phase][i] = _batch_one(adapter, rollouts[phase][i], jnp.asarray(phase))
+                    if phase < steps:
+                        learners[phase + 1][i] = _improve_one(adapter, learners[phase][i], batches[phase][i])
                 if phase < steps:
-                    learners[phase + 1][i] = _improve_one(adapter, learners[phase][i], batches[phase][i])
                     submit(i, phase + 1)
     finally:
         for future in pending:
             future.cancel()
     return Adaptation(*(tuple(map(_stack, phases)) for phases in (rollouts, batches, learners)))
+
+
+def _compiled_ahead(
+    sampler: AbstractSampler, adapter: AbstractAdapter, learner: Any, count: int, steps: int
+) -> Adaptation:
+    """Compiles what follows a task's rollouts. Returns an adaptation of zeros to `count` tasks, of the form
+    that `_as_they_arrive` returns."""
+    rollout, start = empty_rollout(sampler.env, (sampler.episodes, sampler.env.horizon)), jnp.asarray(0)
+    compile_ahead(_batch_one, adapter, rollout, start)
+    batch, learners = _zeros(_batch_one, adapter, rollout, start), [learner]
+    for _ in range(steps):
+        compile_ahead(_improve_one, adapter, learners[-1], batch)
+        learners.append(_zeros(_improve_one, adapter, learners[-1], batch))
+    phases = [rollout] * (steps + 1), [batch] * (steps + 1), learners
+    return Adaptation(*(tuple(_stack([one] * count) for one in each) for each in phases))
+
+
+def _zeros(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Zeros of the form of a function's result."""
+    form = eqx.filter_eval_shape(function, *arguments)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) if _is_form(x) else x, form)
+
+
+def _is_form(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct)
 
 
 @eqx.filter_jit

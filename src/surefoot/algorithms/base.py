@@ -60,7 +60,14 @@ def jit_from_host(function: _Function) -> _Function:
     def call(*arguments: Any) -> Any:
         return (function if is_traced(*arguments) else compiled)(*arguments)
 
+    vars(call)["_compiled"] = compiled  # for `compile_ahead`
     return cast(_Function, call)
+
+
+def compile_ahead(function: Any, *arguments: Any) -> None:
+    """Compiles a function of `jit_from_host` or `eqx.filter_jit` for such arguments, without a call. The next
+    call with arguments of this form does not compile."""
+    getattr(function, "_compiled", function).lower(*arguments).compile()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from surefoot.algorithms.base import (
     LearnerState,
     Setting,
     check_loss,
+    compile_ahead,
     jit_from_host,
     own_keys,
     policy_objective,
@@ -145,7 +147,13 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         tasks = setting.sampler.env.sample_tasks(task_key, self.tasks)
         adapter = self.adapter(setting.estimator, state)
         adaptation = adapt_to_tasks(
-            setting.sampler, adapter, state.policy, tasks, rollout_key, self.inner_steps
+            setting.sampler,
+            adapter,
+            state.policy,
+            tasks,
+            rollout_key,
+            self.inner_steps,
+            while_starting=partial(compile_ahead, _learn, self, setting.estimator, state),
         )
         return _learn(self, setting.estimator, state, adaptation)
 

@@ -1,5 +1,4 @@
-"""The command line: `surefoot train | resume | evaluate | compare | report | video | export | list | check
-| lab`."""
+"""The command line: `surefoot COMMAND`, for training, evaluation, reports and measurements."""
 
 import io
 import os
@@ -16,6 +15,8 @@ surefoot: policy optimisation and meta-reinforcement learning
   surefoot compare RUN RUN…             say by how much runs of several seeds differ, with intervals and
                                         learning curves as PNG and SVG
   surefoot report RUN…                  make one HTML file of runs, with curves to zoom, that needs no network
+  surefoot watch RUN                    show the curves of a run in a browser while it trains
+  surefoot trace RUN                    draw what the workers of a run did when (train it with --trace)
   surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
   surefoot export RUN -o FOLDER         write a policy as StableHLO and NumPy arrays, for use elsewhere
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …

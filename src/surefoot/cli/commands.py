@@ -19,7 +19,9 @@ from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
 from surefoot.cli.reporting import command_report
 from surefoot.cli.showing import command_check, command_list
+from surefoot.cli.tracing import command_trace
 from surefoot.cli.training import command_resume, command_train
+from surefoot.cli.watching import command_watch
 from surefoot.experiment import NonFiniteError
 from surefoot.options import UserError, suggestion
 from surefoot.samplers.host_runner import disable_async_dispatch
@@ -30,6 +32,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": command_evaluate,
     "compare": command_compare,
     "report": command_report,
+    "watch": command_watch,
+    "trace": command_trace,
     "video": command_video,
     "export": command_export,
     "list": command_list,

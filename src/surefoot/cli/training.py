@@ -42,6 +42,9 @@ class _Train:
     seeds: int = 1
     """Number of seeds, counting up from --seed; each leaves a run folder in --out. Environments in JAX train
     in one program, others one after another."""
+    trace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write timeline.jsonl into the run folder: what workers and the learner do when, for `surefoot trace`.
+    Needs --sampler processes or ray, and a single seed."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show no progress on standard error."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -56,11 +59,13 @@ def command_train(arguments: list[str]) -> int:
     options = parse(_Train, rest, prog, default=_Train(base), description=SWAPPING)
     out = options.out or _default_folder(options.config)
     quiet = options.quiet
+    if options.trace and options.seeds != 1:
+        raise UserError("A timeline is that of one run; leave out --seeds or --trace.")
     with stdout_reserved(discard=quiet) if options.json else nullcontext():
         if options.seeds != 1:
             code = _finish_seeds(train_seeds(options.config, options.seeds, out, quiet=quiet), out, quiet)
         else:
-            code = _finish(train(options.config, out, quiet=quiet), quiet)
+            code = _finish(train(options.config, out, quiet=quiet, trace=options.trace), quiet)
     if options.json:
         print_outcome(out, code)
     return code

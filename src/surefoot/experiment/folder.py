@@ -4,6 +4,7 @@ RUN/config.yaml               the configuration, complete
 RUN/provenance.json           versions, commit, machine and command line of each training
 RUN/metrics.jsonl             one line for each iteration
 RUN/tensorboard/              the same for TensorBoard
+RUN/timeline.jsonl            for each iteration, what workers and the learner did when; only with --trace
 RUN/checkpoints/000100.ckpt   the training state after 100 iterations
 RUN/evaluation.json           the returns at the end: before and after adaptation, if the policy adapts
 RUN/adaptation.png            the same as a picture; learning.png of a policy that does not adapt

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,21 +18,41 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, without a last one that was cut short. Numbers that are not finite are
     None. Raises `UserError` unless every other line has the metrics, numbers or null, of the iteration after
     the line before."""
+
+    def is_next(row: Any, rows: list[dict[str, Any]]) -> bool:
+        return isinstance(row, dict) and _are_metrics(row) and _follows(row.get("iteration"), rows)
+
+    return read_rows(
+        path,
+        is_next,
+        "the metrics of the next iteration. Mend it, or move the file away to go on without the metrics so "
+        "far.",
+    )
+
+
+def read_rows(
+    path: Path, is_next: Callable[[Any, list[dict[str, Any]]], bool], expected: str
+) -> list[dict[str, Any]]:
+    """The JSON in each line of a file, without a last line that was cut short; nothing if there is no file.
+    Raises `UserError`, which ends with `expected`, unless `is_next(row, rows before it)` of every other
+    line."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line.decode(), parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict) and _are_metrics(row) and _follows(row.get("iteration"), rows):
+        row = _json(line)
+        if is_next(row, rows):
             rows.append(row)
         elif number < len(lines):
-            raise UserError(
-                f"{path} is damaged: its line {number} does not hold the metrics of the next iteration. Mend "
-                "it, or move the file away to go on without the metrics so far."
-            )
+            raise UserError(f"{path} is damaged: its line {number} does not hold {expected}")
     return rows
+
+
+def _json(line: bytes) -> Any:
+    """What a line holds; None if it is not JSON."""
+    try:
+        return json.loads(line.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _refuse(constant: str) -> None:

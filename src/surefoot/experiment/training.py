@@ -30,8 +30,10 @@ from surefoot.experiment.loop import stack
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.run import Run, load, raise_failure, states_of, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
+from surefoot.experiment.timeline import TimelineWriter, sampler_timeline, timeline_path
 from surefoot.options import UserError, check
 from surefoot.rules.base import Metrics
+from surefoot.samplers.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,16 @@ class SeedsOutcome:
 
 
 def train(
-    config: Config, out: str | Path, *, quiet: bool = True, callbacks: Sequence[Callback] = ()
+    config: Config,
+    out: str | Path,
+    *,
+    quiet: bool = True,
+    callbacks: Sequence[Callback] = (),
+    trace: bool = False,
 ) -> Outcome:
     """Trains from the beginning, into a new folder. With `quiet` off, progress goes to standard error; each
-    callback is given an `Event` after every iteration.
+    callback is given an `Event` after every iteration. `trace` leaves `timeline.jsonl`, with what worker
+    processes and the learner do when.
 
     Raises `UserError` if the folder exists or a part does not fit another, before anything is written, and
     `NonFiniteError` as it says.
@@ -68,9 +76,10 @@ def train(
     check_round_trip(config)
     with closing(Learner(config)) as learner:
         state = compiled_initial_state(config)
+        timeline = sampler_timeline(learner.setting.sampler) if trace else None
         lowered = learner.lower(state)
         run = _new_run(config, Path(out), state)
-        return _go_on(run, lowered, quiet, callbacks)
+        return _go_on(run, lowered, quiet, callbacks, timeline)
 
 
 def resume(
@@ -82,9 +91,9 @@ def resume(
 ) -> Outcome:
     """Goes on with a run from its latest checkpoint, to the same end as if it had never stopped.
 
-    `iterations` sets a new total, for longer training. A run that lacks nothing but its evaluation is
-    returned as it is. Raises `UserError` if the run cannot be read or is at its end, `NonFiniteError` as it
-    says.
+    `iterations` sets a new total, for longer training. A run with a timeline goes on writing it. A run that
+    lacks nothing but its evaluation is returned as it is. Raises `UserError` if the run cannot be read or is
+    at its end, `NonFiniteError` as it says.
     """
     (found,) = _to_resume([load(run)], Path(run), iterations)
     if found.iteration == found.config.iterations:
@@ -92,7 +101,9 @@ def resume(
             save_config(found.config, found.folder.config)
         return Outcome(found, None)
     with closing(Learner(found.config)) as learner:
-        return _go_on(found, learner.lower(found.state), quiet, callbacks)
+        traced = timeline_path(found.folder.path).exists()
+        timeline = learner.setting.sampler.timeline if traced else None
+        return _go_on(found, learner.lower(found.state), quiet, callbacks, timeline)
 
 
 def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = True) -> SeedsOutcome:
@@ -174,8 +185,16 @@ def _to_resume(runs: list[Run], path: Path, iterations: int | None) -> list[Run]
     return runs
 
 
-def _go_on(run: Run, lowered: Callable[[], Any], quiet: bool, callbacks: Sequence[Callback]) -> Outcome:
-    """Trains a run to its end, or until it is interrupted."""
+def _go_on(
+    run: Run,
+    lowered: Callable[[], Any],
+    quiet: bool,
+    callbacks: Sequence[Callback],
+    timeline: Timeline | None,
+) -> Outcome:
+    """Trains a run to its end, or until it is interrupted. A timeline that is given is written."""
+    if timeline is not None:
+        callbacks = [*callbacks, TimelineWriter(run.folder.path, timeline, run.iteration)]
     outcome = train_runs([run], lowered, quiet=quiet, callbacks=callbacks)
     raise_failure(run, outcome)
     return Outcome(replace(run, state=outcome.state), outcome.interrupted)

@@ -75,7 +75,7 @@ def _draw_paths(axes: Axes, result: EvaluationResult) -> None:
         phases.append((result.rollouts[-1], _AFTER, f"after {result.options.steps} steps"))
     for rollout, colour, label in phases:
         for goal in range(len(goals)):
-            path = _path(rollout, goal)
+            path = episode_path(rollout, goal)
             axes.plot(*path.T, color=colour, linewidth=0.9, alpha=0.85, label=None if goal else label)
     axes.plot(*goals.T, "*", color=_GOAL, markersize=12, label="goals", zorder=4, linestyle="none")
     axes.plot(0, 0, "s", color="black", markersize=5, label="start", zorder=4, linestyle="none")
@@ -85,7 +85,7 @@ def _draw_paths(axes: Axes, result: EvaluationResult) -> None:
     axes.legend(frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _path(rollout: Any, task: int) -> np.ndarray:
+def episode_path(rollout: Any, task: int) -> np.ndarray:
     """Positions of the first episode, the final one included: `[time 2]`."""
     valid = np.asarray(rollout.valid)[task, 0]
     positions = np.asarray(rollout.observations)[task, 0][valid]

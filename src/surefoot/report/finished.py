@@ -25,13 +25,20 @@ _IN_A_LABEL = 2
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has been evaluated, without its checkpoints."""
+    """A run without its checkpoints."""
 
     path: Path
     config: Config
     metrics: list[dict[str, Any]]
     returns: Float[np.ndarray, "step task"]
-    """The mean return of each held-out task, before adaptation and after each step of it."""
+    """The mean return of each held-out task, before adaptation and after each step of it; no rows of a run
+    that is still training."""
+
+    @classmethod
+    def read_unfinished(cls, path: Path) -> "FinishedRun":
+        """A run as it is by now, without its evaluation. Raises `UserError` if it is damaged."""
+        folder = RunFolder.open(path)
+        return cls(path, load_config(folder.config), read_metrics(folder.metrics), np.zeros((0, 0)))
 
     @classmethod
     def read(cls, path: Path) -> "FinishedRun":
@@ -81,7 +88,7 @@ class FinishedRun:
     @property
     def steps(self) -> float | None:
         """Steps of the environment in training; None of a run whose metrics lack them."""
-        steps = self.metrics[-1].get("steps")
+        steps = self.metrics[-1].get("steps") if self.metrics else None
         return None if steps is None else float(steps)
 
     @property

@@ -1,7 +1,7 @@
 """The report of runs: one HTML file that opens without a network."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import version
@@ -14,6 +14,7 @@ import numpy as np
 from surefoot.report.comparing import COLOURS
 from surefoot.report.comparison import Comparison
 from surefoot.report.finished import FinishedRun, Group
+from surefoot.report.goals import GoalField, goals_section
 from surefoot.report.page_parts import (
     draw_tasks,
     key,
@@ -43,20 +44,41 @@ _FIRST = ("return", "return_after", "return_before", "kl", "entropy", "explained
 """Metrics that are offered first."""
 
 
-def make_report(groups: Sequence[Group]) -> bytes:
-    """The page, in UTF-8. Where every group has several seeds, groups are compared with the first."""
+def make_report(groups: Sequence[Group], fields: Sequence[GoalField] = ()) -> bytes:
+    """The page, in UTF-8, with fields of goals to choose from. Where every group has several seeds, groups
+    are compared with the first."""
     runs = [run for group in groups for run in group.runs]
     several = all(len(group.runs) > 1 for group in groups)
     comparison = Comparison(groups) if several else None
+    goals = [field.data for field in fields]
     sections = {
         "Results": _results(groups, comparison),
         "Learning": _learning(runs),
         **({"Adaptation": _adaptation(groups)} if runs[0].adapts and len(runs[0].returns) > 1 else {}),
+        **({"Goals": goals_section(fields)} if fields else {}),
         "Warnings": warnings_section(runs, comparison.notes() if comparison else []),
         "Configuration": options_section(groups),
         "Versions and machine": versions_section(runs),
-        "Pictures": pictures_section(runs, _PICTURES),
+        "Pictures": pictures_section(runs, _PICTURES - len(json.dumps(goals))),
     }
+    return _filled(runs, sections, {**page_data(groups, comparison), "goals": goals})
+
+
+def make_live_page(groups: Sequence[Group], live: Mapping[str, Any]) -> bytes:
+    """The page of runs that are still training, in UTF-8. `live` is the data that changes: `status`, a
+    sentence, and the `seconds` after which the page asks again."""
+    runs = [run for group in groups for run in group.runs]
+    sections = {
+        "Learning": f'<p id="status" aria-live="off">{escape(live["status"])}</p>' + _learning(runs),
+        "Warnings": warnings_section([run for run in runs if run.metrics], []),
+        "Configuration": options_section(groups),
+        "Versions and machine": versions_section(runs),
+    }
+    return _filled(runs, sections, {**page_data(groups), **live})
+
+
+def _filled(runs: Sequence[FinishedRun], sections: Mapping[str, str], data: Mapping[str, Any]) -> bytes:
+    """The page with these sections and data."""
     title = f"{runs[0].config.preset}: {len(runs)} run{'s' * (len(runs) > 1)}"
     page = Template((_PAGE / "page.html").read_text(encoding="utf-8"))
     texts = {name: (_PAGE / file).read_text(encoding="utf-8") for name, file in _FILES.items()}
@@ -69,7 +91,7 @@ def make_report(groups: Sequence[Group]) -> bytes:
             for name, body in sections.items()
         ),
         # Within a script no text may end it.
-        data=json.dumps(_data(groups, comparison)).replace("</", "<\\/"),
+        data=json.dumps(data).replace("</", "<\\/"),
         **texts,
     )
     return filled.encode()
@@ -78,6 +100,8 @@ def make_report(groups: Sequence[Group]) -> bytes:
 _FILES = {
     "css": "page.css",
     "script": "page.js",
+    "goals": "goals.js",
+    "live": "live.js",
     "library": "uPlot.iife.min.js",
     "library_css": "uPlot.min.css",
 }
@@ -144,7 +168,7 @@ def _count(steps: float | None) -> str:
 
 
 def _learning(runs: Sequence[FinishedRun]) -> str:
-    names = dict.fromkeys(name for run in runs for name in run.metrics[-1])
+    names = dict.fromkeys(name for run in runs for row in run.metrics[-1:] for name in row)
     names = [name for name in names if name not in ("iteration", "steps")]
     names.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     options = "".join(f"<option>{escape(name)}</option>" for name in names)
@@ -174,7 +198,7 @@ def _adaptation(groups: Sequence[Group]) -> str:
     return "".join(parts)
 
 
-def _data(groups: Sequence[Group], comparison: Comparison | None) -> dict[str, Any]:
+def page_data(groups: Sequence[Group], comparison: Comparison | None = None) -> dict[str, Any]:
     """What the charts draw."""
     runs = [(i, run) for i, group in enumerate(groups) for run in group.runs]
     by_steps = all(run.steps is not None for _, run in runs)
@@ -201,7 +225,7 @@ def _data(groups: Sequence[Group], comparison: Comparison | None) -> dict[str, A
                 "label": f"{groups[i].label}, seed {run.seed}",
                 "colour": _colour(i),
                 "dash": [4 + 2 * j, 3] if (j := groups[i].runs.index(run)) else None,
-                "metrics": {name: _thinned(run, name) for name in run.metrics[-1]},
+                "metrics": {name: _thinned(run, name) for row in run.metrics[-1:] for name in row},
             }
             for i, run in runs
         ],

@@ -188,7 +188,7 @@ def pictures_section(runs: Sequence[FinishedRun], budget: int) -> str:
     parts, left_out, seen = [], [], set()
     for run in runs:
         beside = [run.path.parent / "seeds.png"] if run.path.name.startswith("seed") else []
-        own = [run.path / name for name in ("adaptation.png", "learning.png")]
+        own = [run.path / name for name in ("adaptation.png", "learning.png", "timeline.png")]
         for path in [*beside, *own, *sorted((run.path / "videos").glob("*.gif"))]:
             if not path.is_file() or path in seen:
                 continue

@@ -14,6 +14,7 @@ from jaxtyping import Array, Int, PyTree
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.policies.base import AbstractPolicy, initial_memory
+from surefoot.samplers.timeline import Timeline
 from surefoot.types import Continuous, Key, Keys, Observations, Rollout, Task, as_space
 
 
@@ -30,6 +31,16 @@ class AbstractCollector(ABC):
     of the right shapes when they are traced, for programs of which only the shapes are wanted."""
     asynchronous: ClassVar[bool] = False
     """Whether submitted tasks are sampled while the caller goes on."""
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """The record of what its workers do; None where it has no workers."""
+        return None
+
+    @property
+    def has_started(self) -> bool:
+        """Whether sampling can begin at once: no worker process has to start first."""
+        return True
 
     @abstractmethod
     def start(self, policy: AbstractPolicy, task: Task, key: Key) -> PyTree:

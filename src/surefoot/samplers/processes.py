@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -80,6 +81,7 @@ class ProcessBackend(AbstractWorkerBackend):
             if not self._ready:
                 self._receive(start_limit)
                 self._ready = True
+            self.waiting_since = time.monotonic()
             with self._within(time_limit):
                 self._connection.send_bytes(message)
                 first = self._connection.recv_bytes()
@@ -89,6 +91,7 @@ class ProcessBackend(AbstractWorkerBackend):
 
     def _receive(self, limit: float) -> bytes:
         """The next message. Its process is killed after `limit` seconds."""
+        self.waiting_since = time.monotonic()
         with self._within(limit):
             return self._connection.recv_bytes()
 

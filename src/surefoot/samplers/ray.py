@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -143,6 +144,7 @@ class RayBackend(AbstractWorkerBackend):
         return answered
 
     def _receive(self, answers: Any, limit: float) -> bytes:
+        self.waiting_since = time.monotonic()
         if not self._ray.wait([answers], timeout=limit)[0]:
             raise LostError(f"took longer than {limit:g} seconds and was killed")
         return self._ray.get(next(answers))

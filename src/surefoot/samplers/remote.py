@@ -22,6 +22,7 @@ from surefoot.samplers.host_rollouts import key_data
 from surefoot.samplers.host_runner import HostRunner, disable_async_dispatch
 from surefoot.samplers.messages import packed, with_warm_up
 from surefoot.samplers.record import aligned_zeros
+from surefoot.samplers.timeline import Timeline
 from surefoot.samplers.workers import Workers
 from surefoot.types import Key, Rollout, Task
 
@@ -75,6 +76,14 @@ class AbstractRemoteSampler(AbstractHostSampler):
     asynchronous = True
     workers: Workers
 
+    @property
+    def timeline(self) -> Timeline:
+        return self.workers.timeline
+
+    @property
+    def has_started(self) -> bool:
+        return self.workers.have_started
+
     @cached_property
     def solo(self) -> tuple[Workers, ...]:
         """As many workers for other calls, each with a pool of its own. Their functions are given a
@@ -94,7 +103,9 @@ class AbstractRemoteSampler(AbstractHostSampler):
 
         def submit(i: int) -> Future[Rollout]:
             policy, task = jax.tree.map(lambda x: jnp.asarray(x[i]) if isinstance(x, np.ndarray) else x, rows)
-            return self.submit(policy, task, jax.random.fold_in(key, first + i))
+            future = self.submit(policy, task, jax.random.fold_in(key, first + i))
+            self.timeline.label(future, first + i)
+            return future
 
         futures = [submit(i) for i in range(count)]
         try:

@@ -9,6 +9,7 @@ from surefoot.samplers.batched import AbstractHostStreams, continue_streams, joi
 from surefoot.samplers.host_rollouts import Words
 from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.remote import AbstractRemoteSampler
+from surefoot.samplers.timeline import Timeline
 from surefoot.types import Rollout, Task
 
 
@@ -21,6 +22,10 @@ class RemoteStreams(AbstractHostStreams):
         check(streams >= 1, "streams", streams, "1 or more")
         check(steps >= 1, "steps", steps, "1 or more")
         self.env, self.streams, self.steps, self._sampler = sampler.env, streams, steps, sampler
+
+    @property
+    def timeline(self) -> Timeline:
+        return self._sampler.timeline
 
     def collect_on_host(
         self, policy: AbstractPolicy, task: Task, state: StreamState, begins: Words, acts: Words
@@ -40,6 +45,8 @@ class RemoteStreams(AbstractHostStreams):
             )
             for i in range(self.streams)
         ]
+        for i, future in enumerate(futures):
+            self.timeline.label(future, i)
         try:
             after, rollouts = zip(*(future.result() for future in futures), strict=True)
         finally:

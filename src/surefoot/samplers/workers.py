@@ -5,7 +5,9 @@ and waits for the answer. A backend that is lost is replaced, and its call is ma
 depend only on their arguments give the same results.
 """
 
+import itertools
 import threading
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from typing import Any
 
 from surefoot.options import UserError, check
 from surefoot.samplers.messages import name_of, packed, unpacked
+from surefoot.samplers.timeline import Job, Timeline
 
 
 class LostError(Exception):
@@ -27,6 +30,9 @@ class LostError(Exception):
 
 class AbstractWorkerBackend(ABC):
     """A process that carries out calls, one at a time."""
+
+    waiting_since: float = 0.0
+    """The time, of `time.monotonic`, at which it began to wait for the answer to the last call."""
 
     @abstractmethod
     def call(self, message: bytes, time_limit: float, start_limit: float) -> bytes:
@@ -63,6 +69,10 @@ class Workers:
         check(start_limit > 0, "start_limit", start_limit, "above 0")
         self._backend, self._count, self._attempts = backend, workers, attempts
         self._limits = {"time_limit": time_limit, "start_limit": start_limit}
+        self.timeline = Timeline()
+        """The record of all calls, which is empty until it is started."""
+        self.timeline.workers = workers
+        self._first = 0
         self._lock = threading.RLock()
         self._pool: _Pool | None = None
         self._end: Callable[[], Any] = lambda: None
@@ -85,13 +95,21 @@ class Workers:
             return future
         with self._lock:
             if self._pool is None:
-                self._pool = _Pool(self._backend, self._count)
+                self._pool = _Pool(self._backend, self._count, self._first)
                 self._end = weakref.finalize(self, self._pool.close)
                 # The interpreter waits for the threads of every executor before it exits, and they would wait
                 # for a process that hangs. The executors' own module uses this hook, which is not public.
                 getattr(threading, "_register_atexit", lambda _: None)(self._end)
             # A bound method, so that the workers are not collected, and so closed, while the call waits.
-            return self._pool.threads.submit(self._answer, self._pool, message, about)
+            job = self.timeline.submitted()
+            future = self._pool.threads.submit(self._answer, self._pool, message, about, job)
+            self.timeline.add(future, job)
+            return future
+
+    @property
+    def have_started(self) -> bool:
+        """Whether there are workers, which the first call starts."""
+        return self._pool is not None
 
     def close(self) -> None:
         """Ends the workers at once. Calls that wait or are under way are given up; later calls start new
@@ -101,12 +119,18 @@ class Workers:
         end()
 
     def split(self) -> tuple["Workers", ...]:
-        """As many pools of one worker each, for functions that keep something in their worker."""
+        """As many pools of one worker each, for functions that keep something in their worker. They have one
+        timeline."""
         options: dict[str, Any] = {"workers": 1, "attempts": self._attempts, **self._limits}
-        return tuple(Workers(self._backend, **options) for _ in range(self._count))
+        pools = tuple(Workers(self._backend, **options) for _ in range(self._count))
+        for i, pool in enumerate(pools):
+            pool.timeline, pool._first = self.timeline, i
+        return pools
 
-    def _answer(self, pool: "_Pool", message: bytes, about: str) -> Any:
+    def _answer(self, pool: "_Pool", message: bytes, about: str, job: Job | None) -> Any:
         lost: list[tuple[bool, str]] = []  # not the errors: their tracebacks refer to this frame
+        if job is not None:
+            job.worker, job.started = pool.number(), time.monotonic()
         while len(lost) < self._attempts:
             backend = pool.backend()
             try:
@@ -115,6 +139,8 @@ class Workers:
                 lost.append((error.started, str(error)))
                 pool.discard(backend)
             else:
+                if job is not None:
+                    job.end(backend.waiting_since)
                 return unpacked(answered)
         if pool.closed:
             raise CancelledError(_CLOSED)
@@ -124,10 +150,11 @@ class Workers:
 class _Pool:
     """The workers between one start and one `close`: threads of an executor, each with a backend."""
 
-    def __init__(self, make: Callable[[], AbstractWorkerBackend], count: int) -> None:
+    def __init__(self, make: Callable[[], AbstractWorkerBackend], count: int, first: int) -> None:
+        """Threads are numbered from `first` on."""
         self.threads = ThreadPoolExecutor(count, thread_name_prefix="surefoot-worker")
         self.closed = False
-        self._make, self._own = make, threading.local()
+        self._make, self._own, self._numbers = make, threading.local(), itertools.count(first)
         # Reentrant: the garbage collector may close the pool, anywhere in a worker.
         self._lock = threading.RLock()
         self._backends: set[AbstractWorkerBackend] = set()
@@ -141,6 +168,12 @@ class _Pool:
                 self._own.backend = self._make()
                 self._backends.add(self._own.backend)
             return self._own.backend
+
+    def number(self) -> int:
+        """The number of the calling thread."""
+        if not hasattr(self._own, "number"):
+            self._own.number = next(self._numbers)
+        return self._own.number
 
     def discard(self, backend: AbstractWorkerBackend) -> None:
         """Lets the calling thread start another backend."""

@@ -13,6 +13,7 @@ const short = (x) => {
 
 // One x for all lines: where a line has no point its value is null.
 function aligned(lines) {
+  if (!lines.length) return [[]];
   return uPlot.join(lines.map((line) => (line.low ? [line.x, line.y, line.low, line.high] : [line.x, line.y])));
 }
 
@@ -72,12 +73,21 @@ function keyboard(box, current, say) {
   });
 }
 
+// For each chart a function that shows the data as they are by now. A chart that is zoomed stays so.
+const charts = [];
+
 function install(id, lines, yLabel) {
   const box = document.getElementById(id);
   if (!box) return;
   let chart = null;
   const redraw = () => { chart = draw(box, lines(), data.x, yLabel()); };
   redraw();
+  charts.push(() => {
+    const xs = chart.data[0], { min, max } = chart.scales.x;
+    const zoomed = min > xs[0] || max < xs[xs.length - 1];
+    chart.setData(aligned(lines()), !zoomed);
+    if (zoomed) chart.redraw();
+  });
   keyboard(box, () => chart, document.getElementById(id + "-values"));
   document.getElementById(id + "-reset").addEventListener("click", () => chart.setData(chart.data));
   const fit = () => chart.setSize({ width: Math.max(240, box.clientWidth - 16), height: 340 });

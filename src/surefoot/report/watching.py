@@ -1,0 +1,94 @@
+"""A page of runs that are still training, served on this machine's loopback interface alone."""
+
+import errno
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from surefoot.options import UserError, check
+from surefoot.report.finished import FinishedRun, Group
+from surefoot.report.html import make_live_page, page_data
+
+HOST = "127.0.0.1"
+SECONDS = 3
+"""Seconds between two looks of the page at the metrics."""
+
+
+class WatchServer(ThreadingHTTPServer):
+    """Serves the page of some runs at `/` and what its charts draw at `/data.json`, both as the runs are at
+    the time of the request."""
+
+    daemon_threads = True
+
+    def __init__(self, paths: Sequence[Path], port: int = 0) -> None:
+        """`port` 0 is any free one. Raises `UserError` if a run cannot be read or the port cannot be had."""
+        self._paths = paths
+        self.groups()
+        check(0 <= port <= 65535, "port", port, "from 0 to 65535")
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            raise UserError(f"Port {port} {reason}. Choose another --port, or leave it out.") from error
+
+    @property
+    def address(self) -> str:
+        """The page's address."""
+        return f"http://{HOST}:{self.server_port}/"
+
+    def groups(self) -> list[Group]:
+        """The runs as they are by now, all in one group."""
+        runs = [FinishedRun.read_unfinished(path) for path in self._paths]
+        return [Group(runs[0].config.preset, {}, runs)]
+
+    def page(self) -> bytes:
+        """The page, in UTF-8."""
+        groups = self.groups()
+        return make_live_page(groups, self._live(groups))
+
+    def data(self) -> bytes:
+        """What the page's charts draw, as JSON."""
+        groups = self.groups()
+        return json.dumps({**page_data(groups), **self._live(groups)}).encode()
+
+    def _live(self, groups: Sequence[Group]) -> dict[str, Any]:
+        """A sentence about the runs, and how often the page asks again."""
+        (group,) = groups
+        done = [run.metrics[-1]["iteration"] if run.metrics else 0 for run in group.runs]
+        total = group.runs[0].config.iterations
+        counts = str(done[0]) if len(set(done)) == 1 else f"{min(done)} to {max(done)}"
+        words = f"Iteration {counts} of {total}, at {datetime.now(UTC):%H:%M:%S} UTC."
+        return {"status": words, "seconds": SECONDS}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """Answers a request of the page or its data."""
+        server = self.server
+        assert isinstance(server, WatchServer)
+        answers = {"/": (server.page, "text/html"), "/data.json": (server.data, "application/json")}
+        names = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
+        if self.headers.get("Host") not in names:  # another site's name, which points here
+            self._answer(403, b"Only for this machine.", "text/plain")
+        elif self.path not in answers:
+            self._answer(404, b"There is no such page.", "text/plain")
+        else:
+            make, kind = answers[self.path]
+            try:
+                self._answer(200, make(), kind)
+            except UserError as error:
+                self._answer(500, str(error).encode(), "text/plain")
+
+    def _answer(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not printed."""
