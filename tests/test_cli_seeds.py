@@ -1,5 +1,6 @@
 """`surefoot train --seeds` and `surefoot resume` of what it leaves."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from surefoot import cli
 from surefoot.experiment import load
+from surefoot.experiment.folder import run_folders
 from surefoot.experiment.metrics import read_metrics
 
 SMALL = ["--episodes", "4", "--iterations", "2", "--evaluation.tasks", "2", "--evaluation.episodes", "4"]
@@ -87,6 +89,51 @@ def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureF
     assert code == 2
     assert "exists already" in errors
     assert {path for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_trains_every_combination_and_ends_in_their_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sweep"
+    few = ["--episodes", "4", "--iterations", "1", "--evaluation.episodes", "4", "--seeds", "2"]
+    sweeps = [
+        "--sweep.rule.max-kl",
+        "0.001",
+        "0.1",
+        "--sweep.estimation.normalize-advantages",
+        "true",
+        "false",
+    ]
+    code, printed, errors = run(capsys, "train", "bandit/trpo", *sweeps, *few, "--out", str(out))
+    assert code == 0, errors
+    assert "4 settings" in printed
+    configs = [load(path).config for path in run_folders(out)]
+    found = [(c.algorithm.rule.max_kl, c.estimation.normalize_advantages, c.seed) for c in configs]
+    assert sorted(found) == sorted(itertools.product((0.001, 0.1), (True, False), (0, 1)))
+    summary = json.loads((out / "sweep.json").read_text())
+    assert [row["seeds"] for row in summary["settings"]] == [[0, 1]] * 4
+    assert (out / "sweep.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sweep.rule.max-kl"], "--sweep.rule.max-kl needs values"),
+        (["--sweep.rule.max-kl", "0.1", "--sweep.rule.max-kl", "0.2"], "is there twice"),
+        (["--sweep.rule.max-kl", "0.1", "1e-1"], "--rule.max-kl 1e-1 is there already"),
+        (["--sweep.rule.max-kl", "0.1", "-1"], "max-kl is -1.0; it must be"),
+        (["--sweep.rule.max-kll", "0.1"], "--rule.max-kll"),
+        (["--sweep.env", "bandit", "recall"], "env cannot be swept"),
+    ],
+)
+def test_wrong_sweeps_are_one_message(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = run(capsys, "train", "bandit/trpo", *arguments)
+    assert (code, out) == (2, "")
+    assert message in " ".join(errors.split())
+    assert list(tmp_path.iterdir()) == []
 
 
 BROKEN = """
