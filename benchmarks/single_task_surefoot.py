@@ -16,8 +16,9 @@ from surefoot.algorithms.on_policy import as_steps, sample_batch
 from surefoot.baselines import ValueNetwork
 from surefoot.experiment import Config
 from surefoot.experiment.learner import Learner, compiled_initial_state
+from surefoot.experiment.many import initial_states, lower_many, seeds_of, train_seeds
 from surefoot.experiment.presets import preset
-from surefoot.experiment.training import initial_states, lower_seeds, train, train_seeds
+from surefoot.experiment.training import train
 from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.rules.base import Metrics
 from surefoot.samplers.host_runner import disable_async_dispatch
@@ -135,8 +136,8 @@ class Seeds:
 
     def __init__(self, problem: Problem, seeds: int) -> None:
         config = configuration(problem)
-        self._states = initial_states(config, seeds)
-        self._iterate = lower_seeds(Learner(config), self._states)()
+        self._states = initial_states(list(seeds_of(config, seeds).values()), {})
+        self._iterate = lower_many(Learner(config), self._states, {})()
 
     def train(self, iterations: int) -> None:
         for _ in range(iterations):

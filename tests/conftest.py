@@ -17,9 +17,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Most of the time to compile is for optimising programs that run once. Workers and commands that tests start
-# read the same variables. `tests/experiment/test_as_users_compile.py` runs what must hold of optimised
-# programs.
-if "SUREFOOT_TEST_OPTIMISED" not in os.environ:
+# read the same variables. `tests/experiment/test_as_users.py` runs what must hold of optimised programs.
+if "SUREFOOT_TEST_AS_USERS" not in os.environ:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     flags = ["--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE", "--xla_cpu_parallel_codegen_split_count=1"]
     # A newer one has no such flag, and ends at one that it does not know.
@@ -34,7 +33,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("surefoot", "beartype.beartype")
+if "SUREFOOT_TEST_AS_USERS" not in os.environ:
+    install_import_hook("surefoot", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from surefoot import cli
+from surefoot.cli.sweep import swept, take_sweeps
 from surefoot.experiment import load
 from surefoot.experiment.metrics import read_metrics
 
@@ -87,6 +88,38 @@ def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureF
     assert code == 2
     assert "exists already" in errors
     assert {path for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_of_switches_and_parts_has_every_combination() -> None:
+    sweeps, rest = take_sweeps("ppo --sweep.a.b true false --x 1 --sweep.rule=npg,trpo".split())
+    assert rest == ["ppo", "--x", "1"]
+    assert list(swept(sweeps, lambda words: " ".join(words)).items()) == [  # pyright: ignore
+        ("a.b=true,rule=npg", "--a.b --rule npg"),
+        ("a.b=true,rule=trpo", "--a.b --rule trpo"),
+        ("a.b=false,rule=npg", "--a.no-b --rule npg"),
+        ("a.b=false,rule=trpo", "--a.no-b --rule trpo"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sweep.rule.max-kl"], "--sweep.rule.max-kl needs values"),
+        (["--sweep.rule.max-kl", "0.1", "--sweep.rule.max-kl", "0.2"], "is there twice"),
+        (["--sweep.rule.max-kl", "0.1", "1e-1"], "--rule.max-kl 1e-1 is there already"),
+        (["--sweep.rule.max-kl", "0.1", "-1"], "max-kl is -1.0; it must be"),
+        (["--sweep.rule.max-kll", "0.1"], "--rule.max-kll"),
+        (["--sweep.env", "bandit", "recall"], "env cannot be swept"),
+    ],
+)
+def test_wrong_sweeps_are_one_message(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = run(capsys, "train", "bandit/trpo", *arguments)
+    assert (code, out) == (2, "")
+    assert message in " ".join(errors.split())
+    assert list(tmp_path.iterdir()) == []
 
 
 BROKEN = """

@@ -14,7 +14,7 @@ from surefoot.baselines import ValueNetwork, Zero
 from surefoot.envs import ActionReward, Gymnax
 from surefoot.experiment import Config, train
 from surefoot.experiment.learner import Learner, compiled_initial_state
-from surefoot.experiment.training import train_seeds
+from surefoot.experiment.many import train_seeds
 from surefoot.options import UserError
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
 from surefoot.rules import (

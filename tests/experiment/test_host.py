@@ -10,7 +10,7 @@ import pytest
 from support.dense import identical
 from surefoot.experiment import Config, Evaluation, evaluate, load, preset, resume, train
 from surefoot.experiment.learner import compiled_initial_state
-from surefoot.experiment.training import resume_seeds, train_seeds
+from surefoot.experiment.many import resume_many, train_seeds
 from surefoot.options import UserError
 from surefoot.samplers import InProcess, Processes
 
@@ -85,7 +85,7 @@ def test_many_seeds_are_trained_in_turn_each_as_if_alone(tmp_path: Path):
     assert not outcome.failed
     alone = train(replace(config, seed=1), tmp_path / "alone").run
     assert identical(outcome.runs[1].state.learner.policy, alone.state.learner.policy)
-    longer = resume_seeds(tmp_path / "many", iterations=3)
+    longer = resume_many(tmp_path / "many", iterations=3)
     assert [run.iteration for run in longer.runs] == [3, 3]
 
 

@@ -24,12 +24,12 @@ from surefoot.experiment import (
     run as run_module,
     train,
 )
-from surefoot.experiment.folder import seed_folders
+from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.learner import TrainingState, compiled_initial_state as initial_state
+from surefoot.experiment.many import initial_states, resume_many, seeds_of, train_seeds
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Recorder, Run
-from surefoot.experiment.training import initial_states, resume_seeds, train_seeds
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, GaussianMLP
 from surefoot.rules import OptaxStep
@@ -109,14 +109,14 @@ def test_workers_keep_nothing_of_the_seed_before(tmp_path: Path) -> None:
 
 def test_the_largest_seeds_are_the_same_in_both_ways() -> None:
     largest = 2**32 - 1
-    many = initial_states(small(seed=largest - 1), 2)
+    many = initial_states(list(seeds_of(small(seed=largest - 1), 2).values()), {})
     one = initial_state(small(seed=largest))
     np.testing.assert_array_equal(jax.random.key_data(many.key[1]), jax.random.key_data(one.key))
 
 
 def test_the_folders_are_ordinary_runs(trained: list[Run], tmp_path: Path) -> None:
     out = trained[0].folder.path.parent
-    assert seed_folders(out) == [out / name for name in ("seed003", "seed004", "seed005")]
+    assert run_folders(out) == [out / name for name in ("seed003", "seed004", "seed005")]
     with pytest.raises(UserError, match=r"holds the runs of several seeds\. Name one of them, as .*seed003"):
         load(out)
     for run in trained:
@@ -138,7 +138,7 @@ def test_one_of_them_can_be_resumed_alone(tmp_path: Path) -> None:
 
 def test_resumed_equals_uninterrupted_bit_for_bit(trained: list[Run], tmp_path: Path) -> None:
     train_seeds(small(seed=3, iterations=2), 3, tmp_path / "out")
-    resumed = resume_seeds(tmp_path / "out", iterations=4)
+    resumed = resume_many(tmp_path / "out", iterations=4)
     assert resumed.interrupted is None
     assert_same(states(resumed.runs), states(trained))
     assert [rows(run) for run in resumed.runs] == [rows(run) for run in trained]
@@ -167,8 +167,8 @@ def test_interrupted_and_resumed_too(
         outcome = train_seeds(small(seed=3), 3, tmp_path / "out")
     assert outcome.interrupted is signal.SIGINT
     assert [run.iteration for run in outcome.runs] == [3, 3, 3]
-    assert [load(folder).iteration for folder in seed_folders(tmp_path / "out")] == [3, 3, 3]
-    resumed = resume_seeds(tmp_path / "out")
+    assert [load(folder).iteration for folder in run_folders(tmp_path / "out")] == [3, 3, 3]
+    resumed = resume_many(tmp_path / "out")
     assert_same(states(resumed.runs), states(trained))
     assert [rows(run) for run in resumed.runs] == [rows(run) for run in trained]
 
@@ -186,7 +186,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(trained: list[Run], tmp_path
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(failed.policy))
     assert [(row["iteration"], row["loss"]) for row in rows(failed)] == [(1, None)]
 
-    resumed = resume_seeds(tmp_path / "out", iterations=4)
+    resumed = resume_many(tmp_path / "out", iterations=4)
     assert [run.config.seed for run in resumed.failed] == [3 + worst]
     good = [i for i in range(3) if i != worst]
     assert [resumed.runs[i].iteration for i in good] == [4, 4]
@@ -220,16 +220,16 @@ def test_a_seed_that_lost_its_last_checkpoint_is_brought_to_the_same_end(
 ) -> None:
     shutil.copytree(trained[0].folder.path.parent, tmp_path / "copy")
     (tmp_path / "copy" / "seed004" / "checkpoints" / "000004.ckpt").unlink()
-    assert_same(states(resume_seeds(tmp_path / "copy").runs), states(trained))
+    assert_same(states(resume_many(tmp_path / "copy").runs), states(trained))
 
 
 def test_what_cannot_be_resumed(trained: list[Run], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runs of many seeds at"):
-        resume_seeds(tmp_path)
+        resume_many(tmp_path)
     with pytest.raises(UserError, match="is at iteration 4 already, beyond 3"):
-        resume_seeds(trained[0].folder.path.parent, iterations=3)
-    assert [run.iteration for run in resume_seeds(trained[0].folder.path.parent).runs] == [4, 4, 4]
+        resume_many(trained[0].folder.path.parent, iterations=3)
+    assert [run.iteration for run in resume_many(trained[0].folder.path.parent).runs] == [4, 4, 4]
     for run in trained:
         run.folder.evaluation.write_text("{}")
     with pytest.raises(UserError, match=r"is complete: 4 of 4 iterations\. To train it longer: .*s 8"):
-        resume_seeds(trained[0].folder.path.parent)
+        resume_many(trained[0].folder.path.parent)

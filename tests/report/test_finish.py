@@ -9,9 +9,9 @@ from support.probes import Target
 from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.experiment import Config, Evaluation, train
+from surefoot.experiment.many import train_seeds
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
-from surefoot.experiment.training import train_seeds
 from surefoot.policies import GaussianMLP
 from surefoot.report import finish, finish_seeds
 from surefoot.rules import GradientStep, OptaxStep

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from surefoot.experiment.folder import RunFolder, seed_folders
+from surefoot.experiment.folder import RunFolder, run_folders
 from surefoot.experiment.metrics import read_metrics
 
 _STATUS = {0: "complete", 1: "failed"}
@@ -33,7 +33,7 @@ def stdout_reserved(*, discard: bool = False) -> Iterator[None]:
 
 def print_outcome(out: Path, code: int) -> None:
     """Prints what training left in `out`, which ended with this exit code."""
-    seeds = seed_folders(out) if not (out / "config.yaml").exists() else []
+    seeds = run_folders(out) if not (out / "config.yaml").exists() else []
     found: dict[str, Any] = {"folder": str(out), "status": _STATUS.get(code, "interrupted")}
     if seeds:
         found |= {"runs": [_run(path) for path in seeds], "summary": _document(out / "seeds.json")}

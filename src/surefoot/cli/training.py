@@ -14,13 +14,15 @@ from surefoot.cli.evaluating import print_result
 from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.cli.outcome import print_outcome, stdout_reserved
 from surefoot.cli.seeds import print_seeds
-from surefoot.experiment import Config, resume, resume_seeds, train, train_seeds
+from surefoot.cli.sweep import print_sweep, swept, take_sweeps
+from surefoot.experiment import Config, resume, resume_many, train, train_many, train_seeds
 from surefoot.experiment.files import quoted
-from surefoot.experiment.folder import seed_folders
+from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import exit_code
-from surefoot.experiment.training import Outcome, SeedsOutcome
+from surefoot.experiment.many import ManyOutcome, seeds_of
+from surefoot.experiment.training import Outcome
 from surefoot.options import UserError
-from surefoot.report import finish, finish_seeds
+from surefoot.report import finish, finish_seeds, finish_sweep
 
 SWAPPING = """\
 Trains a policy. Whole parts are swapped by name, and bring options of their own:
@@ -28,6 +30,10 @@ Trains a policy. Whole parts are swapped by name, and bring options of their own
   --rule natural-gradient               (--inner and --outer of meta-learning)
   --algorithm off-policy-reinforce      --sampler processes
   --estimation.baseline value-network   --policy.auxiliary predict-reward
+
+--sweep.NAME VALUE VALUE … trains with each value of the option --NAME, and compares them;
+several such options give every combination, and --seeds that many runs of each:
+  --sweep.rule.lr 1e-4 3e-4 1e-3 --seeds 5
 
 All names are in `surefoot list`. --config FILE takes a run's config.yaml in a preset's place.
 """
@@ -53,17 +59,23 @@ class _Train:
 
 def command_train(arguments: list[str]) -> int:
     """Trains from the beginning; returns the exit code."""
-    base, rest = base_config(arguments)
-    base, rest = swap_parts(base, rest)
-    prog = f"surefoot train {base.preset}"
-    options = parse(_Train, rest, prog, default=_Train(base), description=SWAPPING)
+    sweeps, arguments = take_sweeps(arguments)
+    options = _parsed(arguments)
+    configs = swept(sweeps, lambda chosen: _parsed([*arguments, *chosen]).config)
     out = options.out or _default_folder(options.config)
     quiet = options.quiet
     if options.trace and options.seeds != 1:
         raise UserError("A timeline is that of one run; leave out --seeds or --trace.")
     with stdout_reserved(discard=quiet) if options.json else nullcontext():
-        if options.seeds != 1:
-            code = _finish_seeds(train_seeds(options.config, options.seeds, out, quiet=quiet), out, quiet)
+        if sweeps:
+            many = {
+                f"{setting}/{name}": one
+                for setting, config in configs.items()
+                for name, one in seeds_of(config, options.seeds).items()
+            }
+            code = _finish_many(train_many(many, out, quiet=quiet), out, quiet)
+        elif options.seeds != 1:
+            code = _finish_many(train_seeds(options.config, options.seeds, out, quiet=quiet), out, quiet)
         else:
             code = _finish(train(options.config, out, quiet=quiet, trace=options.trace), quiet)
     if options.json:
@@ -82,14 +94,21 @@ def command_resume(arguments: list[str]) -> int:
             iterations: New total number of iterations, to train a run longer.
         """
         try:
-            many = seed_folders(run)
+            many = run_folders(run)
         except OSError as error:
             raise UserError(f"There is no run at {run}: {error.strerror}.") from error
         if many:
-            return _finish_seeds(resume_seeds(run, iterations=iterations, quiet=False), run)
+            return _finish_many(resume_many(run, iterations=iterations, quiet=False), run)
         return _finish(resume(run, iterations=iterations, quiet=False))
 
     return parse(command, arguments, "surefoot resume")
+
+
+def _parsed(arguments: list[str]) -> _Train:
+    base, rest = base_config(arguments)
+    base, rest = swap_parts(base, rest)
+    prog = f"surefoot train {base.preset}"
+    return parse(_Train, rest, prog, default=_Train(base), description=SWAPPING)
 
 
 def _default_folder(config: Config) -> Path:
@@ -116,8 +135,8 @@ def _finish(outcome: Outcome, quiet: bool = False) -> int:
     return 0
 
 
-def _finish_seeds(outcome: SeedsOutcome, out: Path, quiet: bool = False) -> int:
-    """The same for many seeds."""
+def _finish_many(outcome: ManyOutcome, out: Path, quiet: bool = False) -> int:
+    """The same for many runs."""
     if outcome.interrupted:
         furthest = max(run.iteration for run in outcome.runs)
         print(f"Interrupted after iteration {furthest}; nothing is lost. To go on:")
@@ -131,8 +150,12 @@ def _finish_seeds(outcome: SeedsOutcome, out: Path, quiet: bool = False) -> int:
     if not good:
         return 1
     if not quiet:
-        print("evaluating every seed …", file=sys.stderr)
-    summary = finish_seeds(good, out)
-    print_seeds(summary)
-    print(f"runs     {out}\npicture  {out / 'seeds.png'}")
+        print("evaluating every run …", file=sys.stderr)
+    if good[0].folder.path.parent == out:
+        print_seeds(finish_seeds(good, out))
+        picture = out / "seeds.png"
+    else:
+        print_sweep(finish_sweep(good, out))
+        picture = out / "sweep.png"
+    print(f"runs     {out}\npicture  {picture}")
     return 1 if outcome.failed else 0

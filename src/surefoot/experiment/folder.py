@@ -12,8 +12,10 @@ RUN/adaptation.png            the same as a picture; learning.png of a policy th
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,19 @@ def make_new(path: Path) -> None:
         raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
 
 
-def seed_folders(out: Path) -> list[Path]:
-    """The run folders that `train_seeds` made under `out`; none if it did not."""
-    return sorted(path.parent for path in out.glob("seed*/config.yaml"))
+def run_folders(out: Path) -> list[Path]:
+    """The run folders of several seeds or of a sweep under `out`, a sweep's in the order of its numbers; none
+    if `out` holds no such runs."""
+    found = [path.parent for form in ("seed*", "*=*/seed*") for path in out.glob(f"{form}/config.yaml")]
+    return sorted(found, key=lambda path: [_in_order(part) for part in re.split("[=,]", f"{path}")])
+
+
+def _in_order(part: str) -> tuple[float, str]:
+    """A key that sorts numbers by their size, before other texts."""
+    try:
+        return float(part.partition("/")[0]), part
+    except ValueError:
+        return inf, part
 
 
 _CHANGEABLE = {"iterations", "checkpoint_every", "checkpoints_kept", "evaluation", "sampler", "preset"}
@@ -81,11 +93,9 @@ class RunFolder:
             raise UserError(f"There is no run at {path}: {error.strerror}.") from error
         if not there:
             raise UserError(f"There is no run at {path}.")
-        seeds = [] if complete else seed_folders(folder.path)
-        if seeds:
-            raise UserError(
-                f"{folder.path} holds the runs of several seeds. Name one of them, as {seeds[0]}."
-            )
+        runs = [] if complete else run_folders(folder.path)
+        if runs:
+            raise UserError(f"{folder.path} holds the runs of several seeds. Name one of them, as {runs[0]}.")
         if not complete:
             raise UserError(f"{folder.path} is not a run of surefoot: it has no config.yaml.")
         return folder

@@ -12,6 +12,7 @@ import numpy as np
 
 from surefoot.experiment.callbacks import Callback, Event
 from surefoot.experiment.interrupts import Interrupts
+from surefoot.types import is_key
 
 
 class NonFiniteError(Exception):
@@ -177,4 +178,10 @@ def take(state: Any, i: int, many: bool) -> Any:
 
 def stack(states: Iterable[Any]) -> Any:
     """States with a leading axis of members."""
-    return jax.tree.map(lambda *x: jax.numpy.stack(x), *states)
+    return jax.tree.map(_stack, *states)
+
+
+def _stack(*leaves: Any) -> Any:
+    if is_key(leaves[0]):
+        return jax.numpy.stack(leaves)
+    return jax.numpy.asarray(np.stack([np.asarray(leaf) for leaf in leaves]))

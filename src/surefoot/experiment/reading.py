@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from surefoot.experiment.folder import RunFolder, seed_folders
+from surefoot.experiment.folder import RunFolder, run_folders
 from surefoot.experiment.metrics import read_metrics as read_rows
 from surefoot.experiment.run import Run
 from surefoot.options import UserError
@@ -22,7 +22,7 @@ def read_metrics(run: Run | str | Path) -> Any:
     finite are NaN. Raises `UserError` if there is no such run, or if its metrics are damaged.
     """
     path = run.folder.path if isinstance(run, Run) else Path(run)
-    seeds = [] if (path / "config.yaml").exists() else seed_folders(path)
+    seeds = [] if (path / "config.yaml").exists() else run_folders(path)
     rows: list[Mapping[str, Any]] = []
     for folder in seeds:
         seed = int(folder.name.removeprefix("seed"))

@@ -44,6 +44,12 @@ class Run:
         return self.learner.policy
 
     @property
+    def name(self) -> str:
+        """The run among others: its setting, of a sweep, and its seed."""
+        setting = self.folder.path.parent.name
+        return f"{setting}, " * ("=" in setting) + f"seed {self.config.seed}"
+
+    @property
     def iteration(self) -> int:
         """Number of iterations of training so far."""
         return int(self.state.iteration)
@@ -110,12 +116,10 @@ def train_runs(
             save_config(run.config, run.folder.config)
             record_provenance(run.folder.provenance)
         begin(callbacks, runs[0].config)
-        members = [
-            Member(run.iteration, [Recorder(run), *callbacks], f"seed {run.config.seed}") for run in runs
-        ]
+        members = [Member(run.iteration, [Recorder(run), *callbacks], run.name) for run in runs]
         state = stack(run.state for run in runs) if many else runs[0].state
         total, done = runs[0].config.iterations, max(run.iteration for run in runs)
-        waiting = "compiling the iteration" + f" of {len(runs)} seeds" * many
+        waiting = "compiling the iteration" + f" of {len(runs)} runs" * many
         shown = [] if quiet else [TrainingProgress(total, done, waiting)]
         return run_loop(lowered, state, members, total, many=many, callbacks=shown)
 

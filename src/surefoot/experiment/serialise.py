@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -53,6 +54,25 @@ def save_config(config: Config, path: Path) -> None:
 def config_document(config: Config) -> dict[str, Any]:
     """The configuration as nested mappings of plain values, as its file has it."""
     return _plain(config, "")
+
+
+def flat_options(config: Config) -> dict[str, Any]:
+    """The options in one mapping, by their names on the command line; a part stands there by its name."""
+    return _flattened(config_document(config), "")
+
+
+def _flattened(document: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Nested mappings as one, by the names of the command line: `algorithm.rule.max_kl` is `rule.max-kl`, and
+    the type of a part is the part's own name."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        name = key.replace("_", "-")
+        place = where or "algorithm" if key == "type" else f"{where}.{name}" if where else name
+        if isinstance(value, Mapping):
+            flat.update(_flattened(value, "" if place == "algorithm" else place))
+        else:
+            flat[place] = value
+    return flat
 
 
 def load_config(path: Path) -> Config:

@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from surefoot.experiment import Config
 from surefoot.experiment.files import quoted
-from surefoot.experiment.folder import RunFolder, seed_folders
+from surefoot.experiment.folder import RunFolder, run_folders
 from surefoot.experiment.metrics import read_metrics
-from surefoot.experiment.serialise import config_document, load_config
+from surefoot.experiment.serialise import flat_options, load_config
 from surefoot.options import UserError
 
 _IGNORED = ("seed", "preset", "checkpoint-every", "checkpoints-kept")
@@ -72,7 +72,7 @@ class FinishedRun:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The configuration by the names of the command line, without what makes no difference."""
-        flat = flattened(config_document(self.config), "")
+        flat = flat_options(self.config)
         return {name: value for name, value in flat.items() if name not in _IGNORED}
 
     @property
@@ -125,7 +125,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     neither."""
     found: dict[Path, Path] = {}
     for path in paths:
-        for run in seed_folders(path) or [RunFolder.open(path).path]:
+        for run in run_folders(path) or [RunFolder.open(path).path]:
             found.setdefault(run.resolve(), run)
     return list(found.values())
 
@@ -180,17 +180,3 @@ def _label(differences: Mapping[str, Any], path: Path) -> str:
     name = path.resolve().name
     is_seed = name.startswith("seed") and name[4:].isdecimal()
     return path.resolve().parent.name if is_seed else name
-
-
-def flattened(document: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Nested mappings as one, by the names of the command line: `algorithm.rule.max_kl` is `rule.max-kl`, and
-    the type of a part is the part's own name."""
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        name = key.replace("_", "-")
-        place = where or "algorithm" if key == "type" else f"{where}.{name}" if where else name
-        if isinstance(value, Mapping):
-            flat.update(flattened(value, "" if place == "algorithm" else place))
-        else:
-            flat[place] = value
-    return flat

@@ -43,11 +43,11 @@ def _draw_curve(axes: Axes, history: History) -> None:
     )
 
 
-def picture(title: str, draw: Callable[[Axes, Axes], None]) -> bytes:
-    """A PNG of two panels side by side, whose axes `draw` is given."""
+def picture(title: str, draw: Callable[..., None], panels: int = 2) -> bytes:
+    """A PNG of panels side by side, whose axes `draw` is given."""
     with context(["default", {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}]):
         figure = Figure(figsize=(9.2, 3.9), layout="constrained")
-        draw(*figure.subplots(1, 2))
+        draw(*figure.subplots(1, panels, squeeze=False)[0])
         figure.suptitle(title, fontsize=11)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from surefoot.experiment import PRESETS, preset
-from surefoot.experiment.serialise import config_document
-from surefoot.report.finished import FinishedRun, Group, flattened, shown_value
+from surefoot.experiment.serialise import flat_options
+from surefoot.report.finished import FinishedRun, Group, shown_value
 
 _REFUSED, _LAST = 0.1, 0.25
 """Share of refused steps that is worth a warning; share of the iterations, the last, that one looks at."""
@@ -139,7 +139,7 @@ def options_section(groups: Sequence[Group]) -> str:
     for group in groups:
         run = group.runs[0]
         name = run.config.preset
-        usual = flattened(config_document(preset(name)), "") if name in PRESETS else {}
+        usual = flat_options(preset(name)) if name in PRESETS else {}
         rows = []
         for option, value in run.options.items():
             differs = bool(usual) and repr(usual.get(option)) != repr(value)

@@ -1,0 +1,226 @@
+"""Training many runs into one folder: of several seeds, and of the settings of a sweep.
+
+OUT/seed000/, OUT/seed001/            the run folders of several seeds
+OUT/rule.lr=1e-3/seed000/             those of a sweep, in a folder for each setting
+
+Each of them can be evaluated, loaded and resumed. Runs that differ in seeds and numbers alone are trained in
+one program, where they share every call; others one after another, as those whose environments cannot be
+compiled. A run's result does not depend on how many others there are, but for rounding: a program for many is
+not compiled to the same instructions as a program for one.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt
+
+from surefoot.experiment.config import Config
+from surefoot.experiment.folder import make_new, must_be_new, run_folders
+from surefoot.experiment.learner import Learner, TrainingState, initial_state
+from surefoot.experiment.loop import stack, take
+from surefoot.experiment.memory import check_memory
+from surefoot.experiment.presets import with_options
+from surefoot.experiment.run import Run, load, states_of, train_runs
+from surefoot.experiment.serialise import check_round_trip, flat_options
+from surefoot.experiment.training import new_run, to_resume
+from surefoot.options import UserError, check
+from surefoot.rules.base import Metrics
+
+Numbers = dict[str, Float[Array, "*runs"]]
+"""Values of numeric options, by their names on the command line."""
+
+
+@dataclass(frozen=True)
+class ManyOutcome:
+    """The outcome of training many runs."""
+
+    runs: list[Run]
+    failed: list[Run]
+    """Those of `runs` that stopped at a loss or parameter that is not finite, at their last good state."""
+    interrupted: signal.Signals | None
+    """The signal that ended it before the last iteration; None if it is complete."""
+
+
+def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = True) -> ManyOutcome:
+    """Trains `seeds` runs with the seeds `config.seed`, `config.seed` + 1, …, into new folders under `out`.
+    Raises `UserError` as `train_many` does."""
+    return train_many(seeds_of(config, seeds), out, quiet=quiet)
+
+
+def seeds_of(config: Config, seeds: int) -> dict[str, Config]:
+    """The configurations of `seeds` runs, by the names of their folders. Raises `UserError`."""
+    check(seeds >= 1, "seeds", seeds, "1 or more")
+    configs = [replace(config, seed=config.seed + i) for i in range(seeds)]
+    return {f"seed{one.seed:03d}": one for one in configs}
+
+
+def train_many(configs: Mapping[str, Config], out: str | Path, *, quiet: bool = True) -> ManyOutcome:
+    """Trains a run of each configuration, into new folders of these names under `out`.
+
+    A run that fails stops; the others go on. Raises `UserError` as `train` does, before anything is written.
+    """
+    out = Path(out)
+    must_be_new(out)
+    for config in configs.values():
+        check_round_trip(config)
+    with ExitStack() as learners:
+        programs = _plan(list(configs.values()), None, learners)
+        make_new(out)
+        states = {place: state for program in programs for place, state in program.states()}
+        runs = [new_run(config, out / name, states[i]) for i, (name, config) in enumerate(configs.items())]
+        return _train(programs, runs, quiet)
+
+
+def resume_many(out: str | Path, *, iterations: int | None = None, quiet: bool = True) -> ManyOutcome:
+    """Goes on with the runs under `out`, all together, to the same end as if they had never stopped.
+
+    A run that had failed fails again, at once. Raises `UserError` as `resume` does.
+    """
+    runs = [load(folder) for folder in run_folders(Path(out))]
+    if not runs:
+        raise UserError(f"There are no runs of many seeds at {out}.")
+    runs = to_resume(runs, Path(out), iterations)
+    with ExitStack() as learners:
+        programs = _plan([run.config for run in runs], [run.state for run in runs], learners)
+        return _train(programs, runs, quiet)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """The training of some of the runs: side by side, or one after another if there is no program for all."""
+
+    places: list[int]
+    """The runs, by their places among all."""
+    before: TrainingState
+    lowered: Callable[[], Any] | None
+
+    def states(self) -> Iterator[tuple[int, TrainingState]]:
+        """The place of each run, and its state."""
+        return ((place, take(self.before, i, many=True)) for i, place in enumerate(self.places))
+
+
+def _plan(configs: list[Config], states: list[TrainingState] | None, learners: ExitStack) -> list[_Program]:
+    """The programs that train the runs: one for all that differ in seeds and numbers alone, or one for each
+    setting where a number decides what is computed. Whatever does not fit together is found here."""
+    programs = []
+    for places in _alike(configs):
+        try:
+            programs.append(_program(places, configs, states, learners))
+        except jax.errors.ConcretizationTypeError:
+            settings = _alike([configs[i] for i in places], in_numbers=True)
+            if len(settings) == 1:
+                raise
+            for part in settings:
+                programs.append(_program([places[i] for i in part], configs, states, learners))
+    return programs
+
+
+def _program(
+    places: list[int], configs: list[Config], states: list[TrainingState] | None, learners: ExitStack
+) -> _Program:
+    chosen = [configs[i] for i in places]
+    numbers = _numbers(chosen)
+    before = stack(states[i] for i in places) if states else initial_states(chosen, numbers)
+    learner = learners.enter_context(closing(Learner(chosen[0])))
+    if learner.setting.sampler.traceable:
+        return _Program(places, before, lower_many(learner, before, numbers))
+    learner.lower(take(before, 0, many=True))
+    return _Program(places, before, None)
+
+
+def _alike(configs: Sequence[Config], *, in_numbers: bool = False) -> list[list[int]]:
+    """The places of configurations that differ in seeds alone, or in numbers beside unless `in_numbers`."""
+    groups: dict[str, list[int]] = {}
+    for i, config in enumerate(configs):
+        options = {**flat_options(config), "seed": 0}
+        if not in_numbers:
+            options = {k: float if isinstance(v, float) else v for k, v in options.items()}
+        groups.setdefault(repr(options), []).append(i)
+    return list(groups.values())
+
+
+def _numbers(configs: Sequence[Config]) -> Numbers:
+    """The numeric options in which configurations that are alike differ."""
+    options = [{**flat_options(config), "seed": 0} for config in configs]
+    columns = {name: [one[name] for one in options] for name in options[0]}
+    return {name: jnp.asarray(x) for name, x in columns.items() if len(set(map(repr, x))) > 1}
+
+
+def initial_states(configs: Sequence[Config], numbers: Numbers) -> TrainingState:
+    """The states before the first iteration, with a leading axis of runs, which differ in their seeds and in
+    these numbers. Raises `UserError` if training would need more memory than there is."""
+    check_memory(configs[0], len(configs))
+    seeds = jnp.asarray(np.array([config.seed for config in configs], np.uint32))
+
+    def state(seed: UInt[Array, ""], values: Numbers) -> TrainingState:
+        return initial_state(with_options(configs[0], values), jax.random.key(seed))
+
+    return eqx.filter_jit(eqx.filter_vmap(state))(seeds, numbers)
+
+
+def lower_many(learner: Learner, states: TrainingState, numbers: Numbers) -> Callable[[], Any]:
+    """Traces one iteration of every run, and returns what compiles it. A run that is at its end, or whose
+    result is not finite, keeps its state."""
+
+    def advance(state: TrainingState, values: Numbers) -> tuple[TrainingState, Metrics]:
+        one = Learner(learner.config, options=values) if values else learner
+        following, metrics = one.step(state)
+        moves = (metrics["finite"] > 0) & (state.iteration < learner.config.iterations)
+        return jax.tree.map(lambda new, old: jnp.where(moves, new, old), following, state), metrics
+
+    compilable: Any = eqx.filter_jit(eqx.filter_vmap(advance))
+    lowered = compilable.lower(states, numbers)
+
+    def compiled() -> Any:
+        step = lowered.compile()
+        return lambda states: step(states, numbers)
+
+    return compiled
+
+
+def _train(programs: list[_Program], runs: list[Run], quiet: bool) -> ManyOutcome:
+    """Trains the runs to their ends, program after program."""
+    done, failed = list(runs), []
+    for program in programs:
+        chosen = [runs[i] for i in program.places]
+        if program.lowered is None:
+            outcome = _one_after_another(chosen, quiet)
+        else:
+            outcome = _side_by_side(chosen, program.lowered, quiet)
+        for i, run in zip(program.places, outcome.runs, strict=True):
+            done[i] = run
+        failed += outcome.failed
+        if outcome.interrupted:
+            return ManyOutcome(done, failed, outcome.interrupted)
+    return ManyOutcome(done, failed, None)
+
+
+def _side_by_side(runs: list[Run], lowered: Callable[[], Any], quiet: bool) -> ManyOutcome:
+    outcome = train_runs(runs, lowered, many=True, quiet=quiet)
+    states = states_of(outcome, many=True)
+    done = [replace(run, state=state) for run, state in zip(runs, states, strict=True)]
+    failed = [run for run, member in zip(done, outcome.members, strict=True) if member.failed]
+    return ManyOutcome(done, failed, outcome.interrupted)
+
+
+def _one_after_another(runs: list[Run], quiet: bool) -> ManyOutcome:
+    """Each with workers of its own, which may keep the environments of the run before."""
+    done, failed = list(runs), []
+    for i, run in enumerate(runs):
+        if run.iteration == run.config.iterations:
+            continue
+        with closing(Learner(run.config)) as learner:
+            outcome = train_runs([run], learner.lower(run.state), quiet=quiet)
+        done[i] = replace(run, state=outcome.state)
+        failed += [done[i]] * outcome.members[0].failed
+        if outcome.interrupted:
+            return ManyOutcome(done, failed, outcome.interrupted)
+    return ManyOutcome(done, failed, None)

@@ -1,0 +1,130 @@
+"""The outcome of a sweep: its settings compared, and the return against the options that it varies."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from surefoot.experiment import Run
+from surefoot.experiment.files import write_atomically
+from surefoot.options import UserError
+from surefoot.report.comparing import draw_comparison, looks
+from surefoot.report.comparison import Comparison
+from surefoot.report.finish import evaluate_at_end
+from surefoot.report.finished import FinishedRun, Group, group_runs, shown_value
+from surefoot.report.learning import picture
+from surefoot.report.seeds import summarise
+
+_WIDE = 30.0
+"""Ratio of the largest to the smallest value of an option from which its axis is logarithmic."""
+_IN_A_LEGEND = 12
+"""Most settings that the picture of a comparison shows."""
+
+
+def finish_sweep(runs: Sequence[Run], out: Path) -> dict[str, Any]:
+    """Evaluates the runs that lack it, leaves `sweep.json` and `sweep.png` in `out`, and returns what the
+    first holds: for each setting the mean returns of its seeds, after all steps of adaptation where they
+    adapt, their interquartile mean with its 95% interval, and how it compares with the best setting. Of a few
+    settings with several seeds each, `comparison.png` has the learning curves."""
+    for run in runs:
+        if not _is_evaluated(run):
+            evaluate_at_end(run)
+    groups = group_runs([FinishedRun.read(run.folder.path) for run in runs])
+    rows = [_row(group) for group in groups]
+    best = int(np.argmax([row["iqm"] for row in rows]))
+    if all(len(group.runs) > 1 for group in groups):
+        comparison = Comparison(groups, best)
+        for row, group in zip(rows, groups, strict=True):
+            row["verdict"] = "best" if group is groups[best] else comparison.against(group).verdict
+        if len(groups) <= _IN_A_LEGEND:
+            for kind, content in draw_comparison(comparison).items():
+                write_atomically(out / f"comparison.{kind}", content)
+    summary = {"preset": runs[0].config.preset, "best": rows[best]["label"], "settings": rows}
+    write_atomically(out / "sweep.json", json.dumps(summary, indent=2).encode() + b"\n")
+    write_atomically(out / "sweep.png", draw_sweep(summary))
+    return summary
+
+
+def _is_evaluated(run: Run) -> bool:
+    try:
+        FinishedRun.read(run.folder.path)
+    except UserError:
+        return False
+    return True
+
+
+def _row(group: Group) -> dict[str, Any]:
+    scores = np.array([run.returns[-1].mean() for run in group.runs])
+    found = summarise(scores)
+    return {
+        "label": group.label,
+        "options": dict(group.differences),
+        "seeds": group.seeds,
+        "returns": found.pop("seeds"),
+        **found,
+        "verdict": None,
+    }
+
+
+def draw_sweep(summary: dict[str, Any]) -> bytes:
+    """A PNG: the return of every seed, and the interquartile mean with its 95% interval, against the numeric
+    option that takes most values; a line for each setting of the others."""
+    rows = summary["settings"]
+
+    def draw(axes: Axes) -> None:
+        along = _axis(rows)
+        if along is None:
+            _draw_points(axes, np.arange(len(rows)), rows, next(looks(1)), "")
+            labels = [row["label"] for row in rows]
+            axes.set_xticks(range(len(rows)), labels, rotation=20, ha="right")
+        else:
+            _draw_lines(axes, along, rows)
+        axes.set_ylabel("mean return of an episode: seeds, IQM with 95% interval")
+
+    return picture(f"{summary['preset']}, after training", draw, panels=1)
+
+
+def _axis(rows: Sequence[dict[str, Any]]) -> str | None:
+    """The numeric option with most values; None if none is numeric."""
+    values = {name: [row["options"][name] for row in rows] for name in rows[0]["options"]}
+    numeric = {
+        name: len(set(column))
+        for name, column in values.items()
+        if all(type(value) in (int, float) for value in column)
+    }
+    return max(numeric, key=lambda name: numeric[name], default=None)
+
+
+def _draw_lines(axes: Axes, along: str, rows: Sequence[dict[str, Any]]) -> None:
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        others = [f"{name} {shown_value(x)}" for name, x in row["options"].items() if name != along]
+        lines.setdefault(", ".join(others), []).append(row)
+    for (label, line), look in zip(lines.items(), looks(len(lines)), strict=True):
+        line = sorted(line, key=lambda row: row["options"][along])
+        _draw_points(axes, np.array([row["options"][along] for row in line], float), line, look, label)
+    values = [row["options"][along] for row in rows]
+    axes.set_xlabel(along)
+    if min(values) > 0 and max(values) / min(values) >= _WIDE:
+        axes.set_xscale("log")
+    elif all(isinstance(value, int) for value in values):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+
+
+def _draw_points(
+    axes: Axes, x: np.ndarray, rows: Sequence[dict[str, Any]], look: dict[str, Any], label: str
+) -> None:
+    for at, row in zip(x, rows, strict=True):
+        returns = row["returns"]
+        axes.plot([at] * len(returns), returns, "o", color=look["color"], alpha=0.35, markersize=3)
+    middle = np.array([row["iqm"] for row in rows])
+    ends = np.array([row["ci95"] or [row["iqm"]] * 2 for row in rows])
+    axes.errorbar(
+        x, middle, yerr=np.abs(ends.T - middle), marker="D", markersize=4, capsize=3, label=label, **look
+    )

@@ -1,0 +1,139 @@
+"""Many runs in one folder whose options differ."""
+
+import itertools
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.dense import assert_same, leaves
+from support.probes import Target
+from surefoot import cli
+from surefoot.algorithms import Estimation, SingleTask
+from surefoot.baselines import Zero
+from surefoot.experiment import Config, Evaluation, load, resume_many, train, train_many
+from surefoot.experiment.folder import run_folders
+from surefoot.experiment.many import ManyOutcome
+from surefoot.options import UserError
+from surefoot.policies import GaussianMLP
+from surefoot.report import finish_sweep
+from surefoot.rules import OptaxStep
+
+pytestmark = [
+    pytest.mark.as_users,
+    pytest.mark.skipif(
+        "SUREFOOT_TEST_AS_USERS" not in os.environ,
+        reason="checked types do not let options be traced: run by test_as_users.py",
+    ),
+]
+
+SMALL = Config(
+    env=Target(),
+    policy=GaussianMLP(hidden=()),
+    algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
+    estimation=Estimation(Zero(), fit="same-batch"),
+    evaluation=Evaluation(tasks=2, episodes=4, steps=0),
+    episodes=4,
+    iterations=4,
+)
+
+
+def rates(**changes: object) -> dict[str, Config]:
+    """Two learning rates, of two seeds each."""
+    return {
+        f"rule.lr={lr}/seed{seed:03d}": replace(
+            SMALL, algorithm=SingleTask(rule=OptaxStep(lr=lr)), seed=seed, **changes
+        )
+        for lr in (0.5, 0.02)
+        for seed in (0, 1)
+    }
+
+
+@dataclass(frozen=True)
+class Decides(Target):
+    """An environment in which Python, not JAX, decides by a number."""
+
+    threshold: float = 0.0
+
+    def reset(self, key, task):
+        state, observation = Target.reset(self, key, task)
+        return state, observation if self.threshold > 0 else -observation
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ManyOutcome]:
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    return out, train_many(rates(), out)
+
+
+def test_each_run_is_the_one_that_is_trained_alone(swept: tuple[Path, ManyOutcome], tmp_path: Path) -> None:
+    _, outcome = swept
+    assert [run.config for run in outcome.runs] == list(rates().values())
+    for i in (0, 3):
+        alone = train(outcome.runs[i].config, tmp_path / str(i)).run
+        for x, y in zip(leaves(outcome.runs[i].state), leaves(alone.state), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+    first, _, _, last = (leaves(run.state.learner.policy) for run in outcome.runs)
+    assert not all(np.array_equal(x, y) for x, y in zip(first, last, strict=True))
+
+
+def test_the_folders_are_ordinary_runs_in_the_order_of_the_numbers(swept: tuple[Path, ManyOutcome]) -> None:
+    out, outcome = swept
+    found = [f"{path.relative_to(out)}" for path in run_folders(out)]
+    assert found == [f"rule.lr={lr}/seed{seed:03d}" for lr in (0.02, 0.5) for seed in (0, 1)]
+    assert_same(load(out / "rule.lr=0.5" / "seed001").state, outcome.runs[1].state)
+
+
+def test_resumed_as_a_whole_it_equals_the_undisturbed_one(
+    swept: tuple[Path, ManyOutcome], tmp_path: Path
+) -> None:
+    train_many(rates(iterations=2), tmp_path / "out")
+    resumed = resume_many(tmp_path / "out", iterations=4)
+    expected = {run.folder.path.relative_to(swept[0]): run.state for run in swept[1].runs}
+    for run in resumed.runs:
+        assert_same(run.state, expected[run.folder.path.relative_to(tmp_path / "out")])
+
+
+def test_options_that_change_the_program_have_one_each(tmp_path: Path) -> None:
+    """The number of episodes is a shape."""
+    configs = {f"episodes={n}/seed000": replace(SMALL, episodes=n, iterations=1) for n in (4, 6)}
+    outcome = train_many(configs, tmp_path / "out")
+    assert [run.config.episodes for run in outcome.runs] == [4, 6]
+    assert [run.iteration for run in outcome.runs] == [1, 1]
+
+
+def test_a_number_that_decides_what_is_computed_has_a_program_for_each_value(tmp_path: Path) -> None:
+    configs = {
+        f"threshold={x}/seed000": replace(SMALL, env=Decides(threshold=x), iterations=1) for x in (-1.0, 1.0)
+    }
+    assert [run.iteration for run in train_many(configs, tmp_path / "out").runs] == [1, 1]
+
+
+def test_the_summary_has_every_setting_and_its_verdict(swept: tuple[Path, ManyOutcome]) -> None:
+    out, outcome = swept
+    summary = finish_sweep(outcome.runs, out)
+    assert [row["options"] for row in summary["settings"]] == [{"rule.lr": 0.5}, {"rule.lr": 0.02}]
+    assert [row["seeds"] for row in summary["settings"]] == [[0, 1], [0, 1]]
+    assert sorted(row["verdict"] for row in summary["settings"]) == ["best", "too few seeds"]
+    assert {"sweep.json", "sweep.png", "comparison.png"} <= {path.name for path in out.iterdir()}
+    with pytest.raises(UserError, match="is complete: 4 of 4"):
+        resume_many(out)
+
+
+def test_from_the_command_line_every_combination_is_trained_and_all_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sweep"
+    few = ["--episodes", "4", "--iterations", "1", "--evaluation.episodes", "4", "--seeds", "2"]
+    sweeps = ["--sweep.rule.max-kl", "0.001", "0.1", "--sweep.estimation.discount", "0.5", "1"]
+    assert cli.run(["train", "bandit/trpo", *sweeps, *few, "--out", str(out)]) == 0
+    assert "4 settings" in capsys.readouterr().out
+    configs = [load(path).config for path in run_folders(out)]
+    found = [(c.algorithm.rule.max_kl, c.estimation.discount, c.seed) for c in configs]
+    assert sorted(found) == sorted(itertools.product((0.001, 0.1), (0.5, 1.0), (0, 1)))
+    summary = json.loads((out / "sweep.json").read_text())
+    assert [row["seeds"] for row in summary["settings"]] == [[0, 1]] * 4
+    assert (out / "sweep.png").exists()
