@@ -1,13 +1,14 @@
 """`surefoot train --seeds` and `surefoot resume` of what it leaves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from surefoot import cli
 from surefoot.cli.sweep import swept, take_sweeps
-from surefoot.experiment import load
+from surefoot.experiment import load, preset
 from surefoot.experiment.metrics import read_metrics
 
 SMALL = ["--episodes", "4", "--iterations", "2", "--evaluation.tasks", "2", "--evaluation.episodes", "4"]
@@ -91,9 +92,10 @@ def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureF
 
 
 def test_a_sweep_of_switches_and_parts_has_every_combination() -> None:
-    sweeps, rest = take_sweeps("ppo --sweep.a.b true false --x 1 --sweep.rule=npg,trpo".split())
+    sweeps, rest = take_sweeps(["ppo", "--sweep.a.b", "true", "false", "--x", "1", "--sweep.rule=npg,trpo"])
     assert rest == ["ppo", "--x", "1"]
-    assert list(swept(sweeps, lambda words: " ".join(words)).items()) == [  # pyright: ignore
+    configs = swept(sweeps, lambda words: replace(preset("bandit/trpo"), preset=" ".join(words)))
+    assert [(name, config.preset) for name, config in configs.items()] == [
         ("a.b=true,rule=npg", "--a.b --rule npg"),
         ("a.b=true,rule=trpo", "--a.b --rule trpo"),
         ("a.b=false,rule=npg", "--a.no-b --rule npg"),
