@@ -15,11 +15,11 @@ from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.cli.outcome import print_outcome, stdout_reserved
 from surefoot.cli.seeds import print_seeds
 from surefoot.cli.sweep import print_sweep, swept, take_sweeps
-from surefoot.experiment import Config, resume, resume_many, train, train_many, train_seeds
+from surefoot.experiment import Config, resume, resume_many, train, train_many
 from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import exit_code
-from surefoot.experiment.many import ManyOutcome, seeds_of
+from surefoot.experiment.many import ManyOutcome, Place, seeds_of
 from surefoot.experiment.training import Outcome
 from surefoot.options import UserError
 from surefoot.report import finish, finish_seeds, finish_sweep
@@ -51,6 +51,10 @@ class _Train:
     trace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write timeline.jsonl into the run folder: what workers and the learner do when, for `surefoot trace`.
     Needs --sampler processes or ray, and a single seed."""
+    on: Place = "here"
+    """Place where the runs of --seeds and --sweep are trained: `here`, in one program where that can be, or
+    on a `ray` cluster, a core for each run. The environment variable RAY_ADDRESS names the cluster, whose
+    machines must reach --out; without it one is started on this machine."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show no progress on standard error."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -61,21 +65,16 @@ def command_train(arguments: list[str]) -> int:
     """Trains from the beginning; returns the exit code."""
     sweeps, arguments = take_sweeps(arguments)
     options = _parsed(arguments)
-    configs = swept(sweeps, lambda chosen: _parsed([*arguments, *chosen]).config)
     out = options.out or _default_folder(options.config)
+    many = _many(options, sweeps, arguments)
+    if many is None and options.on != "here":
+        raise UserError("--on is for the runs of --seeds or --sweep; for one run see --sampler ray.")
+    if many and options.trace:
+        raise UserError("A timeline is that of one run; leave out --trace, or --seeds and --sweep.")
     quiet = options.quiet
-    if options.trace and options.seeds != 1:
-        raise UserError("A timeline is that of one run; leave out --seeds or --trace.")
     with stdout_reserved(discard=quiet) if options.json else nullcontext():
-        if sweeps:
-            many = {
-                f"{setting}/{name}": one
-                for setting, config in configs.items()
-                for name, one in seeds_of(config, options.seeds).items()
-            }
-            code = _finish_many(train_many(many, out, quiet=quiet), out, quiet)
-        elif options.seeds != 1:
-            code = _finish_many(train_seeds(options.config, options.seeds, out, quiet=quiet), out, quiet)
+        if many:
+            code = _finish_many(train_many(many, out, quiet=quiet, on=options.on), out, quiet)
         else:
             code = _finish(train(options.config, out, quiet=quiet, trace=options.trace), quiet)
     if options.json:
@@ -86,22 +85,35 @@ def command_train(arguments: list[str]) -> int:
 def command_resume(arguments: list[str]) -> int:
     """Goes on with a run, or with many; returns the exit code."""
 
-    def command(run: tyro.conf.Positional[Path], /, iterations: int | None = None) -> int:
+    def command(run: tyro.conf.Positional[Path], /, iterations: int | None = None, on: Place = "here") -> int:
         """Go on with a run from its latest checkpoint.
 
         Args:
             run: The run folder, or the folder of many seeds.
             iterations: New total number of iterations, to train a run longer.
+            on: Place where many runs are trained: here, or on a ray cluster, as surefoot train says.
         """
         try:
             many = run_folders(run)
         except OSError as error:
             raise UserError(f"There is no run at {run}: {error.strerror}.") from error
         if many:
-            return _finish_many(resume_many(run, iterations=iterations, quiet=False), run)
+            return _finish_many(resume_many(run, iterations=iterations, quiet=False, on=on), run)
         return _finish(resume(run, iterations=iterations, quiet=False))
 
     return parse(command, arguments, "surefoot resume")
+
+
+def _many(options: _Train, sweeps: dict[str, list[str]], arguments: list[str]) -> dict[str, Config] | None:
+    """The configurations of many runs by the names of their folders; None for a single run."""
+    if not sweeps:
+        return None if options.seeds == 1 else seeds_of(options.config, options.seeds)
+    configs = swept(sweeps, lambda chosen: _parsed([*arguments, *chosen]).config)
+    return {
+        f"{setting}/{name}": one
+        for setting, config in configs.items()
+        for name, one in seeds_of(config, options.seeds).items()
+    }
 
 
 def _parsed(arguments: list[str]) -> _Train:

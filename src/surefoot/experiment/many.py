@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt
 
+from surefoot.experiment.cluster import train_on_ray
 from surefoot.experiment.config import Config
 from surefoot.experiment.folder import make_new, must_be_new, run_folders
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
@@ -34,6 +35,7 @@ from surefoot.experiment.training import new_run, to_resume
 from surefoot.options import UserError, check
 from surefoot.rules.base import Metrics
 
+Place = Literal["here", "ray"]
 Numbers = dict[str, Float[Array, "*runs"]]
 """Values of numeric options, by their names on the command line."""
 
@@ -49,10 +51,12 @@ class ManyOutcome:
     """The signal that ended it before the last iteration; None if it is complete."""
 
 
-def train_seeds(config: Config, seeds: int, out: str | Path, *, quiet: bool = True) -> ManyOutcome:
+def train_seeds(
+    config: Config, seeds: int, out: str | Path, *, quiet: bool = True, on: Place = "here"
+) -> ManyOutcome:
     """Trains `seeds` runs with the seeds `config.seed`, `config.seed` + 1, …, into new folders under `out`.
     Raises `UserError` as `train_many` does."""
-    return train_many(seeds_of(config, seeds), out, quiet=quiet)
+    return train_many(seeds_of(config, seeds), out, quiet=quiet, on=on)
 
 
 def seeds_of(config: Config, seeds: int) -> dict[str, Config]:
@@ -62,8 +66,11 @@ def seeds_of(config: Config, seeds: int) -> dict[str, Config]:
     return {f"seed{one.seed:03d}": one for one in configs}
 
 
-def train_many(configs: Mapping[str, Config], out: str | Path, *, quiet: bool = True) -> ManyOutcome:
-    """Trains a run of each configuration, into new folders of these names under `out`.
+def train_many(
+    configs: Mapping[str, Config], out: str | Path, *, quiet: bool = True, on: Place = "here"
+) -> ManyOutcome:
+    """Trains a run of each configuration, into new folders of these names under `out`: in this process, or
+    `on` a Ray cluster whose machines reach `out`.
 
     A run that fails stops; the others go on. Raises `UserError` as `train` does, before anything is written.
     """
@@ -72,15 +79,18 @@ def train_many(configs: Mapping[str, Config], out: str | Path, *, quiet: bool = 
     for config in configs.values():
         check_round_trip(config)
     with ExitStack() as learners:
-        programs = _plan(list(configs.values()), None, learners)
+        programs = _plan(list(configs.values()), None, learners, alone=on == "ray")
         make_new(out)
         states = {place: state for program in programs for place, state in program.states()}
         runs = [new_run(config, out / name, states[i]) for i, (name, config) in enumerate(configs.items())]
-        return _train(programs, runs, quiet)
+        return ManyOutcome(*train_on_ray(runs, quiet)) if on == "ray" else _train(programs, runs, quiet)
 
 
-def resume_many(out: str | Path, *, iterations: int | None = None, quiet: bool = True) -> ManyOutcome:
-    """Goes on with the runs under `out`, all together, to the same end as if they had never stopped.
+def resume_many(
+    out: str | Path, *, iterations: int | None = None, quiet: bool = True, on: Place = "here"
+) -> ManyOutcome:
+    """Goes on with the runs under `out`, all together, to the same end as if they had never stopped. Runs
+    that shared a program should go on in one: another is not compiled to the same instructions.
 
     A run that had failed fails again, at once. Raises `UserError` as `resume` does.
     """
@@ -88,6 +98,8 @@ def resume_many(out: str | Path, *, iterations: int | None = None, quiet: bool =
     if not runs:
         raise UserError(f"There are no runs of many seeds at {out}.")
     runs = to_resume(runs, Path(out), iterations)
+    if on == "ray":
+        return ManyOutcome(*train_on_ray(runs, quiet))
     with ExitStack() as learners:
         programs = _plan([run.config for run in runs], [run.state for run in runs], learners)
         return _train(programs, runs, quiet)
@@ -107,30 +119,37 @@ class _Program:
         return ((place, take(self.before, i, many=True)) for i, place in enumerate(self.places))
 
 
-def _plan(configs: list[Config], states: list[TrainingState] | None, learners: ExitStack) -> list[_Program]:
+def _plan(
+    configs: list[Config], states: list[TrainingState] | None, learners: ExitStack, *, alone: bool = False
+) -> list[_Program]:
     """The programs that train the runs: one for all that differ in seeds and numbers alone, or one for each
-    setting where a number decides what is computed. Whatever does not fit together is found here."""
+    setting where a number decides what is computed; `alone` none for several. Whatever does not fit together
+    is found here."""
     programs = []
-    for places in _alike(configs):
+    for places in _alike(configs, in_numbers=alone):
         try:
-            programs.append(_program(places, configs, states, learners))
+            programs.append(_program(places, configs, states, learners, alone))
         except jax.errors.ConcretizationTypeError:
             settings = _alike([configs[i] for i in places], in_numbers=True)
             if len(settings) == 1:
                 raise
             for part in settings:
-                programs.append(_program([places[i] for i in part], configs, states, learners))
+                programs.append(_program([places[i] for i in part], configs, states, learners, alone))
     return programs
 
 
 def _program(
-    places: list[int], configs: list[Config], states: list[TrainingState] | None, learners: ExitStack
+    places: list[int],
+    configs: list[Config],
+    states: list[TrainingState] | None,
+    learners: ExitStack,
+    alone: bool,
 ) -> _Program:
     chosen = [configs[i] for i in places]
     numbers = _numbers(chosen)
     before = stack(states[i] for i in places) if states else initial_states(chosen, numbers)
     learner = learners.enter_context(closing(Learner(chosen[0])))
-    if learner.setting.sampler.traceable:
+    if learner.setting.sampler.traceable and not alone:
         return _Program(places, before, lower_many(learner, before, numbers))
     learner.lower(take(before, 0, many=True))
     return _Program(places, before, None)

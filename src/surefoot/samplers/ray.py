@@ -45,7 +45,7 @@ class RaySampler(AbstractRemoteSampler):
     ) -> None:
         check(episodes >= 1, "episodes", episodes, "1 or more")
         self.env, self.episodes = env, episodes
-        self._connection = _Connection(address, workers)
+        self._connection = Connection(address, workers)
         self.workers = Workers(
             partial(RayBackend, self._connection.open, worker_setup(env)),
             workers=workers,
@@ -60,7 +60,7 @@ class RaySampler(AbstractRemoteSampler):
         self._connection.close()
 
 
-class _Connection:
+class Connection:
     """The connection to a cluster, opened when it is first needed."""
 
     def __init__(self, address: str | None, cores: int) -> None:

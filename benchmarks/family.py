@@ -1,0 +1,129 @@
+"""Every algorithm on one task that takes some 500,000 steps: returns over ten seeds, seconds, and the
+sensitivity of each to its main option.
+
+    python benchmarks/family.py --out OUT              # Pendulum
+    python benchmarks/family.py --out OUT --seeds 2 --others 2 --steps 8192     # a small one, to try it
+
+OUT/PRESET holds the runs, OUT/PRESET-sweep those at multiples of the preset's main option. OUT/comparison.png
+has the learning curves, OUT/sensitivity.png the returns at the multiples, OUT/family.json all figures. Runs
+that OUT holds already are not trained again; those that were interrupted go on.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import tyro
+from matplotlib.axes import Axes
+
+from surefoot.experiment import Config, Run, load, preset, resume_many, train_many
+from surefoot.experiment.files import write_atomically
+from surefoot.experiment.folder import run_folders
+from surefoot.experiment.many import seeds_of
+from surefoot.experiment.presets import with_options
+from surefoot.experiment.serialise import flat_options
+from surefoot.report import finish_seeds, finish_sweep
+from surefoot.report.comparing import draw_comparison, looks
+from surefoot.report.comparison import Comparison
+from surefoot.report.finished import FinishedRun, group_runs
+from surefoot.report.learning import picture
+
+MAIN = {
+    "ppo": "rule.lr",
+    "ppo-penalty": "rule.lr",
+    "trpo": "rule.max-kl",
+    "trpo-penalty": "rule.target-kl",
+    "npg": "rule.max-kl",
+    "a2c": "rule.lr",
+}
+"""The main option of each algorithm."""
+MULTIPLES = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the benchmark."""
+
+    out: Path
+    """The folder for all runs and pictures."""
+    env: str = "pendulum"
+    steps: int = 499_712
+    """Number of steps of the environment for each run."""
+    seeds: int = 10
+    """Number of seeds of each algorithm, from 0 on."""
+    others: int = 3
+    """Number of seeds of each value of the main option, from 100 on."""
+
+
+def main(options: Options) -> None:
+    """Trains what is missing, leaves the pictures, and prints two tables."""
+    found, sensitivity = [], {}
+    for name, option in MAIN.items():
+        config = preset(f"{options.env}/{name}")
+        config = replace(config, iterations=options.steps // (config.streams * config.steps))
+        done(seeds_of(config, options.seeds), options.out / name, finish_seeds)
+        found += [FinishedRun.read(path) for path in run_folders(options.out / name)]
+        sweep = multiples(replace(config, seed=100), option, options.others)
+        sensitivity[name] = done(sweep, options.out / f"{name}-sweep", finish_sweep)["settings"]
+    comparison = Comparison(group_runs(found))
+    write_atomically(options.out / "comparison.png", draw_comparison(comparison)["png"])
+    write_atomically(options.out / "sensitivity.png", draw_sensitivity(sensitivity))
+    document = {"comparison": comparison.summary(), "sensitivity": sensitivity}
+    write_atomically(options.out / "family.json", json.dumps(document, indent=2).encode() + b"\n")
+    print_tables(comparison, sensitivity)
+
+
+def done(configs: Mapping[str, Config], out: Path, finish: Callable[[list[Run], Path], Any]) -> Any:
+    """The summary of runs of these configurations, trained and evaluated as far as they are not yet."""
+    if not out.exists():
+        train_many(configs, out, quiet=False)
+    elif any(load(path).iteration < load(path).config.iterations for path in run_folders(out)):
+        resume_many(out, quiet=False)
+    runs = [load(out / name) for name in configs]
+    return finish([run for run in runs if run.iteration == run.config.iterations], out)
+
+
+def multiples(config: Config, option: str, seeds: int) -> dict[str, Config]:
+    """The configurations at multiples of an option's value."""
+    usual = flat_options(config)[option]
+    settings = {x: with_options(config, {option: usual * x}) for x in MULTIPLES}
+    return {
+        f"{option}={usual * x:.3g}/{name}": one
+        for x, setting in settings.items()
+        for name, one in seeds_of(setting, seeds).items()
+    }
+
+
+def draw_sensitivity(tables: Mapping[str, list[dict[str, Any]]]) -> bytes:
+    """A PNG: for each algorithm the interquartile mean over seeds, with every seed, at each multiple."""
+
+    def draw(axes: Axes) -> None:
+        for (name, rows), look in zip(tables.items(), looks(len(tables)), strict=True):
+            for x, row in zip(MULTIPLES, rows, strict=True):
+                axes.plot([x] * len(row["returns"]), row["returns"], ".", color=look["color"], alpha=0.4)
+            axes.plot(MULTIPLES, [row["iqm"] for row in rows], label=f"{name} ({MAIN[name]})", **look)
+        axes.set(xscale="log", xlabel="multiple of the preset's value", ylabel="mean return after training")
+        axes.legend(frameon=False)
+
+    return picture("Sensitivity to the main option: seeds, and their interquartile mean", draw, panels=1)
+
+
+def print_tables(comparison: Comparison, sensitivity: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Prints returns and seconds, and the returns at the multiples."""
+    for name, group in zip(MAIN, comparison.groups, strict=True):
+        reached, hours = comparison.reached(group), median(run.hours for run in group.runs)
+        print(
+            f"{name:13}{reached.estimate:9.1f} ({reached.low:.1f} … {reached.high:.1f})"
+            f"{3600 * hours / len(group.runs):7.1f} s a seed, side by side"
+        )
+    print("multiple".ljust(13) + "".join(f"{x:9}" for x in MULTIPLES))
+    for name, rows in sensitivity.items():
+        print(name.ljust(13) + "".join(f"{np.round(row['iqm'], 1):9}" for row in rows), MAIN[name])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

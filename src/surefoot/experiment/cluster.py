@@ -1,0 +1,72 @@
+"""Training many runs on a Ray cluster (Moritz et al., 2018), each in a process of its own.
+
+Every machine of the cluster must reach the folder of the runs. A run that is lost with its process or its
+machine goes on elsewhere from its latest checkpoint, to the same end.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from surefoot.experiment.interrupts import Interrupts
+from surefoot.experiment.learner import Learner
+from surefoot.experiment.run import Run, load, train_runs
+from surefoot.options import UserError
+from surefoot.samplers.options import cores
+from surefoot.samplers.ray import Connection
+
+_PATIENCE = 60.0
+"""Seconds that runs have to end their iteration after an interrupt."""
+
+
+def train_on_ray(runs: Sequence[Run], quiet: bool) -> tuple[list[Run], list[Run], Any]:
+    """Trains runs to their ends on the cluster that the environment variable RAY_ADDRESS names, by default
+    one on this machine that ends with them. Returns the runs as they are then, those that failed, and the
+    signal that ended it, or None. Raises `UserError` as training does."""
+    with closing(Connection(os.environ.get("RAY_ADDRESS"), cores())) as connection:
+        with ThreadPoolExecutor(1) as thread:  # in the main thread Ray would take over SIGTERM
+            ray = thread.submit(connection.open).result()
+        remote = ray.remote(num_cpus=1, max_retries=-1)(go_on)
+        with Interrupts() as interrupts:
+            waiting = {remote.remote(str(run.folder.path.resolve()), sys.path): run for run in runs}
+            failed = []
+            while waiting and not interrupts.received:
+                for done in ray.wait(list(waiting), timeout=0.5)[0]:
+                    run = waiting.pop(done)
+                    failed += [run.folder.path] * _answer(ray, done)
+                    if not quiet:
+                        text = f"{run.name} is trained: {len(runs) - len(waiting)} of {len(runs)} runs"
+                        print(text, file=sys.stderr)
+            _interrupt(ray, waiting)
+    found = [load(run.folder.path) for run in runs]
+    return found, [run for run in found if run.folder.path in failed], interrupts.received
+
+
+def go_on(folder: str, import_path: list[str]) -> bool:
+    """Trains a run to its end in a process of the cluster; returns whether it failed."""
+    sys.path[:] = [*import_path, *(path for path in sys.path if path not in import_path)]
+    run = load(Path(folder))
+    if run.iteration == run.config.iterations:
+        return False
+    with closing(Learner(run.config)) as learner:
+        return train_runs([run], learner.lower(run.state), quiet=True).members[0].failed
+
+
+def _answer(ray: Any, done: Any) -> bool:
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise UserError(f"The Ray cluster lost a run for good: {error} Its checkpoints are kept.") from error
+
+
+def _interrupt(ray: Any, waiting: Mapping[Any, Run]) -> None:
+    """Lets the runs that are under way end their iteration, and write a checkpoint."""
+    for reference in waiting:
+        ray.cancel(reference)
+    ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE) if waiting else None
