@@ -27,9 +27,10 @@ def train_on_ray(runs: Sequence[Run], quiet: bool) -> tuple[list[Run], list[Run]
     """Trains runs to their ends on the cluster that the environment variable RAY_ADDRESS names, by default
     one on this machine that ends with them. Returns the runs as they are then, those that failed, and the
     signal that ended it, or None. Raises `UserError` as training does."""
-    with closing(Connection(os.environ.get("RAY_ADDRESS"), cores())) as connection:
-        with ThreadPoolExecutor(1) as thread:  # in the main thread Ray would take over SIGTERM
-            ray = thread.submit(connection.open).result()
+    connection = Connection(os.environ.get("RAY_ADDRESS"), cores())
+    # In the main thread Ray would take over SIGTERM. A cluster that is started ends with the thread.
+    with ThreadPoolExecutor(1) as thread, closing(connection):
+        ray = thread.submit(connection.open).result()
         remote = ray.remote(num_cpus=1, max_retries=-1)(go_on)
         with Interrupts() as interrupts:
             waiting = {remote.remote(str(run.folder.path.resolve()), sys.path): run for run in runs}
