@@ -17,6 +17,10 @@ import tyro
 from surefoot.experiment import Config, Learner, preset
 from surefoot.experiment.many import initial_states, lower_many, seeds_of
 from surefoot.experiment.presets import with_options
+from surefoot.samplers.host_runner import disable_async_dispatch
+
+# As every command of surefoot does, before JAX computes.
+disable_async_dispatch()
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,15 @@ def test_the_largest_seeds_are_the_same_in_both_ways() -> None:
     np.testing.assert_array_equal(jax.random.key_data(many.key[1]), jax.random.key_data(one.key))
 
 
+def test_hundreds_of_seeds_begin_as_each_alone() -> None:
+    """With orthogonal weights, which need a decomposition of each seed's matrices."""
+    policy = ActorCritic(hidden=(32, 32))
+    many = initial_states(list(seeds_of(small(policy=policy), 300).values()), {})
+    one = initial_state(small(policy=policy, seed=299))
+    for x, y in zip(leaves(many.learner.policy), leaves(one.learner.policy), strict=True):
+        np.testing.assert_allclose(x[-1], y, rtol=1e-5, atol=1e-6)
+
+
 def test_the_folders_are_ordinary_runs(trained: list[Run], tmp_path: Path) -> None:
     out = trained[0].folder.path.parent
     assert run_folders(out) == [out / name for name in ("seed003", "seed004", "seed005")]

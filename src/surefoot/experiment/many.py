@@ -179,10 +179,13 @@ def initial_states(configs: Sequence[Config], numbers: Numbers) -> TrainingState
     check_memory(configs[0], len(configs))
     seeds = jnp.asarray(np.array([config.seed for config in configs], np.uint32))
 
-    def state(seed: UInt[Array, ""], values: Numbers) -> TrainingState:
+    def state(one: tuple[UInt[Array, ""], Numbers]) -> TrainingState:
+        seed, values = one
         return initial_state(with_options(configs[0], values), jax.random.key(seed))
 
-    return eqx.filter_jit(eqx.filter_vmap(state))(seeds, numbers)
+    # One after another: the decompositions behind orthogonal weights, in a vmap over some hundreds of runs,
+    # wait for each other's threads for ever.
+    return eqx.filter_jit(lambda every: jax.lax.map(state, every))((seeds, numbers))
 
 
 def lower_many(learner: Learner, states: TrainingState, numbers: Numbers) -> Callable[[], Any]:
