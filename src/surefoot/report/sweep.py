@@ -19,7 +19,7 @@ from surefoot.report.finished import FinishedRun, Group, group_runs, shown_value
 from surefoot.report.learning import picture
 from surefoot.report.seeds import summarise
 
-_WIDE = 30.0
+_WIDE = 9.9
 """Ratio of the largest to the smallest value of an option from which its axis is logarithmic."""
 _IN_A_LEGEND = 12
 """Most settings that the picture of a comparison shows."""
@@ -83,9 +83,10 @@ def draw_sweep(summary: dict[str, Any]) -> bytes:
             axes.set_xticks(range(len(rows)), labels, rotation=20, ha="right")
         else:
             _draw_lines(axes, along, rows)
-        axes.set_ylabel("mean return of an episode: seeds, IQM with 95% interval")
+        axes.set_ylabel("mean return of an episode")
 
-    return picture(f"{summary['preset']}, after training", draw, panels=1)
+    title = f"{summary['preset']}, after training: seeds, and their interquartile mean with its 95% interval"
+    return picture(title, draw, panels=1)
 
 
 def _axis(rows: Sequence[dict[str, Any]]) -> str | None:
