@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 from support.dense import assert_same
-from support.probes import Target
-from surefoot.algorithms import Estimation, SingleTask
-from surefoot.baselines import Zero
-from surefoot.experiment import Config, Evaluation, train, train_many
-from surefoot.policies import GaussianMLP
+from support.small import SMALL
+from surefoot.algorithms import SingleTask
+from surefoot.experiment import train, train_many
 from surefoot.rules import OptaxStep
 from surefoot.samplers.ray import library
 
@@ -24,19 +22,9 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own
 ]
 
-SMALL = Config(
-    env=Target(),
-    policy=GaussianMLP(hidden=()),
-    algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
-    estimation=Estimation(Zero(), fit="same-batch"),
-    evaluation=Evaluation(tasks=2, episodes=4, steps=0),
-    episodes=4,
-    iterations=1500,
-    checkpoint_every=50,
-    checkpoints_kept=2,
-)
+LONG = replace(SMALL, iterations=1500, checkpoint_every=50, checkpoints_kept=2)
 CONFIGS = {
-    f"rule.lr={lr}/seed000": replace(SMALL, algorithm=SingleTask(rule=OptaxStep(lr=lr)))
+    f"rule.lr={lr}/seed000": replace(LONG, algorithm=SingleTask(rule=OptaxStep(lr=lr)))
     for lr in (0.1, 0.05, 0.02, 0.01)
 }
 

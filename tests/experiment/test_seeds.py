@@ -10,12 +10,12 @@ import pytest
 
 from support.dense import assert_same, leaves
 from support.probes import Target
-from surefoot.algorithms import A3C, Estimation, SingleTask
+from support.small import SMALL
+from surefoot.algorithms import A3C, Estimation
 from surefoot.baselines import LinearFeatures, Zero
 from surefoot.envs import Step
 from surefoot.experiment import (
     Config,
-    Evaluation,
     Event,
     evaluate,
     load,
@@ -31,8 +31,7 @@ from surefoot.experiment.many import initial_states, resume_many, seeds_of, trai
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Recorder, Run
 from surefoot.options import UserError
-from surefoot.policies import ActorCritic, GaussianMLP
-from surefoot.rules import OptaxStep
+from surefoot.policies import ActorCritic
 from surefoot.samplers import Processes
 
 
@@ -50,17 +49,7 @@ class Mined(Target):
 
 def small(**changes: object) -> Config:
     """Each seed has a task of its own."""
-    config = Config(
-        env=Mined(),
-        policy=GaussianMLP(hidden=()),
-        algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
-        estimation=Estimation(Zero(), fit="same-batch"),
-        evaluation=Evaluation(tasks=2, episodes=4, steps=0),
-        episodes=4,
-        iterations=4,
-        checkpoint_every=2,
-    )
-    return replace(config, **changes)
+    return replace(SMALL, **{"env": Mined(), "checkpoint_every": 2, **changes})
 
 
 def states(runs: list[Run]) -> list[TrainingState]:

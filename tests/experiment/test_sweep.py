@@ -11,14 +11,13 @@ import pytest
 
 from support.dense import assert_same, leaves
 from support.probes import Target
+from support.small import SMALL
 from surefoot import cli
-from surefoot.algorithms import Estimation, SingleTask
-from surefoot.baselines import Zero
-from surefoot.experiment import Config, Evaluation, load, resume_many, train, train_many
+from surefoot.algorithms import SingleTask
+from surefoot.experiment import Config, load, resume_many, train, train_many
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.many import ManyOutcome
 from surefoot.options import UserError
-from surefoot.policies import GaussianMLP
 from surefoot.report import finish_sweep
 from surefoot.rules import OptaxStep
 
@@ -29,16 +28,6 @@ pytestmark = [
         reason="checked types do not let options be traced: run by test_as_users.py",
     ),
 ]
-
-SMALL = Config(
-    env=Target(),
-    policy=GaussianMLP(hidden=()),
-    algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
-    estimation=Estimation(Zero(), fit="same-batch"),
-    evaluation=Evaluation(tasks=2, episodes=4, steps=0),
-    episodes=4,
-    iterations=4,
-)
 
 
 def rates(**changes: object) -> dict[str, Config]:
