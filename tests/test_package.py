@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -41,3 +42,10 @@ def test_a_package_by_itself_loads_no_more_than_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_every_slow_test_that_is_named_is_there() -> None:
+    tests = Path(__file__).parent
+    for line in (tests / "slow.txt").read_text().splitlines():
+        file, _, name = line.partition("::")
+        assert not name or f"def {name.partition('[')[0]}(" in (tests / file).read_text(), line
