@@ -16,7 +16,7 @@ from surefoot import cli
 from surefoot.algorithms import SingleTask
 from surefoot.experiment import Config, load, resume_many, train, train_many
 from surefoot.experiment.folder import run_folders
-from surefoot.experiment.many import ManyOutcome
+from surefoot.experiment.training import ManyOutcome
 from surefoot.options import UserError
 from surefoot.report import finish_sweep
 from surefoot.rules import OptaxStep

@@ -6,29 +6,19 @@ import numpy as np
 import pytest
 
 from support.probes import Target
-from surefoot.algorithms import MAML, Estimation, SingleTask
-from surefoot.baselines import Zero
+from support.small import SMALL
+from surefoot.algorithms import MAML
 from surefoot.experiment import Config, Evaluation, train
 from surefoot.experiment.many import train_seeds
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
-from surefoot.policies import GaussianMLP
 from surefoot.report import finish, finish_seeds
 from surefoot.rules import GradientStep, OptaxStep
 
 
 def small(**changes: object) -> Config:
-    config = Config(
-        env=Target(spread=0.5),
-        policy=GaussianMLP(hidden=()),
-        algorithm=SingleTask(rule=OptaxStep(lr=0.1)),
-        estimation=Estimation(Zero(), fit="same-batch"),
-        evaluation=Evaluation(tasks=2, episodes=4, steps=3),
-        episodes=4,
-        iterations=2,
-        preset="probe/vpg",
-    )
-    return replace(config, **changes)
+    adapting = {"env": Target(spread=0.5), "evaluation": Evaluation(tasks=2, episodes=4, steps=3)}
+    return replace(SMALL, **{**adapting, "iterations": 2, "preset": "probe/vpg", **changes})
 
 
 @pytest.fixture(scope="module")

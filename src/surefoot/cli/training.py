@@ -19,8 +19,8 @@ from surefoot.experiment import Config, resume, resume_many, train, train_many
 from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import exit_code
-from surefoot.experiment.many import ManyOutcome, Place, seeds_of
-from surefoot.experiment.training import Outcome
+from surefoot.experiment.many import Place, seeds_of
+from surefoot.experiment.training import ManyOutcome, Outcome
 from surefoot.options import UserError
 from surefoot.report import finish, finish_seeds, finish_sweep
 

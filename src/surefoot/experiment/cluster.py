@@ -15,6 +15,7 @@ from typing import Any
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.learner import Learner
 from surefoot.experiment.run import Run, load, train_runs
+from surefoot.experiment.training import ManyOutcome
 from surefoot.options import UserError
 from surefoot.samplers.options import cores
 from surefoot.samplers.ray import Connection
@@ -23,10 +24,9 @@ _PATIENCE = 60.0
 """Seconds that runs have to end their iteration after an interrupt."""
 
 
-def train_on_ray(runs: Sequence[Run], quiet: bool) -> tuple[list[Run], list[Run], Any]:
+def train_on_ray(runs: Sequence[Run], quiet: bool) -> ManyOutcome:
     """Trains runs to their ends on the cluster that the environment variable RAY_ADDRESS names, by default
-    one on this machine that ends with them. Returns the runs as they are then, those that failed, and the
-    signal that ended it, or None. Raises `UserError` as training does."""
+    one on this machine that ends with them. Raises `UserError` as training does."""
     connection = Connection(os.environ.get("RAY_ADDRESS"), cores())
     # In the main thread Ray would take over SIGTERM. A cluster that is started ends with the thread.
     with ThreadPoolExecutor(1) as thread, closing(connection):
@@ -44,7 +44,7 @@ def train_on_ray(runs: Sequence[Run], quiet: bool) -> tuple[list[Run], list[Run]
                         print(text, file=sys.stderr)
             _interrupt(ray, waiting)
     found = [load(run.folder.path) for run in runs]
-    return found, [run for run in found if run.folder.path in failed], interrupts.received
+    return ManyOutcome(found, [run for run in found if run.folder.path in failed], interrupts.received)
 
 
 def go_on(folder: str, import_path: list[str]) -> bool:
@@ -70,4 +70,5 @@ def _interrupt(ray: Any, waiting: Mapping[Any, Run]) -> None:
     """Lets the runs that are under way end their iteration, and write a checkpoint."""
     for reference in waiting:
         ray.cancel(reference)
-    ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE) if waiting else None
+    if waiting:
+        ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)

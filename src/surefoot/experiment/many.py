@@ -9,7 +9,6 @@ compiled. A run's result does not depend on how many others there are, but for r
 not compiled to the same instructions as a program for one.
 """
 
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -31,24 +30,13 @@ from surefoot.experiment.memory import check_memory
 from surefoot.experiment.presets import with_options
 from surefoot.experiment.run import Run, load, states_of, train_runs
 from surefoot.experiment.serialise import check_round_trip, flat_options
-from surefoot.experiment.training import new_run, to_resume
+from surefoot.experiment.training import ManyOutcome, new_run, to_resume
 from surefoot.options import UserError, check
 from surefoot.rules.base import Metrics
 
 Place = Literal["here", "ray"]
 Numbers = dict[str, Float[Array, "*runs"]]
 """Values of numeric options, by their names on the command line."""
-
-
-@dataclass(frozen=True)
-class ManyOutcome:
-    """The outcome of training many runs."""
-
-    runs: list[Run]
-    failed: list[Run]
-    """Those of `runs` that stopped at a loss or parameter that is not finite, at their last good state."""
-    interrupted: signal.Signals | None
-    """The signal that ended it before the last iteration; None if it is complete."""
 
 
 def train_seeds(
@@ -83,7 +71,7 @@ def train_many(
         make_new(out)
         states = {place: state for program in programs for place, state in program.states()}
         runs = [new_run(config, out / name, states[i]) for i, (name, config) in enumerate(configs.items())]
-        return ManyOutcome(*train_on_ray(runs, quiet)) if on == "ray" else _train(programs, runs, quiet)
+        return train_on_ray(runs, quiet) if on == "ray" else _train(programs, runs, quiet)
 
 
 def resume_many(
@@ -99,7 +87,7 @@ def resume_many(
         raise UserError(f"There are no runs of many seeds at {out}.")
     runs = to_resume(runs, Path(out), iterations)
     if on == "ray":
-        return ManyOutcome(*train_on_ray(runs, quiet))
+        return train_on_ray(runs, quiet)
     with ExitStack() as learners:
         programs = _plan([run.config for run in runs], [run.state for run in runs], learners)
         return _train(programs, runs, quiet)

@@ -48,7 +48,7 @@ def read_rows(
 
 
 def _json(line: bytes) -> Any:
-    """What a line holds; None if it is not JSON."""
+    """The value of a line of JSON; None if it is not JSON."""
     try:
         return json.loads(line.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError):

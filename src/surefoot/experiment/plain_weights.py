@@ -16,11 +16,8 @@ from surefoot.policies import (
     GaussianMLPPolicy,
     NormalisedPolicy,
 )
-from surefoot.theory.statistics import RunningStatistics
+from surefoot.theory.statistics import EPSILON, RunningStatistics
 from surefoot.types import ObservationSpace, as_space
-
-_EPSILON = 1e-8
-"""Added to variances, as in `surefoot.theory.statistics.standardise`."""
 
 
 def plain_weights(policy: AbstractPolicy, space: ObservationSpace) -> dict[str, np.ndarray]:
@@ -49,7 +46,7 @@ def _observation_arrays(policy: Any, space: ObservationSpace) -> dict[str, np.nd
     for part, statistics in zip(parts, seen, strict=True):
         one = np.ones(part.shape, np.float32)
         arrays["mean"].append(one * 0 if statistics is None else statistics.mean)
-        arrays["std"].append(one if statistics is None else np.sqrt(statistics.variance + _EPSILON))
+        arrays["std"].append(one if statistics is None else np.sqrt(statistics.variance + EPSILON))
         arrays["limit"].append(one * (np.inf if statistics is None else policy.limit))
     return {f"observation_{name}": np.concatenate(values) for name, values in arrays.items()}
 

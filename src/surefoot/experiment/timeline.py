@@ -25,7 +25,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class IterationTimeline:
-    """What workers and the learner did in one iteration. Times are seconds since it began."""
+    """The jobs of workers and the work of the learner in one iteration. Times are seconds since it began."""
 
     iteration: int
     seconds: float

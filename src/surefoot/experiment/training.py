@@ -28,6 +28,17 @@ class Outcome:
     """The signal that ended it before its last iteration; None if it is complete."""
 
 
+@dataclass(frozen=True)
+class ManyOutcome:
+    """The outcome of training many runs."""
+
+    runs: list[Run]
+    failed: list[Run]
+    """Those of `runs` that stopped at a loss or parameter that is not finite, at their last good state."""
+    interrupted: signal.Signals | None
+    """The signal that ended it before the last iteration; None if it is complete."""
+
+
 def train(
     config: Config,
     out: str | Path,

@@ -167,7 +167,7 @@ class Comparison:
         return Curve(steps, estimate, low, high)
 
     def notes(self) -> list[str]:
-        """Remarks that a reader needs to judge these figures."""
+        """Warnings about these figures: too few seeds, different tasks, different numbers of steps."""
         notes = []
         few = [
             f"{group.label} ({len(group.runs)})" for group in self.groups if len(group.runs) < FEWEST_SEEDS

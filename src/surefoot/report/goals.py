@@ -44,7 +44,7 @@ class GoalField:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page shows when a goal is chosen: paths `[goal][step]`, and a sentence for each goal."""
+        """The data of the page for each goal: its paths `[goal][step]`, and a sentence about it."""
         paths = [list(of_goal) for of_goal in zip(*self.paths, strict=True)]
         said = [
             f"{_named(goal)}. Mean return: "

@@ -50,7 +50,7 @@ class WatchServer(ThreadingHTTPServer):
         return make_live_page(groups, self._live(groups))
 
     def data(self) -> bytes:
-        """What the page's charts draw, as JSON."""
+        """The data of the page's charts, as JSON."""
         groups = self.groups()
         return json.dumps({**page_data(groups), **self._live(groups)}).encode()
 

@@ -10,6 +10,9 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from surefoot.types import Observations, ObservationSpace, as_space
 
+EPSILON = 1e-8
+"""Added to a variance before the square root is taken."""
+
 
 class RunningStatistics(eqx.Module):
     """Count, mean and sum of squared deviations of all arrays seen so far, for each element."""
@@ -57,7 +60,7 @@ def statistics_of(values: Float[Array, "..."], valid: Bool[Array, "*axes"]) -> R
 
 
 def standardise(
-    values: Float[Array, "..."], statistics: RunningStatistics, limit: float, epsilon: float = 1e-8
+    values: Float[Array, "..."], statistics: RunningStatistics, limit: float, epsilon: float = EPSILON
 ) -> Float[Array, "..."]:
     """(x − mean) / √(variance + ε), clipped to ±`limit`."""
     scaled = (values - statistics.mean) / jnp.sqrt(statistics.variance + epsilon)
