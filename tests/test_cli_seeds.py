@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from surefoot import cli
-from surefoot.cli.sweep import swept, take_sweeps
+from surefoot.cli.sweep import every_setting, random_settings, swept, take_sweeps
 from surefoot.experiment import load, preset
 from surefoot.experiment.metrics import read_metrics
 
@@ -94,7 +95,10 @@ def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureF
 def test_a_sweep_of_switches_and_parts_has_every_combination() -> None:
     sweeps, rest = take_sweeps(["ppo", "--sweep.a.b", "true", "false", "--x", "1", "--sweep.rule=npg,trpo"])
     assert rest == ["ppo", "--x", "1"]
-    configs = swept(sweeps, lambda words: replace(preset("bandit/trpo"), preset=" ".join(words)))
+    settings = every_setting(sweeps)
+    configs = swept(
+        list(sweeps), settings, lambda words: replace(preset("bandit/trpo"), preset=" ".join(words))
+    )
     assert [(name, config.preset) for name, config in configs.items()] == [
         ("a.b=true,rule=npg", "--a.b --rule npg"),
         ("a.b=true,rule=trpo", "--a.b --rule trpo"),
@@ -103,9 +107,33 @@ def test_a_sweep_of_switches_and_parts_has_every_combination() -> None:
     ]
 
 
+def test_random_settings_lie_in_their_ranges_and_lists() -> None:
+    sweeps = {"rate": ["1e-5..1e-1"], "clip": ["0.1..0.3"], "units": ["8..16"], "rule": ["npg", "trpo"]}
+    settings = random_settings(sweeps, 400, seed=0)
+    assert len(set(settings)) == 400
+    rates, clips, units, rules = zip(*settings, strict=True)
+    logarithms = np.log10(np.array(rates, float))
+    assert -5 <= logarithms.min() < -4.8
+    assert -1.2 < logarithms.max() <= -1
+    assert abs(np.median(logarithms) + 3) < 0.3, "uniform in the logarithm"
+    assert min(map(float, clips)) >= 0.1
+    assert max(map(float, clips)) <= 0.3
+    assert abs(np.mean(np.array(clips, float)) - 0.2) < 0.01, "uniform"
+    assert set(map(int, units)) == set(range(8, 17)), "both ends"
+    assert set(rules) == {"npg", "trpo"}
+    assert random_settings(sweeps, 400, seed=0) == settings
+    assert random_settings(sweeps, 400, seed=1) != settings
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--sweep.rule.max-kl", "0.1..1"], "Add --sweep-random N"),
+        (["--sweep-random", "2"], "Name the options: --sweep.NAME LOW..HIGH"),
+        (["--sweep.rule.max-kl", "1..0.1", "--sweep-random", "2"], "the lower one first"),
+        (["--sweep.rule.max-kl", "a..b", "--sweep-random", "2"], "two numbers"),
+        (["--sweep.rule.max-kl", "0.1..1", "--sweep-random", "0"], "sweep-random is 0"),
+        (["--sweep.rule.max-kl", "0.1", "1", "--sweep-random", "3"], "have only 2 settings"),
         (["--sweep.rule.max-kl"], "--sweep.rule.max-kl needs values"),
         (["--sweep.rule.max-kl", "0.1", "--sweep.rule.max-kl", "0.2"], "is there twice"),
         (["--sweep.rule.max-kl", "0.1", "1e-1"], "--rule.max-kl 1e-1 is there already"),

@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+TRACED = {"08_learning_rates": "rates=3", "11_optuna": "rounds=2, batch=3"}
+"""Those that trace options, which checked types do not allow, and arguments that make them small."""
 
 
 def test_they_follow_the_order_of_study() -> None:
@@ -24,6 +26,7 @@ def test_they_follow_the_order_of_study() -> None:
         "07_maml_trpo",
         "08_learning_rates",
         "09_export",
+        "11_optuna",
     ]
 
 
@@ -38,16 +41,17 @@ def test_each_is_short_and_names_a_page_of_the_theory(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_each_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if path.stem == "08_learning_rates":  # checked types do not let options be traced
-        program = f"import runpy; runpy.run_path({str(path)!r})['main'](iterations=2, rates=3)"
+    if path.stem in TRACED:
+        program = f"import runpy; runpy.run_path({str(path)!r})['main'](iterations=2, {TRACED[path.stem]})"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         out = done.stdout
-        assert len(set(re.findall(r"iterations +(\d+\.\d)", out))) > 1, "each rate has its own result"
     else:
         main = runpy.run_path(str(path))["main"]
         with jax.numpy_dtype_promotion("standard"):  # as in a program of one's own
             main(iterations=2)
         out = capsys.readouterr().out
+    if path.stem == "08_learning_rates":
+        assert len(set(re.findall(r"iterations +(\d+\.\d)", out))) > 1, "each rate has its own result"
     if path.stem == "09_export":
         assert out.count("'surefoot' in sys.modules = False") == 4
     assert "return" in out

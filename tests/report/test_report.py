@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.browser import needs_chromium, shown
+from support.browser import accessibility_faults, needs_chromium, shown
 from support.finished_runs import write_run, write_seeds
 from surefoot import cli
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
@@ -165,3 +165,23 @@ def test_a_browser_draws_it_without_an_error(width: int, two: list[Path], tmp_pa
     assert dom.count("<canvas") == 2
     widths = [int(found) for found in re.findall(r'<canvas[^>]* width="(\d+)"', dom)]
     assert all(200 < found <= width for found in widths)
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_accessible(scheme: str, two: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_bytes(make_report(group_runs([FinishedRun.read(path) for path in find_runs(two)])))
+    dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    assert accessibility_faults(page, tmp_path, *dark) == []
+
+
+@needs_chromium
+def test_a_page_with_faults_is_found_to_be_inaccessible(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<!doctype html><html lang="en"><title>t</title><body><main><h1>h</h1><p style="color:#bbb">pale</p>'
+        '<img src="data:,"><button></button><a href="#a">a</a><ul><li>1</li></ul></main></body></html>'
+    )
+    found = " ".join(accessibility_faults(page, tmp_path))
+    assert all(rule in found for rule in ("color-contrast", "image-alt", "button-name"))

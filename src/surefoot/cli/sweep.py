@@ -1,19 +1,25 @@
-"""`surefoot train --sweep.NAME VALUE …`: every combination of the values of some options."""
+"""`surefoot train --sweep.NAME VALUE …`: combinations of the values of some options, all or random ones."""
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from surefoot.experiment import Config
-from surefoot.options import UserError
+from surefoot.options import UserError, check
 
 _PREFIX = "--sweep."
+_RANGE = re.compile(r"(.+)\.\.(.+)")
+_WIDE = 10.0
+"""Ratio of the ends of a range from which the logarithm of its values is drawn uniformly."""
+Setting = tuple[str, ...]
+"""A value of each option that is swept."""
 
 
 def take_sweeps(arguments: list[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -44,12 +50,52 @@ def take_sweeps(arguments: list[str]) -> tuple[dict[str, list[str]], list[str]]:
     return sweeps, others
 
 
-def swept(sweeps: dict[str, list[str]], configure: Callable[[list[str]], Config]) -> dict[str, Config]:
-    """The configuration of every combination, by the name of its folder. `configure` takes the options of a
-    combination, which replace those of the command line. Raises `UserError` for two that are the same."""
+def every_setting(sweeps: dict[str, list[str]]) -> list[Setting]:
+    """Every combination of the values. Raises `UserError` for a range."""
+    for name, values in sweeps.items():
+        if any(map(_RANGE.fullmatch, values)):
+            raise UserError(f"{_PREFIX}{name} has a range. Add --sweep-random N, the number of settings.")
+    return list(itertools.product(*sweeps.values()))
+
+
+def random_settings(sweeps: dict[str, list[str]], number: int, seed: int) -> list[Setting]:
+    """`number` different settings: of each option one of its values, or a number from a range LOW..HIGH.
+    Raises `UserError` if there are not so many."""
+    check(number >= 1, "sweep-random", number, "1 or more")
+    rng = np.random.default_rng(seed)
+    found: dict[Setting, None] = {}
+    for _ in range(100 * number):
+        found[tuple(_drawn(rng, name, values) for name, values in sweeps.items())] = None
+        if len(found) == number:
+            return list(found)
+    raise UserError(f"These values have only {len(found)} settings, fewer than --sweep-random {number}.")
+
+
+def _drawn(rng: np.random.Generator, name: str, values: Sequence[str]) -> str:
+    value = values[int(rng.integers(len(values)))]
+    ends = _RANGE.fullmatch(value)
+    if ends is None:
+        return value
+    words = ends.groups()
+    if not all(map(_is_number, words)) or not float(words[0]) < float(words[1]) < np.inf:
+        raise UserError(f"{_PREFIX}{name} {value}: a range is LOW..HIGH, two numbers, the lower one first.")
+    low, high = map(float, words)
+    if all(re.fullmatch(r"-?\d+", word) for word in words):
+        return str(rng.integers(int(low), int(high), endpoint=True))
+    if low > 0 and high / low >= _WIDE:
+        return f"{np.exp(rng.uniform(np.log(low), np.log(high))):.4g}"
+    return f"{rng.uniform(low, high):.4g}"
+
+
+def swept(
+    names: Sequence[str], settings: Sequence[Setting], configure: Callable[[list[str]], Config]
+) -> dict[str, Config]:
+    """The configuration of every setting of these options, by the name of its folder. `configure` takes the
+    options of a setting, which replace those of the command line. Raises `UserError` for two that are the
+    same."""
     configs: dict[str, Config] = {}
-    for values in itertools.product(*sweeps.values()):
-        chosen = list(zip(sweeps, values, strict=True))
+    for values in settings:
+        chosen = list(zip(names, values, strict=True))
         config = configure([word for name, value in chosen for word in _as_words(name, value)])
         if config in configs.values():
             raise UserError(f"Two settings of the sweep are the same: {_words(chosen)} is there already.")

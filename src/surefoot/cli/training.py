@@ -14,7 +14,7 @@ from surefoot.cli.evaluating import print_result
 from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.cli.outcome import print_outcome, stdout_reserved
 from surefoot.cli.seeds import print_seeds
-from surefoot.cli.sweep import print_sweep, swept, take_sweeps
+from surefoot.cli.sweep import every_setting, print_sweep, random_settings, swept, take_sweeps
 from surefoot.experiment import Config, resume, resume_many, train, train_many
 from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import run_folders
@@ -34,6 +34,7 @@ Trains a policy. Whole parts are swapped by name, and bring options of their own
 --sweep.NAME VALUE VALUE … trains with each value of the option --NAME, and compares them;
 several such options give every combination, and --seeds that many runs of each:
   --sweep.rule.lr 1e-4 3e-4 1e-3 --seeds 5
+  --sweep.rule.lr 1e-5..1e-2 --sweep-random 20       (numbers drawn between the ends)
 
 All names are in `surefoot list`. --config FILE takes a run's config.yaml in a preset's place.
 """
@@ -48,6 +49,9 @@ class _Train:
     seeds: int = 1
     """Number of seeds, counting up from --seed; each leaves a run folder in --out. Environments in JAX train
     in one program, others one after another."""
+    sweep_random: int | None = None
+    """Number of random settings of a sweep, in place of every combination. A value LOW..HIGH is then a range:
+    whole numbers where its ends are, and uniform in the logarithm where HIGH is 10 times LOW or more."""
     trace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write timeline.jsonl into the run folder: what workers and the learner do when, for `surefoot trace`.
     Needs --sampler processes or ray, and a single seed."""
@@ -106,9 +110,13 @@ def command_resume(arguments: list[str]) -> int:
 
 def _many(options: _Train, sweeps: dict[str, list[str]], arguments: list[str]) -> dict[str, Config] | None:
     """The configurations of many runs by the names of their folders; None for a single run."""
+    number, config = options.sweep_random, options.config
     if not sweeps:
-        return None if options.seeds == 1 else seeds_of(options.config, options.seeds)
-    configs = swept(sweeps, lambda chosen: _parsed([*arguments, *chosen]).config)
+        if number is not None:
+            raise UserError("--sweep-random is for a sweep. Name the options: --sweep.NAME LOW..HIGH")
+        return None if options.seeds == 1 else seeds_of(config, options.seeds)
+    settings = every_setting(sweeps) if number is None else random_settings(sweeps, number, config.seed)
+    configs = swept(list(sweeps), settings, lambda chosen: _parsed([*arguments, *chosen]).config)
     return {
         f"{setting}/{name}": one
         for setting, config in configs.items()

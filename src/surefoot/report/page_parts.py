@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.ticker import MaxNLocator
 
 from surefoot.experiment import PRESETS, preset
 from surefoot.experiment.serialise import flat_options
@@ -119,13 +120,14 @@ def draw_tasks(
             f'<circle cx="{x}" cy="{y(b)}" r="3" fill="{colour}"/></g>'
         )
     ticks = "".join(
-        f'<text x="{left - 6}" y="{y(v) + 4}" text-anchor="end">{v:.3g}</text>'
+        f'<text x="{left - 6}" y="{y(v) + 4}" text-anchor="end">{v:g}</text>'
         f'<line class="axis" x1="{left}" x2="{width}" y1="{y(v)}" y2="{y(v)}"/>'
-        for v in np.linspace(low, high, 4)
+        for v in MaxNLocator(4).tick_values(low, high)
+        if low <= v <= high
     )
     caption = f"{label}: return of each held-out task before (ring) and after adaptation (dot)"
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    foot_line = f'<text x="{left}" y="212">tasks, sorted by the return after adaptation</text>'
+    foot_line = f'<text x="{left}" y="212">mean return of tasks, sorted by the one after adaptation</text>'
     drawing = (
         f'<svg role="img" aria-label="{escape(caption)}" {size}>{ticks}{"".join(marks)}{foot_line}</svg>'
     )
