@@ -167,6 +167,34 @@ def test_a_browser_draws_it_without_an_error(width: int, two: list[Path], tmp_pa
     assert all(200 < found <= width for found in widths)
 
 
+KEYS = """<script>
+addEventListener("load", () => setTimeout(async () => {
+  const box = document.getElementById("curves"), canvas = () => box.querySelector("canvas").toDataURL();
+  const press = (key) => new Promise((drawn) => {
+    box.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    setTimeout(drawn, 100);
+  });
+  const seen = [canvas()];
+  for (const key of ["+", "-", "+", "0"]) { await press(key); seen.push(canvas()); }
+  await press("ArrowRight"); await press("ArrowRight"); await press("ArrowLeft");
+  document.body.dataset.same = seen.map((image) => seen.indexOf(image)).join(" ");
+}, 500));
+</script></body>"""
+
+
+@needs_chromium
+def test_the_keyboard_zooms_and_reads_values(two: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    groups = group_runs([FinishedRun.read(path) for path in find_runs(two)])
+    page.write_text(make_report(groups).decode().replace("</body>", KEYS))
+    dom = shown(page.as_uri(), tmp_path, milliseconds=5000)
+    same = re.findall(r"data-same=.([^\"]*)", dom)
+    assert same == ["0 1 0 1 0"], "closer, back, closer, everything"
+    said = re.search(r'id="curves-values"[^>]*>([^<]*)<', dom)
+    assert said
+    assert re.match(r"[\d.]+k?: .+ -?\d", said[1])
+
+
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_accessible(scheme: str, two: list[Path], tmp_path: Path) -> None:

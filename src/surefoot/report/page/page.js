@@ -64,8 +64,10 @@ function keyboard(box, current, say) {
         .filter(Boolean).join("; ");
     } else if (event.key === "+" || event.key === "-") {
       const middle = xs[at] >= low && xs[at] <= high ? xs[at] : (low + high) / 2;
-      const reach = ((high - low) / 2) * (event.key === "+" ? 0.6 : 1 / 0.6);
-      chart.setScale("x", { min: Math.max(xs[0], middle - reach), max: Math.min(xs[xs.length - 1], middle + reach) });
+      const first = xs[0], last = xs[xs.length - 1], part = (middle - low) / (high - low);
+      const span = Math.min(last - first, (high - low) * (event.key === "+" ? 0.6 : 1 / 0.6));
+      const min = Math.max(first, Math.min(last - span, middle - part * span));
+      chart.setScale("x", { min, max: min + span });
     } else if (event.key === "0") {
       chart.setData(chart.data);
     } else return;
