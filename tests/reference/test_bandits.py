@@ -18,6 +18,7 @@ from surefoot.reference import (
     GittinsIndex,
     Random,
     ThompsonSampling,
+    bayes_optimal_reward,
     gittins_index,
     total_rewards,
 )
@@ -153,3 +154,20 @@ def test_numbers_are_checked():
         total_rewards(Random(), Bandit(), KEY, problems=0)
     with pytest.raises(UserError, match="epsilon"):
         EpsilonGreedyArm(2.0)
+
+
+def test_the_bayes_optimum_is_that_of_hand_made_problems() -> None:
+    assert bayes_optimal_reward(1, 7) == pytest.approx(3.5), "one arm leaves no choice"
+    # The first pull earns 1/2; after a success the arm's mean is 2/3, after a failure the other's is 1/2.
+    assert bayes_optimal_reward(2, 2) == pytest.approx(0.5 + 0.5 * 2 / 3 + 0.5 * 0.5)
+    with pytest.raises(UserError, match="arms is 0"):
+        bayes_optimal_reward(0, 3)
+
+
+def test_no_agent_earns_more_than_the_bayes_optimum() -> None:
+    optimum = bayes_optimal_reward(5, 10)
+    for agent, share in ((GittinsIndex(), 0.99), (ThompsonSampling(), 0.8), (Random(), 0.7)):
+        totals = np.asarray(total_rewards(agent, Bandit(arms=5, horizon=10), KEY, problems=4000))
+        error = totals.std() / np.sqrt(len(totals))
+        assert share * optimum < totals.mean() + 3 * error
+        assert totals.mean() - 3 * error < optimum

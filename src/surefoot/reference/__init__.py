@@ -2,8 +2,8 @@
 
 They show how well the exact problems can be learned. For bandits there are `Random`, `EpsilonGreedyArm`,
 `UCB1`, `ThompsonSampling`, `GittinsIndex` and `BestArm`; for tabular MDPs `Random`, `EpsilonGreedy`, `PSRL`,
-`OptimisticPSRL`, `UCRL2` and `Optimum`. `total_rewards` evaluates any of them. To add one, write its class
-and export it here.
+`OptimisticPSRL`, `UCRL2` and `Optimum`. `total_rewards` evaluates any of them, and `bayes_optimal_reward` is
+the most that a learner of a small bandit can have. To add one, write its class and export it here.
 """
 
 from surefoot.reference.bandits import (
@@ -12,6 +12,7 @@ from surefoot.reference.bandits import (
     EpsilonGreedyArm as EpsilonGreedyArm,
     GittinsIndex as GittinsIndex,
     ThompsonSampling as ThompsonSampling,
+    bayes_optimal_reward as bayes_optimal_reward,
 )
 from surefoot.reference.base import (
     AbstractAgent as AbstractAgent,

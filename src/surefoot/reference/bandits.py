@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from surefoot.envs import AbstractEnv, Bandit
-from surefoot.options import Fraction, NonNegative, UserError
+from surefoot.options import Fraction, NonNegative, UserError, check
 from surefoot.reference.base import AbstractAgent, Experience
 from surefoot.reference.gittins import gittins_index
 from surefoot.types import Key, Task
@@ -83,6 +84,28 @@ class GittinsIndex(AbstractIndexAgent):
         left = counts.steps - jnp.sum(counts.pulls).astype(jnp.int32)
         s, f = (x.astype(jnp.int32) for x in (counts.successes, counts.failures))
         return jnp.asarray(gittins_index(counts.steps), counts.successes.dtype)[left - 1, s, f]
+
+
+def bayes_optimal_reward(arms: int, pulls: int) -> float:
+    """The largest mean total reward that any learner can have, over all problems with these sizes.
+
+    Backward induction over the counts of successes and failures. Arms with the same counts are
+    interchangeable, so that the states are multisets of counts: some 3,500 for 5 arms and 10 pulls. Far
+    larger problems take too long. Raises `UserError` for no arms.
+    """
+    check(arms >= 1, "arms", arms, "1 or more")
+
+    @cache
+    def value(counts: tuple[tuple[int, int], ...], left: int) -> float:
+        return max(after_pull(counts, arm, left) for arm in range(arms)) if left else 0.0
+
+    def after_pull(counts: tuple[tuple[int, int], ...], arm: int, left: int) -> float:
+        others, (s, f) = counts[:arm] + counts[arm + 1 :], counts[arm]
+        success, failure = (tuple(sorted((*others, one))) for one in ((s + 1, f), (s, f + 1)))
+        p = (s + 1) / (s + f + 2)
+        return p * (1.0 + value(success, left - 1)) + (1.0 - p) * value(failure, left - 1)
+
+    return value(((0, 0),) * arms, pulls)
 
 
 @dataclass(frozen=True)
