@@ -12,9 +12,9 @@ from support.dense import flatten
 from support.probes import Target
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import ANIL, CAVIA, MAML, MetaSGD, adapt_to_tasks, policy_objective
-from surefoot.algorithms.adaptation import inner_part, outer_part
 from surefoot.algorithms.anil import HeadAdapted
 from surefoot.algorithms.cavia import ContextPolicy
+from surefoot.algorithms.gradient_adapter import inner_part, outer_part
 from surefoot.algorithms.meta_sgd import LearnedRates
 from surefoot.options import UserError
 from surefoot.policies import GRU

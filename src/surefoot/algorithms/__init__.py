@@ -1,11 +1,7 @@
 """Algorithms: compositions of rules, and the way from trajectories to advantages."""
 
 from surefoot.algorithms.a3c import A3C as A3C
-from surefoot.algorithms.adaptation import (
-    Adaptation as Adaptation,
-    GradientAdapter as GradientAdapter,
-    adapt_to_tasks as adapt_to_tasks,
-)
+from surefoot.algorithms.adaptation import Adaptation as Adaptation, adapt_to_tasks as adapt_to_tasks
 from surefoot.algorithms.anil import ANIL as ANIL
 from surefoot.algorithms.base import (
     AbstractAdapter as AbstractAdapter,
@@ -19,6 +15,7 @@ from surefoot.algorithms.cavia import CAVIA as CAVIA
 from surefoot.algorithms.emaml import EMAML as EMAML
 from surefoot.algorithms.estimation import Estimation as Estimation
 from surefoot.algorithms.estimator import Estimator as Estimator, episode_returns as episode_returns
+from surefoot.algorithms.gradient_adapter import GradientAdapter as GradientAdapter
 from surefoot.algorithms.maml import MAML as MAML
 from surefoot.algorithms.meta_sgd import MetaSGD as MetaSGD
 from surefoot.algorithms.normalisation import Normalisation as Normalisation, Scales as Scales

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -12,103 +11,15 @@ from jaxtyping import Array, Int, PyTree
 
 from surefoot.algorithms.base import (
     AbstractAdapter,
-    LearnerState,
     compile_ahead,
     jit_from_host,
-    policy_objective,
 )
-from surefoot.algorithms.estimator import Estimator
-from surefoot.algorithms.normalisation import Scales
 from surefoot.options import UserError
-from surefoot.policies import AbstractPolicy, Role, partition_by_role
-from surefoot.rules.base import AbstractRule
+from surefoot.policies import AbstractPolicy
 from surefoot.samplers import AbstractCollector, AbstractSampler
 from surefoot.samplers.base import empty_rollout, is_traced
 from surefoot.samplers.timeline import Timeline
-from surefoot.theory.meta import inner_step
-from surefoot.theory.objectives import AbstractObjective
 from surefoot.types import Batch, Key, Rollout, Task
-
-
-def inner_part(policy: Any) -> tuple[PyTree, PyTree]:
-    """The part of a policy that inner steps change, and the rest; None for no rest."""
-    return _part(policy, "adapted", "context")
-
-
-def outer_part(policy: Any) -> tuple[PyTree, PyTree]:
-    """The part of a policy that outer steps change, and the rest; None for no rest."""
-    return _part(policy, "shared", "adapted")
-
-
-def _part(policy: Any, *roles: Role) -> tuple[PyTree, PyTree]:
-    if set(jax.tree.leaves(policy.roles())) <= set(roles):
-        return policy, None
-    return partition_by_role(policy, *roles)
-
-
-class GradientAdapter(AbstractAdapter):
-    """Adapts a policy by steps of a rule, each on fresh episodes of the task."""
-
-    steps: int = eqx.field(static=True)
-    objective: AbstractObjective
-    scales: Scales
-    baselines: tuple[PyTree, ...]
-    """The baseline's parameters of the iteration before, for each phase; later phases have the last."""
-    rule: AbstractRule = eqx.field(static=True)
-    estimator: Estimator = eqx.field(static=True)
-
-    @classmethod
-    def of(
-        cls,
-        estimator: Estimator,
-        state: LearnerState,
-        rule: AbstractRule,
-        objective: AbstractObjective,
-        steps: int,
-    ) -> "GradientAdapter":
-        """The adapter of a learner whose policy takes `steps` steps of `rule` on an objective."""
-        return cls(steps, objective, state.scales, state.baselines, rule, estimator)
-
-    def begin(self, policy: AbstractPolicy) -> tuple[AbstractPolicy, PyTree]:
-        """The policy, with its context set to zero, and the rule's first state."""
-        context, rest = partition_by_role(policy, "context")
-        policy = eqx.combine(jax.tree.map(jnp.zeros_like, context), rest)
-        return policy, self.rule.init(inner_part(policy)[0])
-
-    def acting(self, learner: tuple[AbstractPolicy, PyTree]) -> AbstractPolicy:
-        return self.estimator.acting(learner[0], self.scales)
-
-    def batch(self, rollout: Rollout, phase: Int[Array, ""]) -> Batch:
-        prepared = self.estimator.prepare(rollout, self.scales)
-        place = jnp.minimum(phase, len(self.baselines) - 1)
-        baseline = jax.tree.map(lambda *each: jnp.stack(each)[place], *self.baselines)
-        batch = self.estimator.batch(prepared, baseline)
-        return batch if self.objective.uses_transitions else replace(batch, transitions=None)
-
-    def improve(self, learner: tuple[AbstractPolicy, PyTree], batch: Batch) -> tuple[AbstractPolicy, PyTree]:
-        """One step of the rule. Raises `UserError` for an actor-critic."""
-        policy, state = learner
-        if policy.predicts_values:
-            raise UserError(
-                "Adaptation takes its advantages from a baseline and would not train an actor-critic's "
-                "values; use another policy, such as --policy categorical-mlp or --policy gaussian-mlp."
-            )
-        return inner_step(self.objective, self.rule, policy, batch, state, split=inner_part)
-
-
-def adapter_by(
-    estimator: Estimator,
-    state: LearnerState,
-    rule: AbstractRule,
-    objective: AbstractObjective,
-    steps: int,
-    replacement: AbstractRule | None,
-) -> GradientAdapter:
-    """The adapter of an algorithm that adapts by `rule` on `objective`. A `replacement` that needs a
-    surrogate gets it: where the data was drawn, the gradients of all inner losses agree."""
-    if replacement is not None and replacement.requires_surrogate:
-        objective = policy_objective("surrogate")
-    return GradientAdapter.of(estimator, state, replacement or rule, objective, steps)
 
 
 class Adaptation(eqx.Module):

@@ -9,14 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from surefoot.algorithms.adaptation import (
-    Adaptation,
-    GradientAdapter,
-    adapt_to_tasks,
-    adapter_by,
-    inner_part,
-    outer_part,
-)
+from surefoot.algorithms.adaptation import Adaptation, adapt_to_tasks
 from surefoot.algorithms.base import (
     AbstractAlgorithm,
     LearnerState,
@@ -28,6 +21,7 @@ from surefoot.algorithms.base import (
     policy_objective,
 )
 from surefoot.algorithms.estimator import Estimator, discounted_returns
+from surefoot.algorithms.gradient_adapter import GradientAdapter, adapter_by, inner_part, outer_part
 from surefoot.algorithms.reporting import (
     StepCount,
     count_adaptation,

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from surefoot.algorithms.adaptation import GradientAdapter, adapter_by
 from surefoot.algorithms.base import (
     AbstractAlgorithm,
     LearnerState,
@@ -22,6 +21,7 @@ from surefoot.algorithms.base import (
     policy_objective,
 )
 from surefoot.algorithms.estimator import Critic, Estimator, PreparedRollout
+from surefoot.algorithms.gradient_adapter import GradientAdapter, adapter_by
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractPolicy

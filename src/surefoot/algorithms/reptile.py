@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.algorithms.adaptation import inner_part
+from surefoot.algorithms.gradient_adapter import inner_part
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
 from surefoot.options import UserError, at_least
 from surefoot.rules import AbstractRule, GradientStep
