@@ -4,6 +4,7 @@
 """
 
 import jax
+import matplotlib.pyplot as plt
 
 from surefoot.algorithms import episode_returns
 from surefoot.envs import Gymnax
@@ -27,11 +28,17 @@ def main(iterations: int = 150) -> None:
         descent = jax.tree.map(lambda g: -g, policy_gradient(scores, returns))
         return *adam.apply(policy, descent, memory), returns.mean()
 
-    memory = adam.init(policy)
+    memory, means = adam.init(policy), []
     for i in range(1, iterations + 1):
         policy, memory, mean = improve(policy, memory, jax.random.key(i))
+        means.append(mean)
         if i == 1 or i % 10 == 0:
             print(f"iteration {i:3}   mean return {mean:5.1f}")
+
+    figure, axes = plt.subplots()
+    axes.plot(range(1, iterations + 1), means)
+    axes.set(title="REINFORCE on CartPole", xlabel="iteration", ylabel="mean return of 20 episodes")
+    figure.savefig("01_reinforce.png")
 
 
 if __name__ == "__main__":

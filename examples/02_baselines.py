@@ -5,6 +5,7 @@ Here b is estimated from the same 40 episodes, for a small bias, which `leave_on
 """
 
 import jax
+import matplotlib.pyplot as plt
 from jax.flatten_util import ravel_pytree
 
 from surefoot.algorithms import episode_returns
@@ -31,9 +32,19 @@ def main(iterations: int = 60, lr: float = 0.004) -> None:
         noise = [(scores * (returns[:, None] - b)).std(axis=0).sum() for b in baselines]
         return parameters + lr * policy_gradient(scores, returns, baselines[-1]), returns.mean(), noise
 
+    noises = []
     for i in range(1, iterations + 1):
         parameters, mean, (none, average, best) = improve(parameters, jax.random.key(i))
+        noises.append((none, average, best))
         print(f"return {mean:5.1f}   noise {none:7.1f}, less the mean {average:6.1f}, the best {best:6.1f}")
+
+    figure, axes = plt.subplots()
+    axes.semilogy(
+        range(1, iterations + 1), noises, label=["no baseline", "the mean return", "the best constant"]
+    )
+    axes.set(title="REINFORCE on CartPole, 40 episodes", xlabel="iteration", ylabel="noise of the gradient")
+    axes.legend(title="baseline")
+    figure.savefig("02_baselines.png")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A_t = δ_t + γλ A_{t+1} with δ_t = r_t + γ V(s_{t+1}) − V(s_t): docs/theor
 """
 
 import jax
+import matplotlib.pyplot as plt
 
 from surefoot.envs import Gymnax
 from surefoot.policies import ActorCritic
@@ -30,10 +31,16 @@ def main(iterations: int = 60) -> None:
 
         return *adam.apply(policy, jax.grad(loss)(policy), memory), r.rewards.sum(axis=1).mean()
 
-    memory = adam.init(policy)
+    memory, means = adam.init(policy), []
     for i in range(1, iterations + 1):
         policy, memory, mean = improve(policy, memory, jax.random.key(i))
+        means.append(mean)
         print(f"iteration {i:2}   mean return {mean:5.1f}")
+
+    figure, axes = plt.subplots()
+    axes.plot(range(1, iterations + 1), means)
+    axes.set(title="Actor-critic on CartPole", xlabel="iteration", ylabel="mean return of 20 episodes")
+    figure.savefig("03_actor_critic.png")
 
 
 if __name__ == "__main__":

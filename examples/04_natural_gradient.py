@@ -4,6 +4,7 @@
 """
 
 import jax
+import matplotlib.pyplot as plt
 
 from surefoot.algorithms import Estimation, Estimator, Scales
 from surefoot.baselines import Zero
@@ -30,9 +31,20 @@ def main(iterations: int = 40, max_kl: float = 0.01) -> None:
         kl = objective.divergence(policy(batch.observations), new(batch.observations), batch)
         return new, r.rewards.sum(axis=1).mean(), kl
 
+    means, kls = [], []
     for i in range(1, iterations + 1):
         policy, mean, kl = improve(policy, jax.random.key(i))
+        means.append(mean)
+        kls.append(kl)
         print(f"iteration {i:2}   mean return {mean:5.1f}   KL {kl:.4f}, asked for {max_kl}")
+
+    figure, (above, below) = plt.subplots(2, sharex=True, layout="constrained")
+    above.plot(range(1, iterations + 1), means)
+    above.set(title="Natural gradient on CartPole", ylabel="mean return")
+    below.plot(range(1, iterations + 1), kls)
+    below.axhline(max_kl, linestyle="--", color="black")
+    below.set(title="KL of each step; dashed: δ", xlabel="iteration", ylabel="KL (nats)")
+    figure.savefig("04_natural_gradient.png")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 The same rule trains any objective on any environment; docs/theory/trust_region.md derives its step.
 """
 
+import matplotlib.pyplot as plt
+
 from surefoot.algorithms import Estimation, SingleTask
 from surefoot.baselines import ValueNetwork
 from surefoot.envs import Gymnax
@@ -21,14 +23,22 @@ def main(iterations: int = 48) -> None:
         steps=256,  # of this number of steps: 2048 steps a batch
     )
 
+    curve = []
+
     def show(event: Event) -> None:
         seen = event.metrics
+        curve.append((seen["steps"], seen["return"]))
         print(
             f"{seen['steps']:6} steps   mean return {seen['return']:5.1f}   KL {seen['kl']:.4f}"
             f"   attempts of the line search {seen['line_search_attempts']:.0f}"
         )
 
     Learner(config).train(iterations, callback=show, progress=False)
+
+    figure, axes = plt.subplots()
+    axes.plot(*zip(*curve, strict=True))
+    axes.set(title="TRPO on CartPole", xlabel="steps of the environment", ylabel="mean return of an episode")
+    figure.savefig("05_trpo.png")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import matplotlib.pyplot as plt
+
 import surefoot
 from surefoot.algorithms import SingleTask
 from surefoot.experiment.metrics import read_metrics
@@ -23,10 +25,16 @@ def main(iterations: int = 48) -> None:
     )
     with TemporaryDirectory() as folder:
         run = surefoot.train(config, Path(folder) / "run").run
-        for row in read_metrics(run.folder.metrics):
+        rows = list(read_metrics(run.folder.metrics))
+        for row in rows:
             print(f"{row['steps']:6.0f} steps   mean return {row['return']:5.1f}   KL {row['kl']:.4f}")
     trained = surefoot.evaluate(config, run.state.learner, run.iteration)
     print(f"100 episodes after training: mean return {trained.returns.mean():.1f}")
+
+    figure, axes = plt.subplots()
+    axes.plot([row["steps"] for row in rows], [row["return"] for row in rows])
+    axes.set(title="PPO on CartPole", xlabel="steps of the environment", ylabel="mean return of an episode")
+    figure.savefig("06_ppo.png")
 
 
 if __name__ == "__main__":

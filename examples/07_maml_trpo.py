@@ -6,6 +6,8 @@ docs/theory/meta.md. A task is a goal on the plane, which the policy is never to
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
+
 import surefoot
 from surefoot.algorithms import MAML
 from surefoot.policies import GaussianMLP
@@ -23,6 +25,14 @@ def main(iterations: int = 20) -> None:
     held_out = learner.evaluate()
     for step, returns in enumerate(held_out.returns):
         print(f"20 goals it has never met, after {step} steps of adaptation: {returns.mean():5.1f}")
+
+    figure, axes = plt.subplots()
+    axes.plot(held_out.returns, color="C0", alpha=0.4)  # a line for each goal
+    axes.set(
+        title="MAML-TRPO on 20 new goals", xlabel="steps of adaptation", ylabel="mean return of 20 episodes"
+    )
+    axes.set_xticks(range(len(held_out.returns)))
+    figure.savefig("07_maml_trpo.png")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the loss, docs/guides/one_program.md says what can be compiled so.
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 
 import surefoot
 
@@ -23,6 +24,11 @@ def main(iterations: int = 20, rates: int = 64) -> None:
     for lr, value in zip(lrs.tolist(), returns.tolist(), strict=True):
         print(f"learning rate {lr:.5f}   return after {iterations} iterations {value:6.1f}")
     print(f"best: {lrs[jnp.nanargmax(returns)]:.5f}")
+
+    figure, axes = plt.subplots()
+    axes.semilogx(lrs, returns, "o")
+    axes.set(title=f"CartPole after {iterations} iterations", xlabel="learning rate", ylabel="mean return")
+    figure.savefig("08_learning_rates.png")
 
 
 if __name__ == "__main__":
