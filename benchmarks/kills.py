@@ -46,12 +46,13 @@ def main() -> int:
             [*COMMAND, "train", "navigation-2d", *options, "--out", str(calm)], env=environment, check=True
         )
         whole = time.monotonic() - began
-        shared, problems = shared_memory(), []
+        shared, problems, under_way = shared_memory(), [], 0
         moments = random.Random(args.seed)
         for kill in range(args.kills):
-            # Over all that a run does, from its start to a little after its end.
-            moment = moments.uniform(0.5, 1.1) * whole / (1 + kill % 4)
+            # From its start to some way into training, so that the kills spread over the whole run.
+            moment = moments.uniform(0.02, 0.25) * whole
             problems += killed_after(moment, begin(killed, options), environment)
+            under_way += (latest(killed) or 0) < args.iterations
             print(f"kill {kill + 1}, after {moment:.1f} s: at checkpoint {latest(killed)}", flush=True)
         last = begin(killed, options)
         subprocess.run(last, env=environment, check="resume" not in last)
@@ -62,7 +63,7 @@ def main() -> int:
         problems += [f"/dev/shm/{name} is left" for name in shared_memory() - shared]
     for problem in problems:
         print(problem)
-    print(f"{args.kills} kills, {len(problems)} problems")
+    print(f"{args.kills} kills, {under_way} of them before the end; {len(problems)} problems")
     return int(bool(problems))
 
 
@@ -128,9 +129,9 @@ def latest(run: Path) -> int | None:
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
-    """Every line but for the time that it took."""
+    """Every line without its times."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "steps_per_second")} for row in rows]
 
 
 def checkpoint(run: Path) -> str:

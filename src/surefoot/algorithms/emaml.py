@@ -76,11 +76,11 @@ class EMAML(AbstractGradientMeta):
     """Weight of the exploration term. 1 is the gradient of the return after adaptation, 0 is MAML."""
 
     def terms(self) -> dict[str, AbstractTerm]:
-        """Raises `UserError` if the inner loss is `dice`."""
-        if self.inner_loss == "dice":
+        """Raises `UserError` if the inner loss is `surrogate` or `dice`."""
+        if self.inner_loss != "reinforce":
             raise UserError(
                 "E-MAML's term is the effect of the policy on the support set, which the second derivative "
-                "of the inner loss dice contains already: it would count twice. Use --inner-loss reinforce, "
-                "or --algorithm maml."
+                f"of the inner loss {self.inner_loss} contains already: it would count twice. Use "
+                "--inner-loss reinforce, or --algorithm maml."
             )
         return {"exploration": Exploration(jnp.asarray(self.exploration, float))}
