@@ -42,6 +42,7 @@ from surefoot.options import UserError, suggestion
 from surefoot.policies import (
     GRU,
     ActorCritic,
+    AttentionActorCritic,
     CategoricalMLP,
     GaussianMLP,
     PolicyOptions,
@@ -264,6 +265,7 @@ PRESETS: dict[str, Config] = {
     "bandit/trpo": replace(_BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
     "bandit/rl2-trpo": _BANDIT_TRIALS,
     "bandit/rl2-ppo": replace(_BANDIT_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
+    "bandit/rl2-ppo-attention": replace(_BANDIT_TRIALS, policy=AttentionActorCritic(), algorithm=_RL2_PPO),
     "tabular-mdp/maml-trpo": _TABULAR,
     "tabular-mdp/rl2-trpo": _MDP_TRIALS,
     "tabular-mdp/rl2-ppo": replace(_MDP_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
