@@ -24,6 +24,7 @@ def test_they_follow_the_order_of_study() -> None:
         "07_maml_trpo",
         "08_learning_rates",
         "09_export",
+        "10_rl2",
     ]
 
 
@@ -37,7 +38,10 @@ def test_each_is_short_and_names_a_page_of_the_theory(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_each_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_runs(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     if path.stem == "08_learning_rates":  # checked types do not let options be traced
         program = f"import runpy; runpy.run_path({str(path)!r})['main'](iterations=2, rates=3)"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -50,6 +54,8 @@ def test_each_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = capsys.readouterr().out
     if path.stem == "09_export":
         assert out.count("'surefoot' in sys.modules = False") == 4
+    if path.stem == "10_rl2":
+        assert (tmp_path / "rl2.png").stat().st_size > 1000
     assert "return" in out
     assert len(out.splitlines()) >= 1
     assert re.search(r"-?\d+\.\d", out)
