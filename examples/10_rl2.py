@@ -23,7 +23,8 @@ def main(iterations: int = 60, out: str = "rl2.png") -> None:
         algorithm=RL2(rule=TrustRegion(max_kl=0.02, damping=0.01), tasks=500),
         evaluation=surefoot.Evaluation(tasks=500, episodes=1, steps=9),
     )
-    learner, axes = surefoot.Learner(config), Figure(figsize=(5, 3), layout="constrained").subplots()
+    learner, figure = surefoot.Learner(config), Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
     for done in (0, iterations):
         learner.train(done, callback=print, progress=False)
         rewards = learner.evaluate().returns.mean(axis=1)
@@ -31,7 +32,7 @@ def main(iterations: int = 60, out: str = "rl2.png") -> None:
         print(f"{done} iterations: total reward of a trial, its mean return, {rewards.sum():.2f}")
     axes.set(xlabel="pull", ylabel="mean reward")
     axes.legend(frameon=False)
-    axes.figure.savefig(out)
+    figure.savefig(out)
 
 
 if __name__ == "__main__":

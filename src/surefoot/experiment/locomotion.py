@@ -76,7 +76,7 @@ _FAMILIES = (
 _CHEETAHS = (envs.HalfCheetahDir(), envs.HalfCheetahVel())
 
 
-def _every_method(env: envs.AbstractFamily) -> dict[str, Config]:
+def _every_method(env: envs.HalfCheetahDir | envs.HalfCheetahVel) -> dict[str, Config]:
     """Those by gradient, and RL² on trials of two episodes."""
     name = kebab(type(env).__name__)
     trials = envs.Trial(replace(env, horizon=200), episodes=2)
