@@ -89,6 +89,20 @@ def test_a_second_call_repeats_nothing_and_a_larger_one_adds_seeds(tmp_path: Pat
     assert [len(row["seeds"]) for row in more["rows"]] == [3, 3]
 
 
+def test_seeds_side_by_side_come_to_the_same(tmp_path: Path) -> None:
+    alone = reproduce("tiny", tmp_path / "alone", seeds=2)
+    together = reproduce("tiny", tmp_path / "together", seeds=2, together=True)
+    for one, other in zip(alone["rows"], together["rows"], strict=True):
+        assert one["seeds"] == pytest.approx(other["seeds"], rel=1e-3)
+
+
+def test_what_a_killed_process_left_half_made_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "learned-2" / ".seed000.new").mkdir(parents=True)
+    (tmp_path / "learned-2" / ".seed000.new" / "config.yaml").write_text("half")
+    reproduce("tiny", tmp_path, seeds=1)
+    assert [path.name for path in (tmp_path / "learned-2").iterdir()] == ["seed000"]
+
+
 def test_a_run_that_was_interrupted_goes_on_to_the_same_end(tmp_path: Path) -> None:
     learner = Learner(replace(SMALL, seed=0)).train(2, progress=False)
     learner.save(tmp_path / "out" / "learned-2" / "seed000")

@@ -9,6 +9,7 @@ compiled. A run's result does not depend on how many others there are, but for r
 not compiled to the same instructions as a program for one.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -110,6 +111,8 @@ def go_on_many(
     out = Path(out)
     runs = [_found_or_new(config, out / name) for name, config in configs.items()]
     todo = [run for run in runs if run.iteration < run.config.iterations]
+    if not todo:
+        return ManyOutcome(runs, [], None)
     if on == "ray":
         outcome = train_on_ray(todo, quiet)
     else:
@@ -122,10 +125,13 @@ def go_on_many(
 
 
 def _found_or_new(config: Config, path: Path) -> Run:
-    """The run at `path`, which is made if there is none."""
-    if not (path / "config.yaml").exists():
+    """The run at `path`, which is made if there is none. It is moved there when it is whole."""
+    if not path.exists():
         check_round_trip(config)
-        return new_run(config, path, compiled_initial_state(config))
+        beside = path.with_name(f".{path.name}.new")
+        shutil.rmtree(beside, ignore_errors=True)  # a killed process may have left it
+        new_run(config, beside, compiled_initial_state(config))
+        beside.rename(path)
     run = load(path)
     if run.config != config:
         raise UserError(
