@@ -80,11 +80,11 @@ def _rl2(environment: str, env: AbstractEnv, episodes: int) -> Config:
     return replace(preset(f"{environment}/rl2-trpo"), env=Trial(env, episodes), evaluation=evaluation)
 
 
-def _bandits(pulls: int, arms: int, published: dict[str, float]) -> PublishedTable:
-    env, half = Bandit(arms=arms, horizon=pulls), pulls // 2
+def _bandits(pulls: int, arms: int, parts: int, published: dict[str, float]) -> PublishedTable:
+    env, size = Bandit(arms=arms, horizon=pulls), pulls // parts
     entries = {
         "RL²": _rl2("bandit", env, 1),
-        "MAML": _maml("bandit", Bandit(arms=arms, horizon=1), 2, half, 30.0),
+        "MAML": _maml("bandit", Bandit(arms=arms, horizon=1), parts, size, 10.0),
         "Gittins index": Agent(GittinsIndex(), env, 1),
         "Thompson sampling": Agent(ThompsonSampling(), env, 1),
         "UCB1": Agent(UCB1(scale=0.2), env, 1),
@@ -96,7 +96,7 @@ def _bandits(pulls: int, arms: int, published: dict[str, float]) -> PublishedTab
         _DUAN.format(1, 1),
         "total reward of a trial",
         tuple(Row(name, entry, (published.get(name),)) for name, entry in entries.items()),
-        _MAML_NOTE.format(2, half, "pulls"),
+        _MAML_NOTE.format(parts, size, "pulls"),
     )
 
 
@@ -132,8 +132,7 @@ def _on_two_cores(name: str) -> Config:
 
 TABLES: dict[str, PublishedTable] = {
     "rl2-bandits-10-5": _bandits(
-        10,
-        5,
+        *(10, 5, 2),
         {
             "RL²": 6.7,
             "MAML": 6.5,
@@ -144,8 +143,7 @@ TABLES: dict[str, PublishedTable] = {
         },
     ),
     "rl2-bandits-100-5": _bandits(
-        100,
-        5,
+        *(100, 5, 5),
         {
             "RL²": 78.7,
             "MAML": 67.1,
@@ -156,8 +154,7 @@ TABLES: dict[str, PublishedTable] = {
         },
     ),
     "rl2-bandits-100-10": _bandits(
-        100,
-        10,
+        *(100, 10, 5),
         {
             "RL²": 83.5,
             "MAML": 70.1,
