@@ -132,7 +132,7 @@ def _on_two_cores(name: str) -> Config:
 
 TABLES: dict[str, PublishedTable] = {
     "rl2-bandits-10-5": _bandits(
-        *(10, 5, 2),
+        *(10, 5, 5),
         {
             "RL²": 6.7,
             "MAML": 6.5,
