@@ -4,7 +4,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,7 @@ def reproduce(
         for row in table.rows
         if isinstance(row.entry, Config)
     }
-    every = {path: config for configs in runs.values() for path, config in configs.items()}
-    failed: list[Path] = []
-    for method, configs in {"all methods": every}.items() if on == "ray" else runs.items():
-        say(f"{method}: {len(configs)} runs")
-        outcome = go_on_many(configs, out, quiet=quiet, on=on, together=together)
-        if outcome.interrupted:
-            raise InterruptedTrainingError(outcome.interrupted)
-        failed += [run.folder.path for run in outcome.failed]
-        say("evaluating …")
-        evaluate_missing([run for run in outcome.runs if run.folder.path not in failed])
+    failed = _train(runs, out, on, together, quiet, say)
     agents = {}
     for row in table.rows:
         if isinstance(row.entry, Agent):
@@ -86,6 +77,28 @@ def reproduce(
     write_atomically(out / "reproduce.json", json.dumps(summary, indent=2, ensure_ascii=False).encode())
     write_atomically(out / "reproduce.png", draw_reproduction(summary))
     return summary
+
+
+def _train(
+    runs: Mapping[str, Mapping[str, Config]],
+    out: Path,
+    on: Place,
+    together: bool,
+    quiet: bool,
+    say: Callable[[str], None],
+) -> list[Path]:
+    """Trains and evaluates the runs of each method, by their folders; returns those that failed."""
+    every = {path: config for configs in runs.values() for path, config in configs.items()}
+    failed: list[Path] = []
+    for method, configs in {"all methods": every}.items() if on == "ray" else runs.items():
+        say(f"{method}: {len(configs)} runs")
+        outcome = go_on_many(configs, out, quiet=quiet, on=on, together=together)
+        if outcome.interrupted:
+            raise InterruptedTrainingError(outcome.interrupted)
+        failed += [run.folder.path for run in outcome.failed]
+        say("evaluating …")
+        evaluate_missing([run for run in outcome.runs if run.folder.path not in failed])
+    return failed
 
 
 def find_table(name: str) -> PublishedTable:

@@ -165,7 +165,7 @@ TABLES: dict[str, PublishedTable] = {
         },
     ),
     "rl2-mdps-10": _mdps(
-        10, 2, {"RL²": 156.2, "PSRL": 138.1, "OPSRL": 144.1, "UCRL2": 146.6, "random": 100.1}
+        10, 5, {"RL²": 156.2, "PSRL": 138.1, "OPSRL": 144.1, "UCRL2": 146.6, "random": 100.1}
     ),
     "rl2-mdps-25": _mdps(
         25, 5, {"RL²": 445.7, "PSRL": 408.8, "OPSRL": 425.2, "UCRL2": 424.1, "random": 250.2}
