@@ -90,7 +90,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     console.print(table)
     say(f"published {summary['source']}")
     counts = sorted({len(row["seeds"]) for row in summary["rows"]})
-    say(f"ours      mean of {' to '.join(map(str, counts))} seeds; hours of training by the clock, a run")
+    seeds = f"{' to '.join(map(str, counts))} seed{'s' * (counts != [1])}"
+    say(f"ours      mean of {seeds}; hours of training by the clock, a run")
     if summary["commits"]:
         say(
             f"commit    {', '.join(commit[:7] + '+' * commit.endswith('+') for commit in summary['commits'])}"

@@ -67,7 +67,7 @@ def reproduce(
     agents = {}
     for row in table.rows:
         if isinstance(row.entry, Agent):
-            say(f"{row.method}: trials of {seeds} seeds")
+            say(f"{row.method}: trials")
             agents[row.method] = _rated(row.entry, out / f"{_folder(row)}.json", seeds)
     folders = {
         method: [out / path for path in configs if out / path not in failed]
@@ -91,7 +91,7 @@ def _train(
     every = {path: config for configs in runs.values() for path, config in configs.items()}
     failed: list[Path] = []
     for method, configs in {"all methods": every}.items() if on == "ray" else runs.items():
-        say(f"{method}: {len(configs)} runs")
+        say(f"{method}: {len(configs)} run{'s' * (len(configs) != 1)}")
         outcome = go_on_many(configs, out, quiet=quiet, on=on, together=together)
         if outcome.interrupted:
             raise InterruptedTrainingError(outcome.interrupted)
