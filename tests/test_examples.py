@@ -27,6 +27,7 @@ def test_they_follow_the_order_of_study() -> None:
         "07_maml_trpo",
         "08_learning_rates",
         "09_export",
+        "10_rl2",
         "11_optuna",
     ]
 

@@ -10,7 +10,7 @@ from support.settings import train
 from surefoot.algorithms import Estimation, Setting, SingleTask
 from surefoot.baselines import Constant
 from surefoot.envs import Recall
-from surefoot.policies import GRU, CategoricalMLP, PolicyOptions
+from surefoot.policies import GRU, AttentionActorCritic, CategoricalMLP, PolicyOptions
 from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.samplers import AbstractCollector, ScanSampler, StreamSampler
 
@@ -40,6 +40,14 @@ def test_a_recurrent_policy_learns_to_remember(
 ):
     """From one half, which is chance, to nearly all."""
     first, last = recalled(rule, GRU(units=8), sampler, iterations)
+    assert abs(first - ENV.memoryless_return) < 0.15
+    assert last > 0.9
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_so_does_one_that_attends_to_the_past(sampler: AbstractCollector):
+    options = AttentionActorCritic(units=16, heads=2, layers=1, length=ENV.horizon)
+    first, last = recalled(PPOClip(lr=0.005, epochs=4), options, sampler, 30)
     assert abs(first - ENV.memoryless_return) < 0.15
     assert last > 0.9
 

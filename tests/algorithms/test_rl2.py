@@ -18,7 +18,7 @@ from surefoot.envs import Bandit, Recall, Trial
 from surefoot.experiment import Config, Evaluation, Learner, evaluate
 from surefoot.experiment.evaluation import default_evaluation
 from surefoot.options import UserError
-from surefoot.policies import GRU, CategoricalMLP, RecurrentActorCritic, initial_memory
+from surefoot.policies import GRU, AttentionActorCritic, CategoricalMLP, RecurrentActorCritic, initial_memory
 from surefoot.rules import PPOClip, TrustRegion
 from surefoot.samplers import ScanSampler, StreamSampler
 
@@ -86,11 +86,16 @@ def test_every_trial_of_every_batch_has_a_task_of_its_own():
         np.testing.assert_array_equal(alone.actions[0], rollout.actions[i])
 
 
-def test_the_memory_lives_through_a_trial_and_no_longer():
+@pytest.mark.parametrize(
+    "options",
+    [GRU(units=4, output_scale=1.0), AttentionActorCritic(8, heads=2, layers=1, length=6, output_scale=3.0)],
+    ids=["gru", "attention"],
+)
+def test_the_memory_lives_through_a_trial_and_no_longer(options: Any):
     """The log-probabilities of a trial are those of the policy unrolled over all of it, from its first
     memory."""
     env = Trial(Bandit(arms=3, horizon=2), episodes=3)
-    policy: Any = GRU(units=4, output_scale=1.0).build(KEY, env.observation_space, env.action_space)
+    policy: Any = options.build(KEY, env.observation_space, env.action_space)
     rollout = ScanSampler(env, 5).submit(policy, jnp.array([0.2, 0.5, 0.9]), KEY).result()
     whole = eqx.filter_jit(policy)(rollout.observations).log_prob(rollout.actions)
     np.testing.assert_allclose(rollout.log_probs, whole, atol=1e-5)

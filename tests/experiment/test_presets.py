@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -23,7 +24,17 @@ ALWAYS = {"return", "episode_length", "steps", "loss", "entropy", "finite"}
 BOUNDED = ["npg", "trpo", "trpo-penalty", "ppo", "ppo-penalty", "a2c"]
 PLAIN = ["reinforce", "vpg", "vpg-gae", "off-policy-reinforce"]
 ASYNCHRONOUS = ["a3c", "a3c-synchronous"]
-FAMILIES = {"cartpole": BOUNDED + PLAIN + ASYNCHRONOUS, "pendulum": BOUNDED, "navigation-2d": BOUNDED + PLAIN}
+ADAPTED = ["maml-trpo", "fomaml-trpo", "promp", "e-maml-trpo", "meta-sgd-trpo", "reptile"]
+GRADIENT = [*ADAPTED, "anil-trpo", "cavia-trpo"]
+FAMILIES = {
+    "cartpole": BOUNDED + PLAIN + ASYNCHRONOUS,
+    "pendulum": BOUNDED,
+    "navigation-2d": BOUNDED + PLAIN + GRADIENT,
+    "half-cheetah-dir": [*GRADIENT, "rl2-ppo"],
+    "half-cheetah-vel": [*GRADIENT, "rl2-ppo"],
+    "bandit": [*ADAPTED, "rl2-trpo", "rl2-ppo", "rl2-ppo-attention"],
+    "tabular-mdp": [*GRADIENT, "rl2-trpo", "rl2-ppo"],
+}
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -96,6 +107,17 @@ def test_the_whole_family_is_there(environment: str) -> None:
     for algorithm in FAMILIES[environment]:
         name = f"{environment}/{algorithm}"
         assert preset(name).preset == name
+
+
+@pytest.mark.parametrize("method", GRADIENT[1:])
+def test_methods_that_adapt_by_gradient_share_maml_s_setting(method: str) -> None:
+    """On every environment: all but the algorithm, and of that the number of tasks."""
+    for environment in ("navigation-2d", "half-cheetah-dir", "half-cheetah-vel", "tabular-mdp"):
+        maml, other = preset(f"{environment}/maml-trpo"), preset(f"{environment}/{method}")
+        assert replace(other, algorithm=maml.algorithm, preset=maml.preset) == maml
+        assert other.algorithm.tasks == maml.algorithm.tasks
+        if method != "cavia-trpo":  # whose inner steps change a context
+            assert other.algorithm.inner == maml.algorithm.inner
 
 
 def test_an_environment_alone_means_its_first() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from support.dense import identical
 from support.probes import Clock
+from surefoot.algorithms import Normalisation
 from surefoot.checks import check_sampler
-from surefoot.envs import Bandit, Gymnasium, HalfCheetah, HalfCheetahDir, Navigation2D
+from surefoot.envs import Bandit, Gymnasium, HalfCheetah, HalfCheetahDir, Navigation2D, Trial
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.options import UserError
 from surefoot.policies import GRU, AbstractPolicy, CategoricalMLP, GaussianMLP
@@ -54,6 +55,15 @@ def test_it_draws_what_the_scan_sampler_draws_for_a_policy_that_remembers():
     policy = GRU(units=4, output_scale=1.0).build(jax.random.key(0), 1, env.action_space)
     expected = ScanSampler(env, 5).submit(policy, jnp.array(2.0), KEY).result()
     close(BatchedSampler(env, 5, threads=1).submit(policy, jnp.array(2.0), KEY).result(), expected)
+
+
+def test_a_policy_may_hold_statistics_of_each_part_of_a_dictionary():
+    env = Trial(Clock(horizon=2), episodes=2)
+    inner = GRU(units=4).build(jax.random.key(0), env.observation_space, env.action_space)
+    normalisation = Normalisation(observations=True)
+    policy = normalisation.policy(inner, normalisation.init(env.observation_space))
+    expected = ScanSampler(env, 3).submit(policy, jnp.array(2.0), KEY).result()
+    close(BatchedSampler(env, 3, threads=1).submit(policy, jnp.array(2.0), KEY).result(), expected)
 
 
 @pytest.mark.parametrize("env", [Clock(horizon=4), CHEETAH])

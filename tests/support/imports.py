@@ -31,7 +31,8 @@ _allow("checks", "algorithms")
 _allow("lab", "algorithms")
 _allow("experiment", "algorithms", "checks", "statistics")
 _allow("report", "experiment")
-_allow("cli", "report", "lab")
+_allow("reproduction", "report", "reference")
+_allow("cli", "reproduction", "lab")
 _allow("__main__", "cli")
 
 Imports = Mapping[str, set[str]]

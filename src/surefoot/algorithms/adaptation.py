@@ -95,14 +95,29 @@ def _within_trials(
     first: int,
 ) -> Adaptation:
     """All tasks at once, all phases in the same trials."""
-    learners = [_begin_all(adapter, policy, jax.tree.leaves(tasks)[0].shape[0])]
-    acting = _acting_all(adapter, learners[0])
-    trials = sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, 0), first)
-    rollouts = phases_of_all(adapter, trials, steps)
-    batches = [_batch_all(adapter, part, jnp.asarray(phase)) for phase, part in enumerate(rollouts)]
+    drawn = sample_trials(sampler, adapter, policy, tasks, key, steps, first)
+    batches = [_batch_all(adapter, part, jnp.asarray(phase)) for phase, part in enumerate(drawn.rollouts)]
+    learners = list(drawn.learners)
     for batch in batches[:-1]:
         learners.append(_improve_all(adapter, learners[-1], batch))
-    return Adaptation(rollouts, tuple(batches), tuple(learners))
+    return Adaptation(drawn.rollouts, tuple(batches), tuple(learners))
+
+
+def sample_trials(
+    sampler: AbstractSampler,
+    adapter: Any,
+    policy: AbstractPolicy,
+    tasks: Task,
+    key: Key,
+    steps: int,
+    first: int = 0,
+) -> Adaptation:
+    """The rollouts of `adapt_to_tasks` where a policy adapts within trials, and the learners before them.
+    Without the learners of later phases: the memories of long trials may be large."""
+    learners = _begin_all(adapter, policy, jax.tree.leaves(tasks)[0].shape[0])
+    acting = _acting_all(adapter, learners)
+    trials = sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, 0), first)
+    return Adaptation(phases_of_all(adapter, trials, steps), (), (learners,))
 
 
 def for_each_task(policy: AbstractPolicy, count: int) -> AbstractPolicy:

@@ -147,7 +147,7 @@ class RL2(Improvement, AbstractOnPolicyAlgorithm):
         if not policy.is_recurrent:
             raise UserError(
                 "RL² adapts by the policy's memory, and this policy has none; use --policy gru, or --policy "
-                "recurrent-actor-critic with --rule ppo-clip."
+                "recurrent-actor-critic or attention-actor-critic with --rule ppo-clip."
             )
         self.check_policy(policy)
         baseline_key, rule_key = jax.random.split(key)

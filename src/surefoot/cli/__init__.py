@@ -22,6 +22,7 @@ surefoot: policy optimisation and meta-reinforcement learning
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
   surefoot check KIND MODULE:NAME       find mistakes in an environment, policy, rule or sampler of yours
   surefoot lab [EXPERIMENT | all]       measure what the theory says: a figure, a table and the claims
+  surefoot reproduce TABLE              run what a published table needs, and print our figures beside it
 
 Start with: surefoot train navigation-2d
 The options of a command, and of a preset: surefoot evaluate --help, surefoot train bandit --help

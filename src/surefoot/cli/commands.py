@@ -18,6 +18,7 @@ from surefoot.cli.exporting import command_export
 from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
 from surefoot.cli.reporting import command_report
+from surefoot.cli.reproducing import command_reproduce
 from surefoot.cli.showing import command_check, command_list
 from surefoot.cli.tracing import command_trace
 from surefoot.cli.training import command_resume, command_train
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": command_list,
     "check": command_check,
     "lab": command_lab,
+    "reproduce": command_reproduce,
 }
 
 

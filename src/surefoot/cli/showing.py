@@ -21,20 +21,30 @@ from surefoot.envs import AbstractFamily, AbstractProbe
 from surefoot.experiment import PRESETS, parts
 from surefoot.loading import load
 from surefoot.options import UserError, suggestion
+from surefoot.reproduction import TABLES
 
 
 def command_list(arguments: list[str]) -> int:
     """Shows presets and parts; returns the exit code."""
-    choices = ("presets", *parts.KINDS)
+    choices = ("presets", "reproduce", *parts.KINDS)
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"surefoot list [{' | '.join(choices)}]")
         return 0
     for what in arguments:
         if what not in choices:
             raise UserError(f"There is no list of {what!r}.{suggestion(what, choices)}")
+    shown = {"presets": _print_presets, "reproduce": _print_tables}
     for what in arguments or choices:
-        _print_presets() if what == "presets" else _print_parts(what)
+        shown[what]() if what in shown else _print_parts(what)
     return 0
+
+
+def _print_tables() -> None:
+    """Prints the published tables: for each its title and its methods."""
+    rows = {
+        name: (table.title, ", ".join(row.method for row in table.rows)) for name, table in TABLES.items()
+    }
+    print_rows("published tables: surefoot reproduce TABLE", rows)
 
 
 def _print_presets() -> None:

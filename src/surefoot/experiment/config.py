@@ -88,6 +88,8 @@ class Config(Options):
         return Estimator.of(self.env, self.estimation, self.normalisation)
 
     def build_policy(self, key: Key) -> AbstractPolicy:
-        """A new policy for the environment."""
+        """A new policy for the environment. Raises `UserError` if there is none for its spaces and
+        horizon."""
         observations = self.algorithm.policy_space(self.env.observation_space)
-        return self.policy.build(key, observations, self.env.action_space)
+        policy = self.policy.for_episodes(self.env.horizon)
+        return policy.build(key, observations, self.env.action_space)

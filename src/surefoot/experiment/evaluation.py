@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 
 from surefoot.algorithms import AbstractAdapter, Adaptation, adapt_to_tasks, episode_returns
-from surefoot.algorithms.adaptation import phases_of_all, sample_tasks
+from surefoot.algorithms.adaptation import phases_of_all, sample_tasks, sample_trials
 from surefoot.algorithms.base import LearnerState, jit_from_host
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.memory import check_evaluation_memory
@@ -163,7 +163,8 @@ def _evaluate(
         assert isinstance(setting.sampler, AbstractSampler)
         adapter = config.algorithm.adapter(setting.estimator, learner, inner)
         for first, part in _chunks(tasks, options.episodes * config.env.horizon):
-            adaptation = adapt_to_tasks(
+            adapted = sample_trials if adapter.adapts_within_trials else adapt_to_tasks
+            adaptation = adapted(
                 setting.sampler, adapter, learner.policy, part, rollout_key, options.steps, first
             )
             for kind in kinds:

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from surefoot import envs
-from surefoot.algorithms import MAML, Estimation, Normalisation, SingleTask
-from surefoot.baselines import LinearFeatures, ValueNetwork
+from surefoot.algorithms import MAML, RL2, Estimation, Normalisation, SingleTask
+from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
 from surefoot.experiment.config import Config, Evaluation
+from surefoot.experiment.meta_learning import by_gradient
 from surefoot.experiment.parts import kebab
-from surefoot.policies import GaussianMLP
+from surefoot.policies import GaussianMLP, RecurrentActorCritic
 from surefoot.rules import GradientStep, PPOClip, TrustRegion
 
 _PLAIN = Config(
@@ -37,6 +38,18 @@ _META = Config(
     episodes=20,
     iterations=300,
 )
+# VariBAD's settings of RL² (Zintgraf et al., 2020), with a tenth of its 10⁸ steps. Its episodes have 200.
+_MEMORY = replace(
+    _META,
+    policy=RecurrentActorCritic(units=128, initial_std=1.0),
+    algorithm=RL2(PPOClip(clip=0.1, epochs=2, minibatches=4, lr=7e-4), entropy_bonus=0.01, tasks=16),
+    estimation=Estimation(Zero(), gae_lambda=0.9, fit="previous-batch", discount=0.97),
+    normalisation=Normalisation(observations=True, rewards=True),
+    evaluation=Evaluation(tasks=40, episodes=20, steps=1),
+    episodes=1,
+    iterations=1560,
+    checkpoint_every=50,
+)
 _PLAIN_TASKS = (
     envs.HalfCheetah(),
     envs.Hopper(),
@@ -60,6 +73,16 @@ _FAMILIES = (
 )
 
 
+_CHEETAHS = (envs.HalfCheetahDir(), envs.HalfCheetahVel())
+
+
+def _every_method(env: envs.HalfCheetahDir | envs.HalfCheetahVel) -> dict[str, Config]:
+    """Those by gradient, and RL² on trials of two episodes."""
+    name = kebab(type(env).__name__)
+    trials = envs.Trial(replace(env, horizon=200), episodes=2)
+    return {**by_gradient(name, replace(_META, env=env)), f"{name}/rl2-ppo": replace(_MEMORY, env=trials)}
+
+
 def _presets(algorithm: str, base: Config, tasks: tuple[envs.AbstractFamily, ...]) -> dict[str, Config]:
     return {f"{kebab(type(env).__name__)}/{algorithm}": replace(base, env=env) for env in tasks}
 
@@ -68,4 +91,5 @@ LOCOMOTION: dict[str, Config] = {
     **_presets("trpo", replace(_PLAIN, algorithm=SingleTask(_TRPO)), _PLAIN_TASKS),
     **_presets("ppo", replace(_PLAIN, algorithm=SingleTask(_PPO)), _PLAIN_TASKS),
     **_presets("maml-trpo", _META, _FAMILIES),
+    **{name: config for env in _CHEETAHS for name, config in _every_method(env).items()},
 }

@@ -9,6 +9,7 @@ compiled. A run's result does not depend on how many others there are, but for r
 not compiled to the same instructions as a program for one.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from jaxtyping import Array, Float, UInt
 from surefoot.experiment.cluster import train_on_ray
 from surefoot.experiment.config import Config
 from surefoot.experiment.folder import make_new, must_be_new, run_folders
-from surefoot.experiment.learner import Learner, TrainingState, initial_state
+from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state, initial_state
 from surefoot.experiment.loop import stack, take
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.presets import with_options
@@ -91,6 +92,52 @@ def resume_many(
     with ExitStack() as learners:
         programs = _plan([run.config for run in runs], [run.state for run in runs], learners)
         return _train(programs, runs, quiet)
+
+
+def go_on_many(
+    configs: Mapping[str, Config],
+    out: str | Path,
+    *,
+    quiet: bool = True,
+    on: Place = "here",
+    together: bool = False,
+) -> ManyOutcome:
+    """Trains a run of each configuration to its end, in folders of these names under `out`. Those that are
+    there already go on, and complete ones are returned as they are.
+
+    One run after another, unless `together` lets those share a program that can. Raises `UserError` as
+    `train_many` does, and if a run that is there has other options.
+    """
+    out = Path(out)
+    runs = [_found_or_new(config, out / name) for name, config in configs.items()]
+    todo = [run for run in runs if run.iteration < run.config.iterations]
+    if not todo:
+        return ManyOutcome(runs, [], None)
+    if on == "ray":
+        outcome = train_on_ray(todo, quiet)
+    else:
+        with ExitStack() as learners:
+            before = [run.state for run in todo]
+            programs = _plan([run.config for run in todo], before, learners, alone=not together)
+            outcome = _train(programs, todo, quiet)
+    trained = {run.folder: run for run in outcome.runs}
+    return replace(outcome, runs=[trained.get(run.folder, run) for run in runs])
+
+
+def _found_or_new(config: Config, path: Path) -> Run:
+    """The run at `path`, which is made if there is none. It is moved there when it is whole."""
+    if not path.exists():
+        check_round_trip(config)
+        beside = path.with_name(f".{path.name}.new")
+        shutil.rmtree(beside, ignore_errors=True)  # a killed process may have left it
+        new_run(config, beside, compiled_initial_state(config))
+        beside.rename(path)
+    run = load(path)
+    if run.config != config:
+        raise UserError(
+            f"{path} is a run with other options, and cannot be gone on with; choose another --out."
+        )
+    return run
 
 
 @dataclass(frozen=True)

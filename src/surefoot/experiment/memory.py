@@ -12,6 +12,7 @@ import jax
 
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.options import UserError
+from surefoot.policies import initial_memory
 from surefoot.samplers.base import empty_rollout
 
 _GIB = 2**30
@@ -19,22 +20,25 @@ _GIB = 2**30
 
 def check_memory(config: Config, seeds: int = 1) -> None:
     """Raises `UserError`, naming the options to lower, if training cannot fit into this machine: if its
-    memory is less than the policy, the rollouts of one iteration or those of one task's evaluation need."""
-    policy = _bytes(jax.eval_shape(config.build_policy, jax.random.key(0)))
-    _require(policy, "The policy's parameters", ["--policy.hidden"])
+    memory is less than the policy, the rollouts of one iteration, the policy's own memory or the rollouts of
+    one task's evaluation need."""
+    policy = jax.eval_shape(config.build_policy, jax.random.key(0))
+    _require(_bytes(policy), "The policy's parameters", ["--policy.hidden"])
     many = seeds if config.env.is_traceable else 1
     if config.streams:
-        steps, options = config.streams * config.steps, ["--streams", "--steps"]
+        rows, steps, options = config.streams, config.streams * config.steps, ["--streams", "--steps"]
     else:
         tasks, batches = (
             getattr(config.algorithm, "tasks", 1),
             getattr(config.algorithm, "inner_steps", 0) + 1,
         )
-        steps = batches * tasks * config.episodes * _horizon(config)
+        rows = tasks * config.episodes
+        steps = batches * rows * _horizon(config)
         options = ["--episodes", *["--tasks"] * (tasks > 1), *_horizon_options(config)]
-    _require(
-        steps * many * _step(config), "The rollouts of one iteration", options + ["--seeds"] * (many > 1)
-    )
+    options += ["--seeds"] * (many > 1)
+    _require(steps * many * _step(config), "The rollouts of one iteration", options)
+    memories = rows * many * _bytes(jax.eval_shape(initial_memory, policy))
+    _require(memories, "The policy's memory of every episode", options)
     check_evaluation_memory(config, config.evaluation, "--evaluation.")
 
 

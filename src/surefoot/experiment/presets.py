@@ -7,36 +7,22 @@ from typing import Any
 
 from surefoot.algorithms import (
     A3C,
-    ANIL,
-    CAVIA,
-    EMAML,
     MAML,
-    RL2,
     AbstractAlgorithm,
     Estimation,
-    MetaSGD,
     Normalisation,
     OffPolicyReinforce,
     ProMP,
     Reinforce,
-    Reptile,
     SingleTask,
 )
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
-from surefoot.envs import (
-    AbstractFamily,
-    Bandit,
-    Gymnasium,
-    Gymnax,
-    Navigation2D,
-    Recall,
-    TabularMDP,
-    Trial,
-)
+from surefoot.envs import AbstractFamily, Gymnasium, Gymnax, Recall
 from surefoot.envs.gymnasium_factory import GymnasiumFactory
 from surefoot.experiment import parts
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.locomotion import LOCOMOTION
+from surefoot.experiment.meta_learning import BANDIT, META_LEARNING, NAVIGATION, TABULAR_MDP
 from surefoot.experiment.minatar import MINATAR
 from surefoot.options import UserError, suggestion
 from surefoot.policies import (
@@ -45,7 +31,6 @@ from surefoot.policies import (
     CategoricalMLP,
     GaussianMLP,
     PolicyOptions,
-    RecurrentActorCritic,
 )
 from surefoot.rules import (
     AbstractRule,
@@ -59,42 +44,6 @@ from surefoot.rules import (
 )
 from surefoot.samplers import InProcess, Processes
 from surefoot.types import Continuous
-
-# Half the rate from the second step on, as in the paper, overshoots distant goals: see docs/results.md.
-_NAVIGATION_MAML = MAML(inner=GradientStep(lr=(0.5, 0.17, 0.1)), outer=TrustRegion(max_kl=0.01), tasks=20)
-_NAVIGATION = Config(
-    env=Navigation2D(),
-    # In the paper's code the policy acts in [−1, 1] and the environment rescales that to its velocities.
-    policy=GaussianMLP(hidden=(100, 100), activation="relu", action_scale=0.1),
-    algorithm=_NAVIGATION_MAML,
-    evaluation=Evaluation(episodes=40),
-)
-_BANDIT = Config(
-    env=Bandit(),
-    policy=CategoricalMLP(hidden=()),
-    algorithm=MAML(inner=GradientStep(lr=40.0), outer=TrustRegion(max_kl=0.01), tasks=40),
-    estimation=Estimation(discount=1.0),
-)
-_TABULAR = Config(
-    env=TabularMDP(),
-    policy=CategoricalMLP(hidden=(64,)),
-    algorithm=MAML(inner=GradientStep(lr=10.0), outer=TrustRegion(max_kl=0.01), tasks=40),
-    estimation=Estimation(discount=1.0),
-)
-# Duan et al. (2016b): 10 pulls of 5 arms, each an episode; 10 episodes of 10 steps in an MDP.
-_BANDIT_TRIALS = Config(
-    env=Trial(Bandit(arms=5, horizon=1), episodes=10),
-    policy=GRU(units=64),
-    algorithm=RL2(rule=TrustRegion(max_kl=0.02, damping=0.01), tasks=1000),
-    estimation=Estimation(baseline=LinearFeatures(), gae_lambda=0.3, fit="previous-batch"),
-    evaluation=Evaluation(tasks=1000, episodes=1, steps=9),
-    episodes=1,
-    iterations=300,
-)
-_MDP_TRIALS = replace(_BANDIT_TRIALS, env=Trial(TabularMDP(), episodes=10))
-_RL2_PPO = RL2(
-    rule=PPOClip(lr=1e-3, lr_end=0.0, decay_steps=300, minibatches=8), entropy_bonus=0.01, tasks=1000
-)
 
 _CARTPOLE = Config(
     env=Gymnax("CartPole-v1"),
@@ -116,7 +65,7 @@ _PENDULUM = replace(
     streams=16,
     iterations=122,
 )
-_NAVIGATION_ALONE = replace(_NAVIGATION, evaluation=Evaluation(tasks=1, episodes=100))
+_NAVIGATION_ALONE = replace(NAVIGATION, evaluation=Evaluation(tasks=1, episodes=100))
 # An actor-critic's values do not know the time: where it ends the return, they are wrong.
 _NAVIGATION_ENDLESS = replace(_NAVIGATION_ALONE, estimation=Estimation(discount=0.9, time_limit="bootstraps"))
 # The paper's rate is for millions of frames; a value loss of weight ½ would fill the clipped gradient.
@@ -226,7 +175,7 @@ _WHOLE = replace(
     iterations=100,
 )
 _META = replace(
-    _NAVIGATION,
+    NAVIGATION,
     policy=GaussianMLP(),
     algorithm=MAML(inner=GradientStep(lr=0.1), outer=TrustRegion(max_kl=0.01), tasks=20),
 )
@@ -236,44 +185,13 @@ _ANY = {
     "promp": replace(_META, algorithm=ProMP(inner=GradientStep(lr=0.1), tasks=20)),
 }
 """Presets for environments that have none of their own."""
-_CHEETAH = LOCOMOTION["half-cheetah-dir/maml-trpo"]
 PRESETS: dict[str, Config] = {
-    "navigation-2d/maml-trpo": _NAVIGATION,
-    "navigation-2d/fomaml-trpo": replace(_NAVIGATION, algorithm=replace(_NAVIGATION_MAML, order="first")),
-    "navigation-2d/promp": replace(
-        _NAVIGATION, algorithm=ProMP(inner=_NAVIGATION_MAML.inner, tasks=_NAVIGATION_MAML.tasks)
-    ),
-    # With the whole weight the term's variance hides MAML's gradient: see docs/results.md.
-    "navigation-2d/e-maml-trpo": replace(
-        _NAVIGATION,
-        algorithm=EMAML(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20, exploration=0.01),
-    ),
-    "navigation-2d/anil-trpo": replace(
-        _NAVIGATION, algorithm=ANIL(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20)
-    ),
-    "navigation-2d/meta-sgd-trpo": replace(
-        _NAVIGATION, algorithm=MetaSGD(_NAVIGATION_MAML.inner, _NAVIGATION_MAML.outer, tasks=20)
-    ),
-    "navigation-2d/reptile": replace(
-        _NAVIGATION, algorithm=Reptile(_NAVIGATION_MAML.inner, tasks=_NAVIGATION_MAML.tasks)
-    ),
-    "navigation-2d/cavia-trpo": replace(
-        _NAVIGATION, algorithm=CAVIA(GradientStep(lr=1.0), _NAVIGATION_MAML.outer, tasks=20)
-    ),
-    "bandit/maml-trpo": _BANDIT,
-    "bandit/trpo": replace(_BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
-    "bandit/rl2-trpo": _BANDIT_TRIALS,
-    "bandit/rl2-ppo": replace(_BANDIT_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
-    "tabular-mdp/maml-trpo": _TABULAR,
-    "tabular-mdp/rl2-trpo": _MDP_TRIALS,
-    "tabular-mdp/rl2-ppo": replace(_MDP_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
-    "tabular-mdp/trpo": replace(_TABULAR, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
+    **META_LEARNING,
+    "bandit/trpo": replace(BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
+    "tabular-mdp/trpo": replace(TABULAR_MDP, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
     **{f"{env}/{label}": config for env, family in _FAMILIES.items() for label, config in family.items()},
     **LOCOMOTION,
     **MINATAR,
-    "half-cheetah-dir/promp": replace(
-        _CHEETAH, algorithm=ProMP(inner=GradientStep(lr=0.1), inner_steps=1, tasks=40)
-    ),
 }
 PRESETS = {name: replace(config, preset=name) for name, config in PRESETS.items()}
 

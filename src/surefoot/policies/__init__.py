@@ -4,6 +4,10 @@ from surefoot.policies.actor_critic import (
     ActorCritic as ActorCritic,
     ActorCriticPolicy as ActorCriticPolicy,
 )
+from surefoot.policies.attention import (
+    AttentionActorCritic as AttentionActorCritic,
+    AttentionActorCriticPolicy as AttentionActorCriticPolicy,
+)
 from surefoot.policies.auxiliary import (
     AbstractAuxiliary as AbstractAuxiliary,
     NoAuxiliary as NoAuxiliary,

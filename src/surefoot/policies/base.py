@@ -117,6 +117,12 @@ class AbstractRecurrentActorCritic(AbstractRecurrentPolicy, AbstractActorCritic)
 class PolicyOptions(ABC):
     """An immutable dataclass of options that builds a policy for an environment's spaces."""
 
+    def for_episodes(self, horizon: int) -> "PolicyOptions":
+        """The options for episodes, or trials, of at most `horizon` steps: the same, unless the policy's
+        memory has a length. Raises `UserError` if it does not support as many."""
+        del horizon
+        return self
+
     @abstractmethod
     def build(
         self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace

@@ -30,9 +30,7 @@ def finish_sweep(runs: Sequence[Run], out: Path) -> dict[str, Any]:
     first holds: for each setting the mean returns of its seeds, after all steps of adaptation where they
     adapt, their interquartile mean with its 95% interval, and how it compares with the best setting. Of a few
     settings with several seeds each, `comparison.png` has the learning curves."""
-    for run in runs:
-        if not _is_evaluated(run):
-            evaluate_at_end(run)
+    evaluate_missing(runs)
     groups = group_runs([FinishedRun.read(run.folder.path) for run in runs])
     rows = [_row(group) for group in groups]
     best = int(np.argmax([row["iqm"] for row in rows]))
@@ -47,6 +45,13 @@ def finish_sweep(runs: Sequence[Run], out: Path) -> dict[str, Any]:
     write_atomically(out / "sweep.json", json.dumps(summary, indent=2).encode() + b"\n")
     write_atomically(out / "sweep.png", draw_sweep(summary))
     return summary
+
+
+def evaluate_missing(runs: Sequence[Run]) -> None:
+    """Evaluates the runs that have not been evaluated as they are now."""
+    for run in runs:
+        if not _is_evaluated(run):
+            evaluate_at_end(run)
 
 
 def _is_evaluated(run: Run) -> bool:

@@ -34,7 +34,7 @@ class ActionSampler:
         arrays, static = eqx.partition(policies, eqx.is_array)
         # Once, because flattening a module takes as long as evaluating a small one.
         self._arrays, structure = jax.tree.flatten(arrays)
-        self._act, self._draw, self._fresh = _compiled(static, structure)
+        self._act, self._draw, self._fresh = _compiled(*_hashable(static), structure)
         self._keys = jnp.asarray(keys)
         self._noise: tuple[Array, ...] = ()
         self._first = -_BLOCK
@@ -63,10 +63,17 @@ class ActionSampler:
         self.memory = jax.tree.map(choose, fresh, self.memory)
 
 
+def _hashable(static: AbstractPolicy) -> tuple[tuple[Any, ...], Any]:
+    """The leaves and the structure: a module that holds a dictionary has no hash itself."""
+    leaves, structure = jax.tree.flatten(static)
+    return tuple(leaves), structure
+
+
 @lru_cache
-def _compiled(static: AbstractPolicy, structure: Any) -> tuple[Any, Any, Any]:
+def _compiled(leaves: tuple[Any, ...], rest: Any, structure: Any) -> tuple[Any, Any, Any]:
     """The compiled functions of policies of one structure: actions, noise, first memory. They are kept, since
     comparing two modules takes as long as evaluating them."""
+    static = jax.tree.unflatten(rest, leaves)
 
     def of_tasks(arrays: list[Array], each: Callable[..., Any], *rows: Any) -> Any:
         """`each(policy, *rows)` for every task."""
