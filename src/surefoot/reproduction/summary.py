@@ -91,7 +91,9 @@ def draw_reproduction(summary: Mapping[str, Any]) -> bytes:
         places = np.arange(len(rows))[::-1]
         means = np.array([row["mean"] for row in rows])
         ends = np.array([row["ci95"] or [row["mean"]] * 2 for row in rows])
-        look = {"fmt": "o", "color": _OURS, "capsize": 4, "label": "ours, 95% interval over seeds"}
+        several = any(row["ci95"] for row in rows)
+        name = "ours, 95% interval over seeds" if several else "ours, one seed"
+        look = {"fmt": "o", "color": _OURS, "capsize": 4, "label": name}
         axes.errorbar(means, places, xerr=np.abs(ends.T - means), **look)
         known = [(row["published"], place) for row, place in zip(rows, places, strict=True)]
         known = [pair for pair in known if pair[0] is not None]
