@@ -76,3 +76,19 @@ class NoTasks(ManyActions):
     @staticmethod
     def sample_tasks(seed: int, n: int) -> Any:
         raise KeyError("no")
+
+
+class Endless(gymnasium.Env):
+    """A point that is pushed for ever and remembers every push."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,))
+    action_space = spaces.Box(-1, 1, (8,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.position = self.np_random.normal(size=1)
+        return self.position, {}
+
+    def step(self, action: Any) -> Any:
+        self.position = 0.99 * self.position + action.sum() / 8
+        return self.position, -abs(self.position[0]), False, False, {}

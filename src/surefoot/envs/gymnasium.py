@@ -39,6 +39,7 @@ class Gymnasium(Options, AbstractFamily):
 
     The sampler counts the horizon, and the time limit that Gymnasium's registry adds is removed. Where the
     environment itself reports `truncated`, the episode ends too, and the value of what would follow counts.
+    An environment without any time limit is trained by streams.
 
     Everything that needs Gymnasium raises `UserError` if it is not installed, if there is no such
     environment, or if it is not supported.
@@ -67,13 +68,8 @@ class Gymnasium(Options, AbstractFamily):
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
-        """The time limit, or the registered one. Raises `UserError` if there is none."""
-        limit = self.time_limit or self._examined.limit
-        if limit is None:
-            raise UserError(
-                f"{self.name} states no time limit, and episodes must end; set --env.time-limit STEPS."
-            )
-        return limit
+        """The time limit, or the registered one; 0 if there is none."""
+        return self.time_limit or self._examined.limit or 0
 
     @property
     def observation_space(self) -> ObservationSpace:
@@ -100,7 +96,7 @@ class Gymnasium(Options, AbstractFamily):
             partial(_make, self.name, self.kwargs),
             has_tasks=self._examined.task_class is not None,
             scaled=self.actions == "scaled",
-            horizon=self.time_limit or self._examined.limit or 0,  # none where it is only checked
+            horizon=self.horizon,
             actions=self.action_space,
         )
 

@@ -88,7 +88,7 @@ class AbstractResumableSimulator(AbstractSimulator):
 
     @abstractmethod
     def words(self) -> int:
-        """The length of a row of `save`, in 32-bit words."""
+        """The length of a row of `save`, in 32-bit words; 0 if it differs from one time to the next."""
 
     @abstractmethod
     def save(self) -> UInt32[np.ndarray, "rows words"]:

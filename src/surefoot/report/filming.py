@@ -64,7 +64,7 @@ def film(
         columns = []
         for label, learners in phases.items():
             acting = eqx.filter_vmap(adapter.acting)(learners)
-            record = Record(env, count, min(limit, env.horizon))
+            record = Record(env, count, min(limit, env.horizon or limit))
             rollout_episodes(recorder, acting, tasks, key_data(keys), record, np.arange(count))
             rollout = record.rollout((count, 1))
             columns.append(list(_films(label, env, tasks, recorder.positions, rollout)))
