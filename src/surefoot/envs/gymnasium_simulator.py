@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt32
+from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 
 from surefoot.envs.gymnasium_spaces import action_map, arranger, membership
 from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
@@ -76,6 +76,10 @@ class GymnasiumSimulator(AbstractResumableSimulator):
                 bad = int(np.argmin(finite))
                 episodes[bad].not_finite("step", "an observation", leaf[bad])
         return Outcome(observations, np.array(rewards, np.float32), np.array(terminated), np.array(truncated))
+
+    def pictures(self, rows: Int[np.ndarray, " n"]) -> list[UInt8[np.ndarray, "height width 3"]]:
+        """Pictures of these rows as they are now, by the environment's own `render`."""
+        return [self._episodes[i].picture() for i in rows.tolist()]
 
     def words(self) -> int:
         return _HEADER + self._horizon * math.prod(self._shape) if self._horizon else 0
@@ -159,6 +163,15 @@ class _Episode:
         observation, reward = self._observation("step", observation), self._reward(reward)
         terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
         return observation, reward, terminated, truncated
+
+    def picture(self) -> UInt8[np.ndarray, "height width 3"]:
+        """What `render` gives now."""
+        given = self._call("render", self.env.render)
+        picture = self._numbers("render", "a picture", given)
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+            shape = f"{picture.dtype}{list(picture.shape)}"
+            self._wrong("render", f"gave {shape}", "a picture of bytes, uint8[height, width, 3]")
+        return picture
 
     def _call(self, method: str, call: Callable[[], Any]) -> Any:
         try:

@@ -124,6 +124,11 @@ class JaxSimulator(AbstractSimulator):
         self._states, observations = self._reset(_wrapped(self._keys), tasks)
         return jax.tree.map(np.asarray, observations)
 
+    @property
+    def states(self) -> PyTree:
+        """The states of all rows, with a leading axis."""
+        return self._states
+
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         self._keys[rows], self._times[rows] = keys, 0
         states, observations = self._reset(_wrapped(self._keys), self._tasks)
