@@ -64,6 +64,7 @@ class GymnasiumSimulator(AbstractResumableSimulator):
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
+        actions = actions.astype(self._dtype, copy=False)  # as they are saved, in double precision too
         given = self._mapped(actions)
         for episode, action in zip(episodes, actions, strict=True):
             episode.taken.append(action[None])
