@@ -197,7 +197,10 @@ def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None
         *[([*words, LONG], "File name too long") for words in (["resume"], ["evaluate"], ["video"])],
         (["train", "bandit", "--out", LONG], "File name too long. Choose another --out"),
         (["list", "rule"], "Did you mean 'rules'?"),
-        (["check", "policy"], "surefoot check env | policy | rule | sampler MODULE:NAME"),
+        (
+            ["check", "policy"],
+            "surefoot check env | policy | baseline | rule | algorithm | sampler MODULE:NAME",
+        ),
         (["check", "env", "nowhere:Env"], "nowhere"),
     ],
 )

@@ -91,9 +91,9 @@ class FailingProperty(Sound):
         return Continuous(1 // 0)
 
 
-@broken("attributes", "`horizon` is 0")
+@broken("attributes", "`horizon` is -1")
 class NoHorizon(Sound):
-    horizon = 0
+    horizon = -1
 
     def __init__(self):
         pass

@@ -141,9 +141,12 @@ def test_what_cannot_be_used_is_an_error(name: str, told: str):
     assert told in str(raised.value)
 
 
-def test_a_horizon_is_needed():
-    with pytest.raises(UserError, match=r"states no time limit, .* set --env.time-limit"):
-        _ = Gymnasium(MINE + "Goals").horizon
+def test_whole_episodes_need_a_time_limit():
+    env = Gymnasium(MINE + "Goals")
+    assert env.horizon == 0
+    policy = GaussianMLP(hidden=()).build(KEY, env.observation_space, env.action_space)
+    with pytest.raises(UserError, match=r"states no time limit, .* set --env\.time-limit STEPS, or"):
+        BatchedSampler(env, 1, 1).submit(policy, {"goal": jnp.ones(2)}, KEY).result()
     with pytest.raises(UserError, match="time-limit is 0"):
         Gymnasium(time_limit=0)
 

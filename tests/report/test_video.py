@@ -24,7 +24,7 @@ from surefoot.envs import (
 )
 from surefoot.envs.mujoco import rendering
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
-from surefoot.envs.mujoco.rendering import Screen, find_backend
+from surefoot.envs.mujoco.rendering import find_backend
 from surefoot.experiment import Config, Evaluation
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.learner import compiled_initial_state
@@ -32,9 +32,10 @@ from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
 from surefoot.report import encoding
+from surefoot.report.cameras import BodyCamera, camera_of
 from surefoot.report.filming import Film, far_apart, film
 from surefoot.report.panels import Panel
-from surefoot.report.video import Video, filmable, interval, make_video, moments
+from surefoot.report.video import Video, interval, make_video, moments
 from surefoot.rules import GradientStep
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra mujoco is not installed")
@@ -138,18 +139,18 @@ def test_every_task_has_its_own_body_and_an_episode_ends_where_it_falls(tmp_path
     env = HopperParams(horizon=150)
     found = untrained(tmp_path / "run", env)
     tasks = env.sample_tasks(jax.random.key(0), 2)
-    rows = film(found, env, tasks, jax.random.key(1), steps=0, episodes=2, limit=1000)
-    (first,), (second,) = rows
-    assert first.model is not second.model
-    assert env.describe(first.task, first.model) != env.describe(second.task, second.model)
-    for one in (first, second):
-        assert one.terminated
-        assert 2 < len(one.positions) == len(one.returns) < 150
-        assert one.positions[-1][1] < one.positions[0][1]
-        assert one.returns[0] == 0
-    with closing(Screen(first.model, 240, 160)) as screen:
-        panel = Panel(screen, env, first)
-        end = len(first.positions) - 1
+    with closing(BodyCamera(env, tasks, 240, 160)) as camera:
+        rows = film(found, camera, jax.random.key(1), steps=0, episodes=2, limit=1000)
+        (first,), (second,) = rows
+        assert camera.models[0] is not camera.models[1]
+        assert camera.caption(0) != camera.caption(1)
+        for one in (first, second):
+            assert one.terminated
+            assert 2 < len(one.recorded) == len(one.returns) < 150
+            assert one.recorded[-1][1] < one.recorded[0][1]
+            assert one.returns[0] == 0
+        panel = Panel(camera, first)
+        end = len(first.recorded) - 1
         assert np.array_equal(panel.at(end), panel.at(1000)), "it stays as it fell"
         assert not np.array_equal(panel.at(end), panel.at(end - 1))
 
@@ -159,9 +160,9 @@ def test_every_task_has_its_own_body_and_an_episode_ends_where_it_falls(tmp_path
     ("env", "task"), [(AntGoal(), np.array([1.0, 1.0])), (AntHeading(), np.array([0.6, 0.8]))]
 )
 def test_goals_and_directions_are_drawn(env: AbstractMujocoFamily, task: np.ndarray) -> None:
-    at_rest = Film("", task, env.model, env.model.qpos0[None], np.zeros(1), terminated=False)
-    with closing(Screen(env.model, 240, 160)) as screen:
-        picture = half(Panel(screen, env, at_rest).at(0), 0, 0)
+    at_rest = Film("", 0, [env.model.qpos0], np.zeros(1), terminated=False)
+    with closing(BodyCamera(env, task[None], 240, 160)) as camera:
+        picture = half(Panel(camera, at_rest).at(0), 0, 0)
     red = (picture[..., 0] > 1.6 * picture[..., 1]) & (picture[..., 1] < 1.3 * picture[..., 2])
     assert red.sum() > 20
 
@@ -262,12 +263,12 @@ def test_the_user_s_choice_is_kept(fresh: pytest.MonkeyPatch) -> None:
             find_backend()
 
 
-def test_only_bodies_can_be_filmed(tmp_path: Path) -> None:
+def test_what_has_no_pictures_cannot_be_filmed(tmp_path: Path) -> None:
     found = untrained(tmp_path / "run", Navigation2D())
     with pytest.raises(UserError, match=r"Navigation2D cannot be filmed.*adaptation\.png"):
         make_video(found)
     with pytest.raises(UserError, match=r"learning\.png"):
-        filmable(replace(found.config, algorithm=SingleTask()))
+        camera_of(replace(found.config, algorithm=SingleTask()))
     assert not (tmp_path / "run" / "videos").exists()
 
 

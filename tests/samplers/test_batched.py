@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,7 +240,7 @@ def test_streams_of_a_wrapped_simulator_are_those_of_the_simulator():
 
 
 def test_streams_need_episodes_that_can_be_saved():
-    sampler = BatchedStreams(Clock(horizon=4), streams=2, steps=3, threads=1)
+    sampler = BatchedStreams(Trial(GYM, episodes=2), streams=2, steps=3, threads=1)
     with pytest.raises(UserError, match="cannot be saved between batches; use whole episodes: --streams 0"):
         sampler.start(POLICY, jnp.array(1.0), KEY)
 
@@ -248,11 +249,13 @@ GYM = Gymnasium("CartPole-v1", time_limit=15)
 GYM_POLICY = CategoricalMLP(hidden=(4,)).build(jax.random.key(0), 4, GYM.action_space)
 
 
-def batches(sampler: AbstractCollector, state: Any, which: Iterable[int]) -> tuple[Any, list[Rollout]]:
+def batches(
+    sampler: AbstractCollector, state: Any, which: Iterable[int], policy: Any = GYM_POLICY, task: Any = None
+) -> tuple[Any, list[Rollout]]:
     """The state after these batches, and the batches."""
-    drawn = []
+    drawn, task = [], jnp.zeros(0) if task is None else task
     for k in which:
-        state, rollout = sampler.collect(GYM_POLICY, jnp.zeros(0), state, jax.random.fold_in(KEY, k))
+        state, rollout = sampler.collect(policy, task, state, jax.random.fold_in(KEY, k))
         drawn.append(rollout)
     return state, drawn
 
@@ -284,3 +287,54 @@ def test_streams_in_workers_do_not_depend_on_their_number_or_fate():
     finally:
         one.close()
         two.close()
+
+
+@dataclass(frozen=True)
+class Noisy(Navigation2D):
+    """A state of several types, a random key among them."""
+
+    horizon: int = 7
+
+    def reset(self, key: Any, task: Any) -> Any:
+        state, seen = super().reset(key, task)
+        return {"key": key, "even": jnp.array(True), "bytes": jnp.zeros(3, jnp.uint8), "at": state}, seen
+
+    def step(self, key: Any, state: Any, action: Any, task: Any) -> Any:
+        step = super().step(key, state["at"], action + jax.random.normal(state["key"], (2,)), task)
+        following = {
+            "key": jax.random.fold_in(state["key"], 1),
+            "even": ~state["even"],
+            "bytes": state["bytes"] + 1,
+            "at": step.state,
+        }
+        return replace(step, state=following)
+
+
+JAX_ENV, JAX_TASK = Noisy(), jnp.array([0.2, 0.1])
+JAX_POLICY = GaussianMLP(hidden=(4,)).build(jax.random.key(0), 2, JAX_ENV.action_space)
+
+
+def test_streams_in_jax_go_on_after_a_restart_bit_for_bit():
+    here = BatchedStreams(JAX_ENV, streams=3, steps=10, threads=1)
+    start = here.start(JAX_POLICY, JAX_TASK, KEY)
+    middle, first = batches(here, start, range(2), JAX_POLICY, JAX_TASK)
+    assert any(rollout.truncated.any() for rollout in first)
+    assert (np.asarray(middle.times) > 0).all()
+    np.testing.assert_array_equal(middle.observations, first[-1].next_observations[:, -1])
+    anew = BatchedStreams(JAX_ENV, streams=3, steps=10, threads=1)
+    then = batches(here, middle, range(2, 4), JAX_POLICY, JAX_TASK)
+    assert identical(batches(anew, middle, range(2, 4), JAX_POLICY, JAX_TASK), then)
+
+
+def test_streams_in_jax_in_workers_do_not_depend_on_their_number():
+    here = BatchedStreams(JAX_ENV, streams=3, steps=10, threads=1)
+    start = here.start(JAX_POLICY, JAX_TASK, KEY)
+    two, one = (Processes(workers=n).of_streams(JAX_ENV, streams=3, steps=10) for n in (2, 1))
+    with closing(two), closing(one):
+        middle, first = batches(two, start, range(2), JAX_POLICY, JAX_TASK)
+        for rollout, local in zip(
+            first, batches(here, start, range(2), JAX_POLICY, JAX_TASK)[1], strict=True
+        ):
+            close(rollout, local)
+        end = batches(two, middle, [2], JAX_POLICY, JAX_TASK)
+        assert identical(batches(one, middle, [2], JAX_POLICY, JAX_TASK), end)

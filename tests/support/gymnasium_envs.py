@@ -1,6 +1,6 @@
 """Environments of a user's own, sound and unsound."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -76,3 +76,47 @@ class NoTasks(ManyActions):
     @staticmethod
     def sample_tasks(seed: int, n: int) -> Any:
         raise KeyError("no")
+
+
+class Endless(gymnasium.Env):
+    """A point that is pushed for ever and remembers every push."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,))
+    action_space = spaces.Box(-1, 1, (8,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.position = self.np_random.normal(size=1)
+        return self.position, {}
+
+    def step(self, action: Any) -> Any:
+        self.position = 0.99 * self.position + action.sum() / 8
+        return self.position, -abs(self.position[0]), False, False, {}
+
+
+class Rendered(Goals):
+    """Draws its goal as a red square, on a field that its position makes brighter."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        picture = np.full((20, 30, 3), 100 + 50 * np.tanh(self.position.sum()), np.uint8)
+        row = int(5 + 5 * self.goal[0])
+        picture[row : row + 5, 5:10] = (200, 0, 0)
+        return picture
+
+
+def wrapped_and_rendered(**options: Any) -> gymnasium.Env:
+    return gymnasium.wrappers.TransformReward(Rendered(**options), lambda reward: 2 * reward)
+
+
+def without_pictures() -> gymnasium.Env:
+    return Rendered()
+
+
+class Misdrawn(Rendered):
+    def render(self) -> Any:
+        return super().render().astype(float)

@@ -29,6 +29,7 @@ from surefoot.rules import AbstractRule, GradientStep
 from surefoot.rules.base import Metrics
 from surefoot.samplers.base import initial_memories, is_traced
 from surefoot.theory.advantages import explained_variance
+from surefoot.theory.averages import valid_mean
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import PolicyObjective, reinforce
 from surefoot.types import Batch, Key, Rollout, Task
@@ -127,9 +128,8 @@ class AbstractBatchAlgorithm(AbstractOnPolicyAlgorithm, AbstractOneTaskAlgorithm
         return sample_batch(setting, state, key)
 
     def describe(self, env: AbstractFamily, sampled: Rollout) -> Metrics:
-        """None: each episode is one of the task's."""
-        del env, sampled
-        return {}
+        """The mean reward where no time limit ends an episode: it may have no return for ever."""
+        return {} if env.horizon else {"mean_reward": valid_mean(sampled.rewards, sampled.valid)}
 
 
 def initial_state(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: Key) -> LearnerState:

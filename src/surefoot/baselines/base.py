@@ -37,7 +37,7 @@ class AbstractBaseline(ABC):
 
     @abstractmethod
     def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> PyTree:
-        """The initial parameters, for episodes of at most `horizon` steps."""
+        """The initial parameters, for episodes of at most `horizon` steps; 0 for no time limit."""
 
     @abstractmethod
     def fit(self, parameters: PyTree, samples: Samples) -> PyTree:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.baselines.base import AbstractBaseline, Samples
+from surefoot.options import UserError
 from surefoot.types import Key, Observations, ObservationSpace
 
 
@@ -15,7 +16,13 @@ class TimeDependent(AbstractBaseline):
     episode. It is zero at steps that no episode reached."""
 
     def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> Float[Array, " steps"]:
+        """Raises `UserError` if episodes have no time limit."""
         del key, observation_space
+        if not horizon:
+            raise UserError(
+                "The time-dependent baseline has a number for each step of an episode, and these episodes "
+                "have no time limit; use --estimation.baseline value-network."
+            )
         return jnp.zeros(horizon + 1)
 
     def fit(self, parameters: Float[Array, " steps"], samples: Samples) -> Float[Array, " steps"]:

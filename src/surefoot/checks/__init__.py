@@ -1,5 +1,8 @@
-"""Contract kits: what your own environment, policy, rule or sampler must do to work with the rest."""
+"""Contract kits: what your own environment, policy, baseline, rule, algorithm or sampler must do to work with
+the rest."""
 
+from surefoot.checks.algorithm import check_algorithm as check_algorithm
+from surefoot.checks.baseline import check_baseline as check_baseline
 from surefoot.checks.env import check_env as check_env
 from surefoot.checks.gymnasium import check_gymnasium as check_gymnasium
 from surefoot.checks.policy import check_policy as check_policy

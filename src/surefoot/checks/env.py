@@ -35,7 +35,11 @@ _ATTRIBUTES = {
         lambda x: isinstance(x, ActionSpace) and all(map(common.is_count, np.ravel(*astuple(x)).tolist())),
         "The policy is built to it.",
     ),
-    "horizon": (*common.COUNT, "The sampler counts to it: no episode is endless."),
+    "horizon": (
+        "an int of 1 or more, or 0 for no time limit",
+        lambda x: common.is_count(x) or (isinstance(x, int) and x == 0 and not isinstance(x, bool)),
+        "The sampler counts to it; without a time limit only streams are sampled.",
+    ),
     "time_limit_ends_return": (*common.BOOL, "Returns end at the horizon, or go on with a value, by it."),
 }
 
@@ -160,7 +164,7 @@ class EnvChecks:
     def draws(self, key: Key) -> tuple[Key, Array, Array]:
         """The key of an episode's reset, and the keys and actions of its steps."""
         reset_key, action_key, step_key = jax.random.split(key, 3)
-        steps = min(int(self.attribute("horizon")), _LONGEST)
+        steps = min(int(self.attribute("horizon")) or _LONGEST, _LONGEST)
         actions = common.random_actions(self.attribute("action_space"), action_key, (steps,))
         return reset_key, jax.random.split(step_key, steps), actions
 

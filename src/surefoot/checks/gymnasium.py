@@ -11,6 +11,7 @@ import numpy as np
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, error, warning
 from surefoot.envs import Gymnasium
+from surefoot.envs.base import check_time_limit
 from surefoot.envs.gymnasium_simulator import close_env
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError
@@ -47,7 +48,7 @@ def _refusal(refused: UserError) -> Problem:
 
 def _limit_problems(env: Gymnasium) -> Problems:
     try:
-        _ = env.horizon
+        check_time_limit(env)
     except UserError as refused:
         yield warning(str(refused), "The check takes 50 steps instead.", "Give the option when you train.")
 

@@ -1,5 +1,6 @@
 """`surefoot video`."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Annotated
 import tyro
 
 from surefoot.cli.options import run_options
-from surefoot.envs.mujoco.rendering import find_backend
 from surefoot.experiment import Config, load
-from surefoot.report.video import Video, filmable, make_video
+from surefoot.report.cameras import camera_of
+from surefoot.report.video import Video, make_video
 from surefoot.rules import AbstractRule, GradientStep
 
 
@@ -27,9 +28,9 @@ class _Video:
 def command_video(arguments: list[str]) -> int:
     """Films a trained policy before and after adaptation; returns the exit code."""
     path, config, options = run_options("video", arguments, _default, example="half-cheetah-dir")
-    filmable(config)
-    # Before the run is loaded, which imports MuJoCo: see there.
-    find_backend()
+    for device in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):  # pygame would open them, though it draws in memory
+        os.environ.setdefault(device, "dummy")
+    camera_of(config)  # before the run is loaded, which imports MuJoCo: see `find_backend`
     print("adapting, sampling episodes and rendering …", file=sys.stderr)
     made = make_video(load(path), options.video, options.out, options.inner)
     if made.tasks < options.video.tasks:

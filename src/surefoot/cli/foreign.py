@@ -184,4 +184,4 @@ def _samples(config: Config) -> str:
     if config.streams:
         return f"{config.streams * config.steps} environment steps"
     episodes = config.episodes * getattr(algorithm, "tasks", 1) * (1 + getattr(algorithm, "inner_steps", 0))
-    return f"{episodes} episodes of at most {config.env.horizon} environment steps"
+    return f"{episodes} episodes of at most {config.episodic_env.horizon} environment steps"

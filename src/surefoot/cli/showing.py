@@ -9,6 +9,8 @@ from rich.console import Console
 
 from surefoot.checks import (
     Problem,
+    check_algorithm,
+    check_baseline,
     check_env,
     check_gymnasium,
     check_policy,
@@ -106,17 +108,21 @@ def _check_env(name: str) -> list[Problem]:
 _CHECKS: Mapping[str, Callable[[str], list[Problem]]] = {
     "env": _check_env,
     "policy": lambda name: check_policy(load_object(name)),
+    "baseline": lambda name: check_baseline(load_object(name)),
     "rule": lambda name: check_rule(load_object(name)),
+    "algorithm": lambda name: check_algorithm(load_object(name)),
     "sampler": lambda name: check_sampler(load_object(name)),
 }
 _CHECKED = """\
 Finds mistakes in a part of yours, in a module or a file.py. A class is built without arguments.
 
-  env      an environment in JAX; or one with Gymnasium's interface: a class, a function that makes it, or
-           gym:ID. It is checked by Gymnasium's own checker first
-  policy   the options of a policy
-  rule     a rule
-  sampler  a sampler that is built already, with its environment\
+  env        an environment in JAX; or one with Gymnasium's interface: a class, a function that makes it,
+             or gym:ID. It is checked by Gymnasium's own checker first
+  policy     the options of a policy
+  baseline   a baseline
+  rule       a rule
+  algorithm  an algorithm: it learns small problems for a few iterations, which takes a minute
+  sampler    a sampler that is built already, with its environment\
 """
 
 

@@ -1,12 +1,14 @@
 """Base classes: a family of tasks, and one whose dynamics are pure JAX."""
 
 from abc import ABC, abstractmethod
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
 from surefoot.envs.simulation import AbstractSimulator, JaxSimulator
+from surefoot.options import UserError
 from surefoot.types import ActionSpace, Key, Observations, ObservationSpace, Task
 
 
@@ -28,7 +30,8 @@ class AbstractFamily(ABC):
     """
 
     horizon: int
-    """The number of steps after which an episode that has not terminated is truncated."""
+    """The number of steps after which an episode that has not terminated is truncated; 0 for no time limit.
+    Then it can be sampled by streams alone, and a field `horizon` or `time_limit` lets evaluation set one."""
     releases_gil: ClassVar[bool] = False
     """Whether its simulators mostly work without Python's global lock (GIL), so that other threads can run
     meanwhile."""
@@ -75,6 +78,36 @@ class AbstractFamily(ABC):
     @abstractmethod
     def simulator(self, threads: int) -> AbstractSimulator:
         """A new simulator of its episodes, which uses at most `threads` threads."""
+
+
+def time_limit_field(env: AbstractFamily) -> str | None:
+    """The name of the option that sets a family's time limit; None if it has none."""
+    names = [field.name for field in fields(env)] if is_dataclass(env) else []
+    return next((name for name in ("time_limit", "horizon") if name in names), None)
+
+
+def with_time_limit(env: AbstractFamily, steps: int) -> AbstractFamily:
+    """The family with this time limit if it has none of its own. Raises `UserError` if none can be set."""
+    if env.horizon:
+        return env
+    field = time_limit_field(env)
+    if field is None:
+        raise UserError(
+            f"{type(env).__name__} has no time limit, and whole episodes must end. Make it a dataclass with "
+            "a field `horizon`, 0 for no limit, so that evaluation can set one."
+        )
+    changed: Any = env
+    return replace(changed, **{field: steps})
+
+
+def check_time_limit(env: AbstractFamily) -> None:
+    """Raises `UserError` if there is no time limit, without which whole episodes may never end."""
+    if not env.horizon:
+        option = (time_limit_field(env) or "horizon").replace("_", "-")
+        raise UserError(
+            f"{getattr(env, 'name', type(env).__name__)} states no time limit, and whole episodes must end; "
+            f"set --env.{option} STEPS, or sample fixed numbers of steps: --streams 8 --steps 256."
+        )
 
 
 class AbstractEnv(AbstractFamily):

@@ -2,7 +2,8 @@
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -39,6 +40,7 @@ class Gymnasium(Options, AbstractFamily):
 
     The sampler counts the horizon, and the time limit that Gymnasium's registry adds is removed. Where the
     environment itself reports `truncated`, the episode ends too, and the value of what would follow counts.
+    An environment without any time limit is trained by streams.
 
     Everything that needs Gymnasium raises `UserError` if it is not installed, if there is no such
     environment, or if it is not supported.
@@ -67,13 +69,8 @@ class Gymnasium(Options, AbstractFamily):
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
-        """The time limit, or the registered one. Raises `UserError` if there is none."""
-        limit = self.time_limit or self._examined.limit
-        if limit is None:
-            raise UserError(
-                f"{self.name} states no time limit, and episodes must end; set --env.time-limit STEPS."
-            )
-        return limit
+        """The time limit, or the registered one; 0 if there is none."""
+        return self.time_limit or self._examined.limit or 0
 
     @property
     def observation_space(self) -> ObservationSpace:
@@ -100,9 +97,27 @@ class Gymnasium(Options, AbstractFamily):
             partial(_make, self.name, self.kwargs),
             has_tasks=self._examined.task_class is not None,
             scaled=self.actions == "scaled",
-            horizon=self.time_limit or self._examined.limit or 0,  # none where it is only checked
+            horizon=self.horizon,
             actions=self.action_space,
         )
+
+    def rendering(self) -> "Gymnasium":
+        """The same environment, made to render `rgb_array`. Raises `UserError` if it does not."""
+        given = [argument for argument in self.kwargs if argument.partition("=")[0] != "render_mode"]
+        # What takes no such argument may render in this way all the same.
+        for env in (replace(self, kwargs=(*given, "render_mode=rgb_array")), self):
+            with suppress(UserError):
+                if env._examined.render_mode == "rgb_array":
+                    return env
+        raise UserError(
+            f'{self.name} cannot be filmed: made with the argument render_mode="rgb_array" it must render '
+            "so. A class takes the argument and has it as `self.render_mode`; a function hands it on."
+        )
+
+    @property
+    def frames_per_second(self) -> float:
+        """The speed at which it is shown, by its own metadata; 30 if they do not say."""
+        return self._examined.frames_per_second
 
     @property
     def _examined(self) -> "_Examined":
@@ -117,6 +132,8 @@ class _Examined(NamedTuple):
     limit: int | None
     observation_space: ObservationSpace
     action_space: ActionSpace
+    render_mode: str | None
+    frames_per_second: float
 
 
 @lru_cache
@@ -128,7 +145,9 @@ def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
         observations = observation_space(name, _space(name, env, "observation_space"))
         tasks = next((type(e) for e in _layers(env) if hasattr(type(e), "sample_tasks")), None)
         actions = action_space(name, _space(name, env, "action_space"))
-        return _Examined(tasks, registered and registered.max_episode_steps, observations, actions)
+        limit = registered and registered.max_episode_steps
+        mode, frames = getattr(env, "render_mode", None), (env.metadata or {}).get("render_fps") or 30
+        return _Examined(tasks, limit, observations, actions, mode, float(frames))
     finally:
         close_env(name, env)
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt32
+from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 
 from surefoot.envs.gymnasium_spaces import action_map, arranger, membership
 from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
@@ -16,6 +16,8 @@ from surefoot.options import UserError, shown
 from surefoot.types import ActionSpace, Continuous, Observations, Task
 
 _LARGEST = float(np.finfo(np.float32).max)
+_HEADER = 3
+"""Words before the actions of a saved episode: those of its key, and the number of actions."""
 
 
 class GymnasiumSimulator(AbstractResumableSimulator):
@@ -23,7 +25,8 @@ class GymnasiumSimulator(AbstractResumableSimulator):
     Raises `UserError` if an environment raises an exception, which is the cause, or returns values that
     cannot be learned from.
 
-    An episode is saved as its seed and the actions since, and restored by taking them again.
+    An episode is saved as its seed and the actions since, and restored by taking them again. Without a time
+    limit the saved rows grow with the longest episode, by doubling.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class GymnasiumSimulator(AbstractResumableSimulator):
         actions: ActionSpace,
     ) -> None:
         """`has_tasks`: whether `reset` is given the task. `scaled`: whether the actions −1 and 1 stand for
-        the bounds of the action space. `horizon`: the largest number of steps of an episode that is saved."""
+        the bounds of the action space. `horizon`: the largest number of steps of an episode; 0 for no
+        limit."""
         self.make = make
         """Makes a new instance of the environment."""
         self._name, self._has_tasks, self._scaled = name, has_tasks, scaled
-        self._history, self._continuous = (horizon, *actions.shape), isinstance(actions, Continuous)
+        self._horizon, self._shape = horizon, actions.shape
+        self._dtype = np.float32 if isinstance(actions, Continuous) else np.int32
         self._episodes: list[_Episode] = []
         self._mapped: Callable[[np.ndarray], np.ndarray] = lambda actions: actions
         self._tasks: Task = None
@@ -59,9 +64,10 @@ class GymnasiumSimulator(AbstractResumableSimulator):
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
+        actions = actions.astype(self._dtype, copy=False)  # as they are saved, in double precision too
         given = self._mapped(actions)
         for episode, action in zip(episodes, actions, strict=True):
-            episode.taken.append(action)
+            episode.taken.append(action[None])
         outcomes = [episode.step(action) for episode, action in zip(episodes, given, strict=True)]
         observed, rewards, terminated, truncated = zip(*outcomes, strict=True)
         observations = _stacked(observed)
@@ -72,29 +78,45 @@ class GymnasiumSimulator(AbstractResumableSimulator):
                 episodes[bad].not_finite("step", "an observation", leaf[bad])
         return Outcome(observations, np.array(rewards, np.float32), np.array(terminated), np.array(truncated))
 
+    def pictures(self, rows: Int[np.ndarray, " n"]) -> list[UInt8[np.ndarray, "height width 3"]]:
+        """Pictures of these rows as they are now, by the environment's own `render`."""
+        return [self._episodes[i].picture() for i in rows.tolist()]
+
     def words(self) -> int:
-        return 2 + 1 + math.prod(self._history)
+        return _HEADER + self._horizon * math.prod(self._shape) if self._horizon else 0
 
     def save(self) -> UInt32[np.ndarray, "rows words"]:
-        saved = np.zeros((len(self._episodes), self.words()), np.uint32)
-        for row, episode in zip(saved, self._episodes, strict=True):
-            taken = np.array(episode.taken).reshape(-1).view(np.uint32)
-            row[:2], row[2], row[3 : 3 + taken.size] = episode.words, len(episode.taken), taken
+        taken = [self._actions(episode) for episode in self._episodes]
+        width = self.words() or _doubled(_HEADER + max(x.size for x in taken))
+        saved = np.zeros((len(taken), width), np.uint32)
+        for row, episode, actions in zip(saved, self._episodes, taken, strict=True):
+            row[:2], row[2] = episode.words, len(actions)
+            row[_HEADER : _HEADER + actions.size] = actions.reshape(-1).view(np.uint32)
         return saved
 
     def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
-        if len(saved) == len(self._episodes) and np.array_equal(saved, self.save()):
+        if len(saved) == len(self._episodes) and self._equal(saved, self.save()):
             return
         self.begin(saved[:, :2], tasks)
-        dtype = np.float32 if self._continuous else np.int32
         for i, row in enumerate(saved):
-            actions = row[3:].view(dtype).reshape(self._history)
-            for action in actions[: row[2]]:
+            words = row[_HEADER : _HEADER + row[2] * math.prod(self._shape)]
+            for action in words.view(self._dtype).reshape(row[2], *self._shape):
                 self.step(np.array([i]), action[None])
 
     def close(self) -> None:
         while self._episodes:
             close_env(self._name, self._episodes.pop().env)
+
+    def _equal(self, a: UInt32[np.ndarray, "rows words"], b: UInt32[np.ndarray, "rows words"]) -> bool:
+        """Whether two saved states are the same, whatever zeros follow the actions."""
+        used = _HEADER + int(a[:, 2].max(initial=0)) * math.prod(self._shape)
+        return np.array_equal(a[:, :used], b[:, :used])
+
+    def _actions(self, episode: "_Episode") -> Shaped[np.ndarray, "time ..."]:
+        """The actions of an episode since it began, which are kept as one array from now on."""
+        start = np.zeros((0, *self._shape), self._dtype)
+        episode.taken = [np.concatenate([start, *episode.taken], dtype=self._dtype)]
+        return episode.taken[0]
 
     def _task(self, row: int) -> Task:
         return jax.tree.map(lambda x: x[row], self._tasks) if self._has_tasks else None
@@ -114,7 +136,7 @@ class _Episode:
         self.words = np.zeros(2, np.uint32)
         """Those of the key from which the episode's seed follows."""
         self.taken: list[np.ndarray] = []
-        """The actions since the episode began, as the policy gave them."""
+        """The actions since the episode began, as the policy gave them: arrays `[time ...]`."""
 
     def reset(self, words: UInt32[np.ndarray, " words"], task: Task) -> Observations:
         seed = seed_of(words)
@@ -142,6 +164,15 @@ class _Episode:
         observation, reward = self._observation("step", observation), self._reward(reward)
         terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
         return observation, reward, terminated, truncated
+
+    def picture(self) -> UInt8[np.ndarray, "height width 3"]:
+        """What `render` gives now."""
+        given = self._call("render", self.env.render)
+        picture = self._numbers("render", "a picture", given)
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+            shape = f"{picture.dtype}{list(picture.shape)}"
+            self._wrong("render", f"gave {shape}", "a picture of bytes, uint8[height, width, 3]")
+        return picture
 
     def _call(self, method: str, call: Callable[[], Any]) -> Any:
         try:
@@ -223,6 +254,11 @@ def _stacked(rows: Sequence[Observations]) -> Observations:
         return stacked if stacked.dtype == np.uint8 else _float32(stacked)
 
     return jax.tree.map(stack, *rows)
+
+
+def _doubled(words: int) -> int:
+    """A power of two that is large enough, so that programs compiled for this width serve for long."""
+    return max(1024, 1 << (words - 1).bit_length())
 
 
 def _float32(values: np.ndarray) -> Float[np.ndarray, "..."]:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+import numpy as np
+from jaxtyping import Array, Float, PyTree, UInt8
 
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.envs.gymnasium_spaces import SMALLEST_IMAGE
@@ -87,6 +88,27 @@ class Gymnax(Options, AbstractEnv):
         )
 
     @property
+    def dt(self) -> float:
+        """Seconds for which gymnax's own animations show a step."""
+        return _visualizer(self.name).interval / 1000
+
+    def render(self, state: PyTree, task: Task) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture by gymnax's `Visualizer`. Raises `UserError` if it does not draw this environment."""
+        del task
+        visualizer = _visualizer(self.name)
+        visualizer.state_seq = [state]
+        with _standard_promotion():
+            if not hasattr(visualizer, "im"):
+                _begin_drawing(visualizer)
+            if not hasattr(visualizer, "im"):
+                raise UserError(f"{self.name} cannot be filmed: gymnax's Visualizer does not draw it.")
+            visualizer.update(0)
+        visualizer.ax.set_title("")
+        canvas = importlib.import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(visualizer.fig)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+    @property
     def _made(self) -> "_Made":
         return _make(self.name, str(jnp.zeros(()).dtype))
 
@@ -123,6 +145,23 @@ def _make(name: str, dtype: str) -> _Made:
         observation, _ = jax.eval_shape(lambda key: env.reset_env(key, parameters), jax.random.key(0))
     form = jax.eval_shape(_arranged, observation)
     return _Made(env, parameters, space, form)
+
+
+@lru_cache
+def _visualizer(name: str) -> Any:
+    """Gymnax's drawing of this environment, on one figure."""
+    made = Gymnax(name)._made
+    return importlib.import_module("gymnax.visualize").Visualizer(made.env, made.parameters, [])
+
+
+def _begin_drawing(visualizer: Any) -> None:
+    """Draws the first state. Parts of gymnax draw on pyplot's current axes; no window is shown."""
+    pyplot = importlib.import_module("matplotlib.pyplot")
+    pyplot.sca(visualizer.ax)
+    try:
+        visualizer.init()
+    finally:
+        pyplot.close(visualizer.fig)
 
 
 def _gymnax() -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 
-from surefoot.types import Key, Keys, Observations, Task
+from surefoot.types import Key, Keys, Observations, Task, is_key
 
 
 class EpisodeKeys(NamedTuple):
@@ -88,7 +88,7 @@ class AbstractResumableSimulator(AbstractSimulator):
 
     @abstractmethod
     def words(self) -> int:
-        """The length of a row of `save`, in 32-bit words."""
+        """The length of a row of `save`, in 32-bit words; 0 if it differs from one time to the next."""
 
     @abstractmethod
     def save(self) -> UInt32[np.ndarray, "rows words"]:
@@ -99,10 +99,11 @@ class AbstractResumableSimulator(AbstractSimulator):
         """Continue from a saved state."""
 
 
-class JaxSimulator(AbstractSimulator):
+class JaxSimulator(AbstractResumableSimulator):
     """The simulator of an environment in JAX, for samplers that work with any family.
 
-    Each step computes every row, and keeps those that were asked for.
+    Each step computes every row, and keeps those that were asked for. The bytes of a state are saved as they
+    are.
     """
 
     def __init__(self, reset: Callable[..., Any], step: Callable[..., Any]) -> None:
@@ -124,6 +125,11 @@ class JaxSimulator(AbstractSimulator):
         self._states, observations = self._reset(_wrapped(self._keys), tasks)
         return jax.tree.map(np.asarray, observations)
 
+    @property
+    def states(self) -> PyTree:
+        """The states of all rows, with a leading axis."""
+        return self._states
+
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         self._keys[rows], self._times[rows] = keys, 0
         states, observations = self._reset(_wrapped(self._keys), self._tasks)
@@ -141,6 +147,34 @@ class JaxSimulator(AbstractSimulator):
         self._times[rows] += 1  # only now: until there are results, JAX may still read the times
         return outcome
 
+    def words(self) -> int:
+        return 0  # known when a state has been seen
+
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        leaves = [self._keys, self._times, *map(_raw, jax.tree.leaves(self._states))]
+        rows = len(self._keys)
+        parts = [np.ascontiguousarray(x).reshape(rows, x.size // rows).view(np.uint8) for x in leaves]
+        data = np.concatenate(parts, axis=1)
+        return np.pad(data, ((0, 0), (0, -data.shape[1] % 4))).view(np.uint32)
+
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        words = self._keys.shape[1]
+        if self._states is None or len(self._keys) != len(saved):
+            self.begin(saved[:, :words], tasks)  # for the form of a state
+        self._keys, self._times = saved[:, :words].copy(), saved[:, words].astype(np.int32)
+        self._tasks, data = tasks, np.ascontiguousarray(saved).view(np.uint8)
+        place = 4 * (words + 1)
+
+        def taken(leaf: Array) -> Array:
+            nonlocal place
+            form = _raw(leaf)
+            end = place + form.nbytes // len(saved)
+            values = np.ascontiguousarray(data[:, place:end]).view(form.dtype).reshape(form.shape)
+            place = end
+            return jax.random.wrap_key_data(jnp.asarray(values)) if is_key(leaf) else jnp.asarray(values)
+
+        self._states = jax.tree.map(taken, self._states)
+
     def _keep(self, states: PyTree, rows: Int[np.ndarray, " n"]) -> None:
         """Take the new states of these rows, and keep the old ones of the others."""
         moved = np.zeros(len(self._keys), bool)
@@ -150,6 +184,10 @@ class JaxSimulator(AbstractSimulator):
             return jnp.where(np.expand_dims(moved, tuple(range(1, new.ndim))), new, old)
 
         self._states = jax.tree.map(choose, states, self._states)
+
+
+def _raw(leaf: Array) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
 def _rows(tree: PyTree, rows: Int[np.ndarray, " n"]) -> PyTree:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from surefoot.envs.bandit import Bandit
-from surefoot.envs.base import AbstractEnv, AbstractFamily, Step
+from surefoot.envs.base import AbstractEnv, AbstractFamily, Step, time_limit_field
 from surefoot.envs.simulation import AbstractSimulator, JaxSimulator
 from surefoot.envs.trial_simulator import NEXT_EPISODE, TrialSimulator
-from surefoot.options import Options, at_least
+from surefoot.options import Options, UserError, at_least
 from surefoot.types import ActionSpace, Key, Observations, ObservationSpace, Task, as_space, vector
 
 
@@ -51,7 +51,13 @@ class Trial(Options, AbstractFamily):
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
-        """The number of steps of the longest trial: the episodes times their horizon."""
+        """The number of steps of the longest trial: the episodes times their horizon. Raises `UserError` if
+        an episode has none."""
+        if not self.env.horizon:
+            raise UserError(
+                "The episodes of a trial must end, and those of its environment have no time limit; set "
+                f"--env.env.{(time_limit_field(self.env) or 'horizon').replace('_', '-')} STEPS."
+            )
         return self.episodes * self.env.horizon
 
     @property

@@ -52,6 +52,8 @@ def headline(metrics: Mapping[str, float]) -> list[str]:
     words = []
     if "return_before" in metrics:
         words.append(f"return {metrics['return_before']:.2f} → {metrics['return_after']:.2f}")
+    elif "mean_reward" in metrics:
+        words.append(f"mean reward {metrics['mean_reward']:.3g}")
     elif "return" in metrics:
         words.append(f"return {metrics['return']:.2f}")
     if "kl" in metrics:

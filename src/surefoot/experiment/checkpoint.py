@@ -112,7 +112,10 @@ def _raw(leaf: Array) -> Array:
 
 def _restore(path: Path, name: str, value: np.ndarray, like: Any) -> Array:
     wanted = eqx.filter_eval_shape(_raw, like)
-    if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
+    # An axis that is empty in the first state is one that grows.
+    same = len(value.shape) == len(wanted.shape)
+    same &= all(size in (0, now) for size, now in zip(wanted.shape, value.shape, strict=False))
+    if not same or value.dtype != wanted.dtype:
         raise UserError(
             f"{path} {_ELSEWHERE}: {name} is {value.dtype}{list(value.shape)} in it and "
             f"{wanted.dtype}{list(wanted.shape)} in the run's."

@@ -7,6 +7,7 @@ import tyro
 
 from surefoot.algorithms import AbstractAlgorithm, Estimation, Estimator, Normalisation, Setting
 from surefoot.envs import AbstractFamily
+from surefoot.envs.base import check_time_limit, with_time_limit
 from surefoot.options import Options, Printable, Seed, UserError, at_least
 from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.samplers import InProcess, SamplerOptions
@@ -28,6 +29,8 @@ class Evaluation(Options):
     deterministic: bool = False
     """Whether the policy is evaluated by its mode, as published tables are. It adapts on sampled episodes
     either way. The evaluation at the end of training reports both."""
+    horizon: Annotated[int, at_least(1)] = 1000
+    """Number of steps after which an episode is cut, where the environment has no time limit of its own."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,20 @@ class Config(Options):
     def setting(self) -> Setting:
         """The sampler and estimator of training. To be closed after use."""
         if not self.streams:
+            check_time_limit(self.env)
             return self.episode_setting(self.episodes)
         return Setting(self.sampler.of_streams(self.env, self.streams, self.steps), self.estimator)
 
     def episode_setting(self, episodes: int) -> Setting:
         """A sampler of whole episodes, as evaluation and adaptation need it, and the estimator. To be closed
         after use."""
-        return Setting(self.sampler.of_episodes(self.env, episodes), self.estimator)
+        return Setting(self.sampler.of_episodes(self.episodic_env, episodes), self.estimator)
+
+    @property
+    def episodic_env(self) -> AbstractFamily:
+        """The environment of whole episodes outside training: cut after `evaluation.horizon` steps if it has
+        no time limit of its own. Raises `UserError` if none can be set."""
+        return with_time_limit(self.env, self.evaluation.horizon)
 
     @property
     def estimator(self) -> Estimator:

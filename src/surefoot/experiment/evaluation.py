@@ -43,6 +43,8 @@ class EvaluationResult:
     """The tasks, with a leading axis."""
     rollouts: tuple[Rollout, ...]
     """For each step, the episodes of the first few tasks: axes `[task episode time ...]`."""
+    cut: int | None = None
+    """Number of steps after which episodes were cut, if the environment has no time limit of its own."""
 
     @property
     def returns(self) -> Float[np.ndarray, "step task"]:
@@ -57,6 +59,7 @@ class EvaluationResult:
             "seed": self.options.seed,
             "tasks": len(self.returns[0]),
             "episodes": self.options.episodes,
+            **({} if self.cut is None else {"cut": self.cut}),
             "actions": "mode" if self.options.deterministic else "sampled",
             "returns": [
                 {
@@ -81,7 +84,8 @@ class EvaluationResult:
     def scope(self) -> str:
         """The number of tasks and episodes, in words."""
         tasks, episodes = len(self.returns[0]), self.options.episodes
-        return f"{episodes} episodes" if tasks == 1 else f"{tasks} tasks, {episodes} episodes a step"
+        said = f"{episodes} episodes" if tasks == 1 else f"{tasks} tasks, {episodes} episodes a step"
+        return said if self.cut is None else f"{said}, cut after {self.cut:,} steps (no time limit)"
 
     def _sample(self, step: int) -> np.ndarray:
         """The sample that the interval is computed from: tasks, or the episodes of the only one."""
@@ -153,6 +157,7 @@ def _evaluate(
     kinds: list[bool],
 ) -> list[EvaluationResult]:
     """A result for each of `kinds`: False for sampled actions, True for the mode."""
+    config = replace(config, evaluation=options)
     config.estimation.validate(options.episodes)
     task_key, rollout_key = evaluation_keys(options.seed)
     if tasks is None:
@@ -162,7 +167,7 @@ def _evaluate(
     with closing(config.episode_setting(options.episodes)) as setting:
         assert isinstance(setting.sampler, AbstractSampler)
         adapter = config.algorithm.adapter(setting.estimator, learner, inner)
-        for first, part in _chunks(tasks, options.episodes * config.env.horizon):
+        for first, part in _chunks(tasks, options.episodes * config.episodic_env.horizon):
             adapted = sample_trials if adapter.adapts_within_trials else adapt_to_tasks
             adaptation = adapted(
                 setting.sampler, adapter, learner.policy, part, rollout_key, options.steps, first
@@ -181,6 +186,7 @@ def _evaluate(
             np.concatenate(returns[kind], axis=1),
             tasks,
             shown[kind],
+            None if config.env.horizon else options.horizon,
         )
         for kind in kinds
     ]

@@ -92,7 +92,7 @@ def _policy_files(acting: Any, config: Config, platforms: Sequence[str]) -> tupl
 def _adaptation_files(
     adaptation: PlainAdaptation, config: Config, platforms: Sequence[str], episodes: int
 ) -> tuple[Files, dict[str, Any]]:
-    env, start = config.env, adaptation.start
+    env, start = config.episodic_env, adaptation.start
     config.estimation.validate(episodes)
     data = episode_inputs(env.observation_space, env.action_space, episodes, env.horizon)
     parameters = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), start)

@@ -13,7 +13,7 @@ from surefoot.experiment.callbacks import Event
 from surefoot.options import UserError
 
 _GROUPS = {
-    "return": "return return_before return_after episode_length",
+    "return": "return return_before return_after mean_reward episode_length",
     "time": "iteration steps steps_per_second seconds",
     "loss": "loss loss_after gradient_norm explained_variance learning_rate minibatch_steps",
     "policy": "entropy kl beta",

@@ -28,6 +28,7 @@ from surefoot.experiment.folder import make_new, must_be_new, run_folders
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state, initial_state
 from surefoot.experiment.loop import stack, take
 from surefoot.experiment.memory import check_memory
+from surefoot.experiment.own_env import check_own_env
 from surefoot.experiment.presets import with_options
 from surefoot.experiment.run import Run, load, states_of, train_runs
 from surefoot.experiment.serialise import check_round_trip, flat_options
@@ -67,6 +68,8 @@ def train_many(
     must_be_new(out)
     for config in configs.values():
         check_round_trip(config)
+    for config in {config.env: config for config in configs.values()}.values():
+        check_own_env(config)
     with ExitStack() as learners:
         programs = _plan(list(configs.values()), None, learners, alone=on == "ray")
         make_new(out)

@@ -1,7 +1,6 @@
 """A lower bound of the memory that an experiment needs, so that numbers beyond the machine are refused at
 once."""
 
-import dataclasses
 import math
 import os
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Any
 
 import jax
 
+from surefoot.envs.base import time_limit_field
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.options import UserError
 from surefoot.policies import initial_memory
@@ -33,7 +33,7 @@ def check_memory(config: Config, seeds: int = 1) -> None:
             getattr(config.algorithm, "inner_steps", 0) + 1,
         )
         rows = tasks * config.episodes
-        steps = batches * rows * _horizon(config)
+        steps = batches * rows * config.env.horizon
         options = ["--episodes", *["--tasks"] * (tasks > 1), *_horizon_options(config)]
     options += ["--seeds"] * (many > 1)
     _require(steps * many * _step(config), "The rollouts of one iteration", options)
@@ -46,7 +46,7 @@ def check_evaluation_memory(config: Config, options: Evaluation, prefix: str = "
     """Raises `UserError` if one task's evaluation, or all returns, cannot fit into this machine. `prefix` is
     that of the options' names."""
     tasks, episodes = f"{prefix}tasks", f"{prefix}episodes"
-    one = options.episodes * _horizon(config) * _step(config)
+    one = options.episodes * (config.env.horizon or options.horizon) * _step(config)
     _require(one, "The evaluation of one task", [episodes, *_horizon_options(config)])
     returns = 4 * options.tasks * options.episodes * (options.steps + 1)
     _require(returns, "The returns of the evaluation", [tasks, episodes])
@@ -74,18 +74,10 @@ def _step(config: Config) -> int:
     return _bytes(jax.eval_shape(lambda: empty_rollout(config.env, (1, 1))))
 
 
-def _horizon(config: Config) -> int:
-    return config.env.horizon or 1
-
-
 def _horizon_options(config: Config) -> list[str]:
     """The option that says how many steps an episode has, if there is one."""
-    names = (
-        [field.name for field in dataclasses.fields(config.env)]
-        if dataclasses.is_dataclass(config.env)
-        else []
-    )
-    return [f"--env.{name.replace('_', '-')}" for name in ("horizon", "time_limit") if name in names]
+    name = time_limit_field(config.env)
+    return [f"--env.{name.replace('_', '-')}"] if name else []
 
 
 def _bytes(tree: Any) -> int:

@@ -12,6 +12,7 @@ from surefoot.experiment.config import Config
 from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import RunFolder, locked, must_be_new
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state
+from surefoot.experiment.own_env import check_own_env
 from surefoot.experiment.run import Run, load, raise_failure, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.timeline import TimelineWriter, sampler_timeline, timeline_path
@@ -57,6 +58,7 @@ def train(
     # First, because to trace what would then be refused takes seconds.
     must_be_new(Path(out))
     check_round_trip(config)
+    check_own_env(config)
     with closing(Learner(config)) as learner:
         state = compiled_initial_state(config)
         timeline = sampler_timeline(learner.setting.sampler) if trace else None

@@ -34,12 +34,14 @@ def draw_learning(result: EvaluationResult, history: History) -> bytes:
 def _draw_curve(axes: Axes, history: History) -> None:
     by_steps = bool(history) and "steps" in history[-1]
     x = np.array([row["steps" if by_steps else "iteration"] for row in history])
-    y = np.array([np.nan if row.get("return") is None else row["return"] for row in history])
+    endless = bool(history) and "mean_reward" in history[-1]
+    shown = "mean_reward" if endless else "return"
+    y = np.array([np.nan if row.get(shown) is None else row[shown] for row in history])
     axes.plot(x, y, color=_LINE, linewidth=1.4)
     axes.set(
         title="Training",
         xlabel="steps of the environment" if by_steps else "iteration",
-        ylabel="mean return of an episode",
+        ylabel="mean reward of a step" if endless else "mean return of an episode",
     )
 
 

@@ -2,22 +2,21 @@
 
 import math
 from collections.abc import Generator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from surefoot.envs.mujoco.family import AbstractMujocoFamily
-from surefoot.envs.mujoco.rendering import Screen, find_backend
 from surefoot.experiment import Config
 from surefoot.experiment.evaluation import default_evaluation, evaluation_keys
 from surefoot.experiment.files import make_folder, write_atomically
 from surefoot.experiment.run import Run
 from surefoot.options import Bound, Options, Positive, Seed, UserError, at_least
+from surefoot.report.cameras import AbstractCamera, camera_of
 from surefoot.report.encoding import encode
 from surefoot.report.filming import Film, far_apart, film
 from surefoot.report.panels import Panel, joined
@@ -47,7 +46,8 @@ class Video(Options):
     seed: Annotated[int, Seed] = 1
     """Seed of the tasks and episodes."""
     seconds: Annotated[float, Positive] = 10.0
-    """Length of the episodes shown, at most, in simulated seconds, which is also the speed shown."""
+    """Length of the episodes shown, at most, in simulated seconds, which is also the speed shown. A step of
+    Gymnasium's lasts one frame of its `render_fps`, a step of your own environment in JAX `dt`, or 0.1 s."""
     width: Annotated[int, _even(240)] = 320
     """Width of a panel in pixels."""
     height: Annotated[int, _even(120)] = 240
@@ -83,50 +83,38 @@ def make_video(
     `adaptation.gif`, or `policy.mp4` and `policy.gif` if it does not adapt.
 
     They are put into RUN/videos, where a new video replaces the last one, or into `out`, where nothing is
-    overwritten. Needs the extra: `pip install 'surefoot[mujoco]'`. Raises `UserError` if the environment
-    cannot be filmed, or if nothing can be drawn on this machine.
+    overwritten. MP4 and MuJoCo's pictures need the extra: `pip install 'surefoot[mujoco]'`. Raises
+    `UserError` if the environment cannot be filmed, or if nothing can be drawn on this machine.
     """
     options = options or Video.of(run.config)
-    env = filmable(run.config)
-    find_backend()
+    kind = camera_of(run.config)
     name = "adaptation" if options.steps else "policy"
-    paths = [(out or run.folder.path / "videos") / f"{name}.{kind}" for kind in options.formats]
+    paths = [(out or run.folder.path / "videos") / f"{name}.{format}" for format in options.formats]
     for path in paths:
         if out is not None and path.exists():
             raise UserError(f"{path} exists already, and is not overwritten. Choose another --out.")
-    make_folder(paths[0].parent)
     # The tasks are among those of an evaluation with the same seed.
     task_key, episode_key = evaluation_keys(options.seed)
     count = max(options.tasks, run.config.evaluation.tasks)
-    tasks = run.config.algorithm.evaluation_tasks(env, run.state.learner, task_key, count)
+    tasks = run.config.algorithm.evaluation_tasks(run.config.env, run.state.learner, task_key, count)
     chosen = far_apart(tasks, options.tasks)
-    rows = film(
-        run,
-        env,
-        jax.tree.map(lambda x: x[chosen], tasks),
-        episode_key,
-        steps=options.steps,
-        episodes=options.episodes,
-        limit=math.ceil(options.seconds / env.dt),
-        inner=inner,
-    )
-    with closing(_frames(env, rows, options)) as frames:
-        contents = encode(frames, interval(env.dt), options.formats)
+    shown = jax.tree.map(lambda x: x[chosen], tasks)
+    with closing(kind(run.config.env, shown, options.width, options.height)) as camera:
+        make_folder(paths[0].parent)
+        rows = film(
+            run,
+            camera,
+            episode_key,
+            steps=options.steps,
+            episodes=options.episodes,
+            limit=math.ceil(options.seconds / camera.dt),
+            inner=inner,
+        )
+        with closing(_frames(camera, rows)) as frames:
+            contents = encode(frames, interval(camera.dt), options.formats)
     for path in paths:
         write_atomically(path, contents[path.suffix[1:]])
     return Made(paths, len(rows))
-
-
-def filmable(config: Config) -> AbstractMujocoFamily:
-    """The environment, if it can be filmed: if it has a `view` of its tasks. Raises `UserError` if not."""
-    if hasattr(config.env, "view"):
-        return cast(AbstractMujocoFamily, config.env)
-    picture = "adaptation.png" if default_evaluation(config).steps else "learning.png"
-    raise UserError(
-        f"{type(config.env).__name__} cannot be filmed: videos are of MuJoCo's environments "
-        "(surefoot.envs.mujoco), not of those in JAX or of Gymnasium's own. See the picture of the run "
-        f"instead: {picture} in its folder."
-    )
 
 
 def interval(dt: float) -> int:
@@ -144,15 +132,10 @@ def moments(dt: float, times: int) -> Int[np.ndarray, " frames"]:
 
 
 def _frames(
-    env: AbstractMujocoFamily, rows: list[list[Film]], options: Video
+    camera: AbstractCamera, rows: list[list[Film]]
 ) -> Generator[UInt8[np.ndarray, "height width 3"], None, None]:
     """All the panels, moment by moment."""
-    films = [film for row in rows for film in row]
-    with ExitStack() as stack:
-        screens = {
-            key: stack.enter_context(closing(Screen(model, options.width, options.height)))
-            for key, model in {id(film.model): film.model for film in films}.items()
-        }
-        panels = [[Panel(screens[id(film.model)], env, film) for film in row] for row in rows]
-        for moment in moments(env.dt, max(len(film.positions) for film in films)).tolist():
-            yield joined([joined([panel.at(moment) for panel in row], axis=1) for row in panels], axis=0)
+    panels = [[Panel(camera, film) for film in row] for row in rows]
+    longest = max(len(film.recorded) for row in rows for film in row)
+    for moment in moments(camera.dt, longest).tolist():
+        yield joined([joined([panel.at(moment) for panel in row], axis=1) for row in panels], axis=0)

@@ -176,8 +176,18 @@ def continue_streams(
 
 
 def joined(parts: Sequence[PyTree]) -> PyTree:
-    """Rows of several parts, one after another, as JAX's arrays. Scalars are the same in every part."""
-    return jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x) if x[0].ndim else x[0]), *parts)
+    """Rows of several parts, one after another, as JAX's arrays. Scalars are the same in every part. Rows of
+    saved episodes that differ in length are filled up with zeros."""
+
+    def join(*rows: Any) -> Array:
+        if rows[0].ndim == 0:
+            return jnp.asarray(rows[0])
+        if len({x.shape[1:] for x in rows}) > 1:
+            width = max(x.shape[1] for x in rows)
+            rows = tuple(np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in rows)
+        return jnp.asarray(np.concatenate(rows))
+
+    return jax.tree.map(join, *parts)
 
 
 @partial(jax.jit, static_argnums=1)

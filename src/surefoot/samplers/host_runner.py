@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from surefoot.envs.base import AbstractFamily
+from surefoot.envs.base import AbstractFamily, check_time_limit
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.host_rollouts import add_task_axis, rollout_episodes
@@ -66,6 +66,7 @@ class HostRunner:
     def _record(
         self, policies: AbstractPolicy, tasks: Task, keys: UInt32[np.ndarray, "task episode words"]
     ) -> Record:
+        check_time_limit(self.env)
         count, episodes, _ = keys.shape
         record = Record(self.env, count * episodes, self.env.horizon)
         rows = np.arange(count * episodes).reshape(count, episodes)

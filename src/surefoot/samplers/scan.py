@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
+from surefoot.envs.base import check_time_limit
 from surefoot.envs.simulation import EpisodeKeys
 from surefoot.options import Options, at_least
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
@@ -31,6 +32,10 @@ class ScanSampler(AbstractSampler, Options):
     env: Any
     """A family that is traceable: it has the methods of `AbstractEnv`."""
     episodes: Annotated[int, at_least(1)]
+
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)
+        check_time_limit(self.env)
 
     def collect(self, policy: AbstractPolicy, task: Task, state: None, key: Key) -> tuple[None, Rollout]:
         return state, _rollout(self, policy, task, key)

@@ -1,0 +1,256 @@
+"""The contract kit of baselines."""
+
+import dataclasses
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from surefoot.baselines import Samples
+from surefoot.checks import common
+from surefoot.checks.problem import (
+    Problem,
+    Problems,
+    Stop,
+    attempt,
+    collect,
+    error,
+    problem_of,
+    require,
+    summary,
+)
+from surefoot.options import UserError
+from surefoot.theory.averages import valid_mean
+from surefoot.types import Key, Observations, ObservationSpace, as_space, image, vector
+
+_EPISODES, _TIME, _HORIZON, _TASKS = 6, 8, 10, 3
+_SEED = 7
+_FITS = 20
+_CONTRACT = "surefoot.baselines.AbstractBaseline"
+_SPACES: dict[str, ObservationSpace] = {
+    "a vector": vector(3),
+    "a dictionary": {"goal": vector(2), "position": vector(1)},
+    "an image": image(8, 8, 1),
+}
+
+
+def check_baseline(baseline: Any) -> list[Problem]:
+    """All ways in which `baseline` breaks the contract of `baselines.AbstractBaseline`; an empty list if it
+    is sound.
+
+    It need not be a subclass. It is fitted to 6 episodes of at most 8 steps, some of which are padding. One
+    with minibatches must be built for no more than 48. An exception in its code is reported, not raised.
+    """
+    kit = BaselineChecks(baseline)
+    return common.is_class(baseline, "a baseline") or collect(kit, "options") or collect(kit)
+
+
+class BaselineChecks:
+    """The checks of a baseline, and the calls with fixed data that they share. Every method may raise
+    `Stop`."""
+
+    def __init__(self, baseline: Any) -> None:
+        self.baseline = baseline
+        self.before = common.attributes(baseline)
+        self.key = jax.random.key(_SEED)
+        self.samples = _samples(self.key, _SPACES["a vector"])
+
+    def init(self, space: ObservationSpace) -> PyTree:
+        """The parameters for an observation space; `UserError` is a refusal and is raised."""
+        return self.baseline.init(self.key, space, _HORIZON)
+
+    @cached_property
+    def parameters(self) -> PyTree:
+        """The initial parameters for observations that are vectors."""
+        return attempt("init", self.init, _SPACES["a vector"])
+
+    def fit(self, parameters: PyTree, samples: Samples) -> PyTree:
+        """`fit` under jit, whose result has the form of the parameters it began from."""
+        fitted = attempt("fit", eqx.filter_jit(self.baseline.fit), parameters, samples)
+        require(common.same_form(parameters, fitted, "parameters", "Iterations are one compiled program."))
+        return fitted
+
+    @cached_property
+    def fitted(self) -> PyTree:
+        """The parameters after one fit."""
+        return self.fit(self.parameters, self.samples)
+
+    def values(self, parameters: PyTree, samples: Samples) -> Array:
+        """V at every step, axes `[episode time]`, whose form is right."""
+        call = jax.vmap(lambda seen, times: self.baseline.values(parameters, seen, times))
+        found = attempt("values", eqx.filter_jit(call), samples.observations, samples.times)
+        why, remedy = "It is subtracted from the return of each step.", "Return one number for each time."
+        wanted = jax.ShapeDtypeStruct(samples.times.shape, samples.times.dtype)
+        require(common.has_form("`values` of each episode gives", found, wanted, why, remedy))
+        if not common.finite(found):
+            why = "A value that is not finite ends training."
+            raise Stop(error("`values` are not finite.", why, "Look for divisions by what may be zero."))
+        return found
+
+    def loss(self, parameters: PyTree) -> float:
+        """The mean squared error of the values at the samples."""
+        gap = self.values(parameters, self.samples) - self.samples.returns
+        return float(valid_mean(gap**2, self.samples.valid))
+
+    def check_options(self) -> Problems:
+        yield from common.has_methods(self.baseline, ("init", "fit", "values"), _CONTRACT)
+        yield from common.is_immutable(self.baseline)
+
+    def check_is_stated(self) -> Problems:
+        why = "A baseline that takes many steps is fitted beside the policy's own."
+        remedy = f"derive the class from {_CONTRACT}, or write `is_iterative = False` in it"
+        yield from common.has_attribute(self.baseline, "is_iterative", *common.BOOL, why, remedy)
+
+    def check_can_be_written_down(self) -> Problems:
+        why = "Worker processes get it by pickle, and a run reads it from its config.yaml again."
+        remedy = (
+            "Make it a dataclass of a module that can be imported, with numbers, texts and tuples as fields."
+        )
+        try:
+            again = pickle.loads(pickle.dumps(self.baseline))
+        except Exception as failed:
+            yield error(f"It cannot be pickled: {summary(failed)}.", why, remedy)
+            return
+        if again != self.baseline:
+            yield error("It is not equal to what pickle makes of it.", why, remedy)
+        fields = dataclasses.fields(self.baseline) if dataclasses.is_dataclass(self.baseline) else ()
+        for field in fields:
+            value = getattr(self.baseline, field.name)
+            if not _is_plain(value):
+                yield error(f"The option `{field.name}` is {common.describe(value)}.", why, remedy)
+
+    def check_init_follows_from_the_key(self) -> Problems:
+        yield from common.all_arrays(self.parameters, "parameters")
+        if not common.same(self.parameters, self.init(_SPACES["a vector"])):
+            yield error(
+                "`init` gives other parameters with the same key.",
+                "A run could not be repeated.",
+                "Draw everything random from the key.",
+            )
+
+    def check_observations(self) -> Problems:
+        for kind, space in _SPACES.items():
+            try:
+                parameters = self.init(space)
+            except UserError:
+                continue
+            except Exception as failed:
+                problem = problem_of("init", failed, self.baseline.init)
+                yield error(
+                    f"For observations that are {kind}: {problem.what}",
+                    "What it cannot serve must be said before a run begins.",
+                    "Raise surefoot.options.UserError, which says what else to use.",
+                )
+                continue
+            samples = _samples(self.key, space)
+            try:
+                self.values(self.fit(parameters, samples), samples)
+            except Stop as stop:
+                told = stop.problem
+                yield error(f"For observations that are {kind}: {told.what}", told.why, told.remedy)
+
+    def check_a_fit_lowers_the_error(self) -> Problems:
+        if not jax.tree.leaves(self.parameters):
+            return  # there is nothing to fit
+        parameters = self.parameters
+        for _ in range(_FITS):
+            parameters = self.fit(parameters, self.samples)
+        before, after = self.loss(self.parameters), self.loss(parameters)
+        if not after < before:
+            yield error(
+                f"After {_FITS} fits the mean squared error is {after:.3g}, and it was {before:.3g} before.",
+                "A baseline that does not come nearer to the returns lowers no variance.",
+                "Fit to `samples.returns`, and return the new parameters.",
+            )
+
+    def check_padding_has_no_effect(self) -> Problems:
+        valid = self.samples.valid
+
+        def spoilt(x: Array) -> Array:
+            return jnp.where(jnp.expand_dims(valid, tuple(range(2, x.ndim))), x, jnp.asarray(7, x.dtype))
+
+        other = jax.tree.map(spoilt, self.samples)
+        other = eqx.tree_at(lambda s: (s.valid, s.times), other, (valid, self.samples.times))
+        one, two = (self.values(self.fit(self.parameters, s), self.samples) for s in (self.samples, other))
+        if not common.close(jnp.where(valid, one, 0), jnp.where(valid, two, 0)):
+            yield error(
+                "What is in the padding changes the fit.",
+                "Episodes that end early would count by their padding.",
+                "Weight every step by `samples.valid`, as surefoot.theory.averages.valid_mean does.",
+            )
+
+    def check_many_tasks_at_once(self) -> Problems:
+        tasks = [_samples(key, _SPACES["a vector"]) for key in jax.random.split(self.key, _TASKS)]
+        fit: Callable[..., Any] = eqx.filter_vmap(self.baseline.fit, in_axes=(None, 0))
+        together = attempt("fit", eqx.filter_jit(fit), self.parameters, common.stack(tasks))
+        for i, samples in enumerate(tasks):
+            own = jax.tree.map(lambda x, i=i: x[i], together)
+            one, two = (self.values(p, samples) for p in (own, self.fit(self.parameters, samples)))
+            if not common.close(one, two):
+                yield error(
+                    "A fit to several tasks at once differs from a fit to each.",
+                    "Meta-learning fits the tasks of a batch by vmap.",
+                    "Compute from the arguments alone, in jax.numpy.",
+                )
+                return
+
+    def check_keeps_no_state(self) -> Problems:
+        with suppress(Stop):
+            _ = self.fitted
+        yield from common.keeps_no_state(self.before, self.baseline)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a run's config.yaml can hold a value."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    if dataclasses.is_dataclass(value):
+        return not isinstance(value, type)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _samples(key: Key, space: ObservationSpace) -> Samples:
+    """Returns that depend on observations and time, far from zero; episodes of 4 steps or more."""
+    parts = as_space(space)
+    lengths = jnp.array([8, 4, 8, 6, 5, 8])
+    times = jnp.broadcast_to(jnp.arange(_TIME), (_EPISODES, _TIME))
+    valid = times < lengths[:, None]
+
+    def draw(key: Key) -> Observations:
+        keys = jax.tree.unflatten(jax.tree.structure(parts), list(jax.random.split(key, _leaves(parts))))
+
+        def one(part: jax.ShapeDtypeStruct, key: Key) -> Array:
+            shape = (_EPISODES, _TIME, *part.shape)
+            if jnp.issubdtype(part.dtype, jnp.integer):
+                drawn = jax.random.randint(key, shape, 0, 256).astype(part.dtype)
+            else:
+                drawn = jax.random.normal(key, shape, part.dtype)
+            steps = jnp.expand_dims(valid, tuple(range(2, drawn.ndim)))
+            return jnp.where(steps, drawn, jnp.zeros_like(drawn))
+
+        return jax.tree.map(one, parts, keys)
+
+    seen, following = map(draw, jax.random.split(key))
+    features = jnp.concatenate(
+        [x.reshape(_EPISODES, _TIME, -1).astype(float) for x in jax.tree.leaves(seen)], axis=-1
+    )
+    returns = jnp.where(valid, 5.0 + jnp.tanh(jnp.mean(features, axis=-1)) + 0.1 * times.astype(float), 0.0)
+    return Samples(
+        seen,
+        times.astype(float),
+        returns,
+        jnp.where(valid, jnp.ones_like(returns), 0.0),
+        jnp.where(valid, 0.9, 0.0),
+        following,
+        valid,
+    )
+
+
+def _leaves(tree: PyTree) -> int:
+    return len(jax.tree.leaves(tree))
