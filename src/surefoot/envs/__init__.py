@@ -1,5 +1,6 @@
 """Environments: families of tasks, each with its task distribution."""
 
+from surefoot.envs.atari import Atari as Atari
 from surefoot.envs.bandit import Bandit as Bandit
 from surefoot.envs.base import AbstractEnv as AbstractEnv, AbstractFamily as AbstractFamily, Step as Step
 from surefoot.envs.gymnasium import Gymnasium as Gymnasium

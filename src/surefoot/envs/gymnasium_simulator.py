@@ -1,6 +1,5 @@
 """The simulator of Gymnasium's environments, which checks everything that they return."""
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -10,14 +9,13 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 
 from surefoot.envs.gymnasium_spaces import action_map, arranger, membership
+from surefoot.envs.replay import ActionHistory
 from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError, shown
-from surefoot.types import ActionSpace, Continuous, Observations, Task
+from surefoot.types import ActionSpace, Observations, Task
 
 _LARGEST = float(np.finfo(np.float32).max)
-_HEADER = 3
-"""Words before the actions of a saved episode: those of its key, and the number of actions."""
 
 
 class GymnasiumSimulator(AbstractResumableSimulator):
@@ -25,8 +23,7 @@ class GymnasiumSimulator(AbstractResumableSimulator):
     Raises `UserError` if an environment raises an exception, which is the cause, or returns values that
     cannot be learned from.
 
-    An episode is saved as its seed and the actions since, and restored by taking them again. Without a time
-    limit the saved rows grow with the longest episode, by doubling.
+    An episode is saved as its key and the actions since, and restored by taking them again.
     """
 
     def __init__(
@@ -45,8 +42,7 @@ class GymnasiumSimulator(AbstractResumableSimulator):
         self.make = make
         """Makes a new instance of the environment."""
         self._name, self._has_tasks, self._scaled = name, has_tasks, scaled
-        self._horizon, self._shape = horizon, actions.shape
-        self._dtype = np.float32 if isinstance(actions, Continuous) else np.int32
+        self._history = ActionHistory(horizon, actions)
         self._episodes: list[_Episode] = []
         self._mapped: Callable[[np.ndarray], np.ndarray] = lambda actions: actions
         self._tasks: Task = None
@@ -56,18 +52,21 @@ class GymnasiumSimulator(AbstractResumableSimulator):
         while len(self._episodes) < len(keys):
             self._episodes.append(_Episode(self._name, self.make()))
         self._mapped = action_map(self._episodes[0].env.action_space, self._scaled)
+        self._history.begin(keys)
         return self.renew(np.arange(len(keys)), keys)
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
+        self._history.renew(rows, keys)
         pairs = zip(rows.tolist(), keys, strict=True)
         return _stacked([self._episodes[i].reset(words, self._task(i)) for i, words in pairs])
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
-        actions = actions.astype(self._dtype, copy=False)  # as they are saved, in double precision too
+        actions = actions.astype(
+            self._history.dtype, copy=False
+        )  # as they are saved, in double precision too
         given = self._mapped(actions)
-        for episode, action in zip(episodes, actions, strict=True):
-            episode.taken.append(action[None])
+        self._history.add(rows, actions)
         outcomes = [episode.step(action) for episode, action in zip(episodes, given, strict=True)]
         observed, rewards, terminated, truncated = zip(*outcomes, strict=True)
         observations = _stacked(observed)
@@ -83,40 +82,23 @@ class GymnasiumSimulator(AbstractResumableSimulator):
         return [self._episodes[i].picture() for i in rows.tolist()]
 
     def words(self) -> int:
-        return _HEADER + self._horizon * math.prod(self._shape) if self._horizon else 0
+        return self._history.words()
 
     def save(self) -> UInt32[np.ndarray, "rows words"]:
-        taken = [self._actions(episode) for episode in self._episodes]
-        width = self.words() or _doubled(_HEADER + max(x.size for x in taken))
-        saved = np.zeros((len(taken), width), np.uint32)
-        for row, episode, actions in zip(saved, self._episodes, taken, strict=True):
-            row[:2], row[2] = episode.words, len(actions)
-            row[_HEADER : _HEADER + actions.size] = actions.reshape(-1).view(np.uint32)
-        return saved
+        return self._history.save()
 
     def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
-        if len(saved) == len(self._episodes) and self._equal(saved, self.save()):
+        if self._history.holds(saved):
             return
-        self.begin(saved[:, :2], tasks)
-        for i, row in enumerate(saved):
-            words = row[_HEADER : _HEADER + row[2] * math.prod(self._shape)]
-            for action in words.view(self._dtype).reshape(row[2], *self._shape):
+        keys, taken = self._history.read(saved)
+        self.begin(keys, tasks)
+        for i, actions in enumerate(taken):
+            for action in actions:
                 self.step(np.array([i]), action[None])
 
     def close(self) -> None:
         while self._episodes:
             close_env(self._name, self._episodes.pop().env)
-
-    def _equal(self, a: UInt32[np.ndarray, "rows words"], b: UInt32[np.ndarray, "rows words"]) -> bool:
-        """Whether two saved states are the same, whatever zeros follow the actions."""
-        used = _HEADER + int(a[:, 2].max(initial=0)) * math.prod(self._shape)
-        return np.array_equal(a[:, :used], b[:, :used])
-
-    def _actions(self, episode: "_Episode") -> Shaped[np.ndarray, "time ..."]:
-        """The actions of an episode since it began, which are kept as one array from now on."""
-        start = np.zeros((0, *self._shape), self._dtype)
-        episode.taken = [np.concatenate([start, *episode.taken], dtype=self._dtype)]
-        return episode.taken[0]
 
     def _task(self, row: int) -> Task:
         return jax.tree.map(lambda x: x[row], self._tasks) if self._has_tasks else None
@@ -133,15 +115,10 @@ class _Episode:
         self._arranged, self._belongs = arranger(self._space), membership(self._space)
         self._box = isinstance(self._space, spaces.Box)
         self._seed, self._time, self._task = 0, 0, None
-        self.words = np.zeros(2, np.uint32)
-        """Those of the key from which the episode's seed follows."""
-        self.taken: list[np.ndarray] = []
-        """The actions since the episode began, as the policy gave them: arrays `[time ...]`."""
 
     def reset(self, words: UInt32[np.ndarray, " words"], task: Task) -> Observations:
         seed = seed_of(words)
         self._seed, self._time, self._task = seed, 0, task
-        self.words, self.taken = words, []
         options = {} if task is None else {"options": {"task": task}}
         result = self._call("reset", lambda: self.env.reset(seed=seed, **options))
         if not (isinstance(result, tuple) and len(result) == 2):
@@ -254,11 +231,6 @@ def _stacked(rows: Sequence[Observations]) -> Observations:
         return stacked if stacked.dtype == np.uint8 else _float32(stacked)
 
     return jax.tree.map(stack, *rows)
-
-
-def _doubled(words: int) -> int:
-    """A power of two that is large enough, so that programs compiled for this width serve for long."""
-    return max(1024, 1 << (words - 1).bit_length())
 
 
 def _float32(values: np.ndarray) -> Float[np.ndarray, "..."]:

@@ -67,9 +67,11 @@ def find(kind: str, name: str) -> type:
 
 def make(kind: str, name: str) -> Any:
     """A part with its defaults, by the name of its class. Environments may also follow Gymnasium's interface:
-    `gym:ID`, or a class of the user's. Raises `UserError`."""
+    `gym:ID`, or a class of the user's; `atari:GAME` is a game. Raises `UserError`."""
     if kind == "envs" and name.startswith("gym:"):
         return envs.Gymnasium(name.removeprefix("gym:"))
+    if kind == "envs" and name.startswith("atari:"):
+        return envs.Atari(name.removeprefix("atari:"))
     if kind == "envs" and ":" in name and makes_gymnasium(load(name)):
         return envs.Gymnasium(name)
     cls = find(kind, name)

@@ -21,9 +21,9 @@ from surefoot.envs import AbstractFamily, Gymnasium, Gymnax, Recall
 from surefoot.envs.gymnasium_factory import GymnasiumFactory
 from surefoot.experiment import parts
 from surefoot.experiment.config import Config, Evaluation
+from surefoot.experiment.games import ATARI, MINATAR
 from surefoot.experiment.locomotion import LOCOMOTION
 from surefoot.experiment.meta_learning import BANDIT, META_LEARNING, NAVIGATION, TABULAR_MDP
-from surefoot.experiment.minatar import MINATAR
 from surefoot.options import UserError, suggestion
 from surefoot.policies import (
     GRU,
@@ -216,9 +216,12 @@ def preset(name: str) -> Config:
 def _of_any(name: str) -> Config:
     """For an environment of which only the spaces are known."""
     environment, slash, algorithm = name.rpartition("/")
-    if not slash or algorithm not in _ANY:
+    start = ATARI if name.startswith("atari:") else _ANY
+    if not slash or algorithm not in start:
         environment, algorithm = name, "ppo"
     env = parts.make("envs", environment)
+    if start is ATARI:
+        return replace(ATARI[algorithm], env=env, preset=f"{environment}/{algorithm}")
     sampler = InProcess() if env.is_traceable else Processes()
     config = replace(_ANY[algorithm], env=env, sampler=sampler, preset=f"{environment}/{algorithm}")
     return replace(config, policy=_policy_for(env, config))

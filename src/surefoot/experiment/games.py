@@ -1,10 +1,10 @@
-"""Experiments on the games of MinAtar (Young & Tian, 2019): images of 10 × 10 pixels, in pure JAX."""
+"""Experiments on games: those of MinAtar (Young & Tian, 2019), 10 × 10 pixels in pure JAX, and Atari's."""
 
 from dataclasses import replace
 
-from surefoot.algorithms import Estimation, SingleTask
+from surefoot.algorithms import Estimation, Normalisation, SingleTask
 from surefoot.baselines import ValueNetwork, Zero
-from surefoot.envs import Gymnax
+from surefoot.envs import Atari, Gymnax
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.policies import ActorCritic, CategoricalMLP
 from surefoot.rules import OptaxStep, PPOClip, TrustRegion
@@ -49,3 +49,44 @@ MINATAR: dict[str, Config] = {
     for game in _GAMES
     for label, config in _ALGORITHMS.items()
 }
+
+# 2 million steps. PPO has the sizes and rates of OpenAI's baselines (Dhariwal et al., 2017), A2C those of
+# Stable-Baselines3. Both clip rewards; here they are divided by the standard deviation of returns.
+_GAME = replace(
+    _BASE,
+    env=Atari(),
+    policy=ActorCritic(hidden=(512,), activation="relu"),
+    normalisation=Normalisation(rewards=True),
+    evaluation=Evaluation(tasks=1, episodes=4, horizon=5000),
+    streams=8,
+    iterations=1953,
+)
+ATARI: dict[str, Config] = {
+    "ppo": replace(
+        _GAME,
+        algorithm=SingleTask(
+            PPOClip(lr=2.5e-4, lr_end=0.0, decay_steps=_GAME.iterations, clip=0.1, epochs=4, minibatches=4),
+            entropy_bonus=0.01,
+        ),
+    ),
+    "trpo": replace(
+        _GAME,
+        policy=CategoricalMLP(hidden=(512,), activation="relu", initialiser="orthogonal", output_scale=0.01),
+        algorithm=_ALGORITHMS["trpo"].algorithm,
+        estimation=replace(
+            _BASE.estimation,
+            baseline=ValueNetwork(hidden=(512,), activation="relu", lr=2.5e-4, epochs=4, minibatches=4),
+        ),
+    ),
+    "a2c": replace(
+        _GAME,
+        algorithm=SingleTask(
+            OptaxStep("rmsprop", lr=7e-4, max_gradient_norm=0.5), "reinforce", entropy_bonus=0.01
+        ),
+        streams=16,
+        steps=5,
+        iterations=25_000,
+        checkpoint_every=1000,
+    ),
+}
+"""Presets of a game, `atari:GAME/ALGORITHM`. Nothing was tuned."""

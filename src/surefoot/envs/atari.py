@@ -1,0 +1,200 @@
+"""Games of the Atari 2600 (Bellemare et al., 2013), by ale-py's vector environment."""
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8, UInt32
+
+from surefoot.envs.base import AbstractFamily
+from surefoot.envs.gymnasium_simulator import seed_of
+from surefoot.envs.replay import ActionHistory
+from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
+from surefoot.options import Fraction, NonNegative, Options, UserError, at_least, suggestion
+from surefoot.types import Discrete, Key, ObservationSpace, Task
+
+_FRAMES, _PIXELS, _STACKED = 4, 84, 4
+_NO_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Atari(Options, AbstractFamily):
+    """A game of the Atari 2600, with the usual preprocessing (Mnih et al., 2015; Machado et al., 2018).
+
+    Requires the extra: `pip install 'surefoot[atari]'`; the games come with it. An observation is the last 4
+    pictures of 84 × 84 grey pixels, bytes `[84 84 4]`. A step is 4 frames with the same action; its picture
+    is the maximum of the last two. An episode begins with a random number of idle frames, and with the action
+    that starts the game where there is one. There is one task, an empty array `[0]`.
+
+    Where Gymnasium's wrappers clip rewards to −1, 0 and 1, here they are the game's score unless
+    `clip_rewards` is set: returns are then scores, and `--normalisation.rewards` brings them to one scale.
+
+    Everything that needs ale-py raises `UserError` if it is not installed, or if there is no such game.
+    """
+
+    name: str = "Pong-v5"
+    """The game: `Pong-v5`, `ALE/MsPacman-v5`, or the name of its ROM such as `ms_pacman`."""
+    time_limit: Annotated[int | None, at_least(1)] = None
+    """Number of steps after which an episode is truncated; none for no limit. Whole episodes of pictures need
+    much memory: a step is 56 KiB."""
+    sticky_actions: Annotated[float, Fraction] = 0.25
+    """Probability that a frame repeats the action before in place of the one that was chosen."""
+    idle_frames: Annotated[int, NonNegative] = 30
+    """Largest number of frames without an action at the beginning of an episode."""
+    clip_rewards: bool = False
+    """Give the sign of each reward in place of the score."""
+    life_ends_episode: bool = False
+    """End an episode when a life is lost, in place of when the game is over."""
+    all_actions: bool = False
+    """Offer all 18 actions, also those that do nothing in the game."""
+
+    @property
+    def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
+        """The time limit; 0 if there is none."""
+        return self.time_limit or 0
+
+    @property
+    def observation_space(self) -> ObservationSpace:
+        return jax.ShapeDtypeStruct((_PIXELS, _PIXELS, _STACKED), np.uint8)
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(_number_of_actions(_rom(self.name), self.all_actions))
+
+    @property
+    def time_limit_ends_return(self) -> bool:
+        return False
+
+    def sample_tasks(self, key: Key, n: int) -> Task:
+        del key
+        return jnp.zeros((n, 0))
+
+    def simulator(self, threads: int) -> "AtariSimulator":
+        make = partial(
+            _vector_env,
+            _rom(self.name),
+            num_threads=threads,
+            max_num_frames_per_episode=_NO_LIMIT,  # the sampler counts
+            repeat_action_probability=self.sticky_actions,
+            noop_max=self.idle_frames,
+            reward_clipping=self.clip_rewards,
+            episodic_life=self.life_ends_episode,
+            full_action_space=self.all_actions,
+        )
+        return AtariSimulator(make, ActionHistory(self.horizon, self.action_space))
+
+
+class AtariSimulator(AbstractResumableSimulator):
+    """Parallel episodes of a game, all stepped in one call by ale-py's threads.
+
+    Rows whose episode has ended go on idly until they are renewed; of the others, all must be stepped
+    together.
+    """
+
+    def __init__(self, make: Callable[[int], Any], history: ActionHistory) -> None:
+        """`make` makes a vector environment of so many rows."""
+        self._make, self._history = make, history
+        self._env: Any = None
+        self._rows = 0
+
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> UInt8[np.ndarray, "rows ..."]:
+        del tasks
+        if self._rows != len(keys):
+            self.close()
+            self._env, self._rows = self._make(len(keys)), len(keys)
+        self._history.begin(keys)
+        return self.renew(np.arange(len(keys)), keys)
+
+    def renew(
+        self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]
+    ) -> UInt8[np.ndarray, "n ..."]:
+        self._history.renew(rows, keys)
+        order = np.argsort(rows)  # the seeds of a mask are in the order of the rows
+        seeds = np.array([seed_of(words) >> 1 for words in keys[order]], np.int32)  # below 2³¹
+        options = {"reset_mask": np.isin(np.arange(self._rows), rows)}
+        observations, _ = self._env.reset(seed=seeds, options=options)
+        return _pictures(observations)[rows]
+
+    def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, " n"]) -> Outcome:
+        self._history.add(rows, actions)
+        every = np.zeros(self._rows, np.int32)
+        every[rows] = actions
+        observations, rewards, terminated, truncated, _ = self._env.step(every)
+        results = (_pictures(observations), rewards.astype(np.float32), terminated, truncated)
+        return Outcome(*(x[rows] for x in results))
+
+    def words(self) -> int:
+        return self._history.words()
+
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        return self._history.save()
+
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        """Plays the episodes again, side by side: the shorter ones begin later, and all end together."""
+        if self._history.holds(saved):
+            return
+        keys, taken = self._history.read(saved)
+        self.begin(keys, tasks)
+        lengths = np.array([len(actions) for actions in taken])
+        starts = lengths.max(initial=0) - lengths
+        for time in range(lengths.max(initial=0)):
+            due = np.flatnonzero(starts == time)
+            if time and len(due):
+                self.renew(due, keys[due])
+            rows = np.flatnonzero(starts <= time)
+            self.step(rows, np.array([taken[row][time - starts[row]] for row in rows], np.int32))
+        unstepped = np.flatnonzero(lengths == 0)
+        if len(unstepped):
+            self.renew(unstepped, keys[unstepped])
+
+    def close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+        self._env, self._rows = None, 0
+
+
+def _pictures(
+    stacked: UInt8[np.ndarray, "rows stack height width"],
+) -> UInt8[np.ndarray, "rows height width stack"]:
+    return np.moveaxis(stacked, 1, -1)
+
+
+def _rom(name: str) -> str:
+    """The name of a game's ROM: `ms_pacman` of `ALE/MsPacman-v5`. Raises `UserError` if there is none."""
+    known = _ale().roms.get_all_rom_ids()
+    bare = re.sub(r"-v\d+$", "", name.removeprefix("ALE/"))
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", bare).lower()
+    if words in known:
+        return words
+    raise UserError(f"There is no game {name!r}.{suggestion(words, known)} It is named as `Pong-v5`.")
+
+
+@lru_cache
+def _number_of_actions(rom: str, every: bool) -> int:
+    env = _vector_env(rom, 1, full_action_space=every)
+    try:
+        return int(env.single_action_space.n)
+    finally:
+        env.close()
+
+
+def _vector_env(rom: str, rows: int, **options: Any) -> Any:
+    sizes = {"img_height": _PIXELS, "img_width": _PIXELS, "stack_num": _STACKED, "frameskip": _FRAMES}
+    return _ale().vector_env.AtariVectorEnv(rom, rows, **sizes, **options)
+
+
+def _ale() -> Any:
+    try:
+        importlib.import_module("ale_py.vector_env")
+        return importlib.import_module("ale_py")
+    except ImportError as error:
+        raise UserError(
+            f"Atari games need ale-py, and importing it failed: {error}. Install it: pip install "
+            "'surefoot[atari]'."
+        ) from error

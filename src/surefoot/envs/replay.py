@@ -1,0 +1,80 @@
+"""Episodes as the actions that were taken in them, by which a simulator plays them again."""
+
+import math
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt32
+
+from surefoot.types import ActionSpace, Continuous
+
+_HEADER = 3
+"""Words before the actions of a saved episode: those of its key, and the number of actions."""
+
+
+class ActionHistory:
+    """The key of the episode in each row, and the actions since it began, as the policy gave them.
+
+    A saved row has the words of the key, the number of actions and the actions. All rows have the length of
+    the longest episode that there can be; without a time limit they grow with the longest one, by doubling.
+    """
+
+    def __init__(self, horizon: int, actions: ActionSpace) -> None:
+        """`horizon`: the largest number of steps of an episode; 0 for no limit."""
+        self._horizon, self._shape = horizon, actions.shape
+        self.dtype = np.float32 if isinstance(actions, Continuous) else np.int32
+        """The type of the actions that are saved."""
+        self._keys = np.zeros((0, 2), np.uint32)
+        self._taken: list[list[np.ndarray]] = []
+
+    def begin(self, keys: UInt32[np.ndarray, "rows words"]) -> None:
+        """New episodes in all rows."""
+        self._keys, self._taken = keys.copy(), [[] for _ in keys]
+
+    def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> None:
+        """New episodes in some rows."""
+        self._keys[rows] = keys
+        for row in rows.tolist():
+            self._taken[row] = []
+
+    def add(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> None:
+        """An action in each of these rows."""
+        for row, action in zip(rows.tolist(), actions, strict=True):
+            self._taken[row].append(action[None])
+
+    def words(self) -> int:
+        """The length of a saved row; 0 if it differs from one time to the next."""
+        return _HEADER + self._horizon * math.prod(self._shape) if self._horizon else 0
+
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        """All rows as words."""
+        taken = [self._joined(row) for row in range(len(self._keys))]
+        width = self.words() or _doubled(_HEADER + max(x.size for x in taken))
+        saved = np.zeros((len(taken), width), np.uint32)
+        saved[:, :2], saved[:, 2] = self._keys, [len(actions) for actions in taken]
+        for row, actions in zip(saved, taken, strict=True):
+            row[_HEADER : _HEADER + actions.size] = actions.reshape(-1).view(np.uint32)
+        return saved
+
+    def holds(self, saved: UInt32[np.ndarray, "rows words"]) -> bool:
+        """Whether the rows are those that were saved, whatever zeros follow their actions."""
+        if len(saved) != len(self._keys):
+            return False
+        used, now = _HEADER + int(saved[:, 2].max(initial=0)) * math.prod(self._shape), self.save()
+        return np.array_equal(saved[:, :used], now[:, :used])
+
+    def read(self, saved: UInt32[np.ndarray, "rows words"]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The keys of saved rows, `[row word]`, and the actions of each, `[time ...]`."""
+        size = math.prod(self._shape)
+        words = [row[_HEADER : _HEADER + row[2] * size] for row in saved]
+        return saved[:, :2], [x.view(self.dtype).reshape(-1, *self._shape) for x in words]
+
+    def _joined(self, row: int) -> Shaped[np.ndarray, "time ..."]:
+        """The actions of a row, which are kept as one array from now on."""
+        start = np.zeros((0, *self._shape), self.dtype)
+        self._taken[row] = [np.concatenate([start, *self._taken[row]], dtype=self.dtype)]
+        return self._taken[row][0]
+
+
+def _doubled(words: int) -> int:
+    """A power of two that is large enough, so that programs compiled for this width serve for long."""
+    return max(1024, 1 << (words - 1).bit_length())
