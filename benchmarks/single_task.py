@@ -80,12 +80,12 @@ def chosen(options: argparse.Namespace) -> list[Problem]:
     """Those that are asked for and can be run."""
     known = QUICK if options.quick else PROBLEMS
     problems = [problem for problem in known if problem.preset in (options.only or [problem.preset])]
-    if find_spec("mujoco") is None and not all(problem.in_jax for problem in problems):
+    if find_spec("mujoco") is None and any(problem.in_mujoco for problem in problems):
         print(
             "MuJoCo is not installed, so half-cheetah's tables are absent; "
             "`pip install 'surefoot[mujoco]'` adds them.\n"
         )
-        problems = [problem for problem in problems if problem.in_jax]
+        problems = [problem for problem in problems if not problem.in_mujoco]
     return problems
 
 

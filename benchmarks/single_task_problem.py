@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-SIZES = {"cartpole": (4, 2), "pendulum": (3, 1), "half-cheetah": (17, 6)}
+SIZES = {"cartpole": (4, 2), "gym:CartPole-v1": (4, 2), "pendulum": (3, 1), "half-cheetah": (17, 6)}
 """(observations, outputs of the policy's network)."""
-ENVIRONMENTS = {"cartpole": "CartPole-v1", "pendulum": "Pendulum-v1", "half-cheetah": "HalfCheetah-v5"}
+ENVIRONMENTS = {
+    "cartpole": "CartPole-v1",
+    "gym:CartPole-v1": "CartPole-v1",
+    "pendulum": "Pendulum-v1",
+    "half-cheetah": "HalfCheetah-v5",
+}
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,14 @@ class Problem:
 
     @property
     def in_jax(self) -> bool:
-        """Whether surefoot's environment is compiled into its iteration; otherwise MuJoCo steps it."""
-        return self.environment != "HalfCheetah-v5"
+        """Whether surefoot's environment is compiled into its iteration; otherwise MuJoCo or Gymnasium steps
+        it."""
+        return self.preset.split("/")[0] in ("cartpole", "pendulum")
+
+    @property
+    def in_mujoco(self) -> bool:
+        """Whether the environment needs MuJoCo."""
+        return self.environment == "HalfCheetah-v5"
 
     @property
     def batch(self) -> int:
@@ -89,6 +100,7 @@ class Problem:
 PROBLEMS = (
     Problem("cartpole/ppo"),
     Problem("cartpole/trpo", minibatches=16),
+    Problem("gym:CartPole-v1/ppo"),
     Problem("pendulum/ppo", streams=16),
     Problem("pendulum/trpo", streams=16, minibatches=16),
     Problem("half-cheetah/ppo", lr=3e-4),

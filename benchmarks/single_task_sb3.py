@@ -53,7 +53,7 @@ class WholeRun(Side):
 
 
 def _model(problem: Problem, kind: Any) -> Any:
-    made = problem.environment if problem.in_jax else partial(_in_mujoco, problem.environment)
+    made = partial(_in_mujoco, problem.environment) if problem.in_mujoco else problem.environment
     env = make_vec_env(made, problem.streams, seed=0, vec_env_cls=kind)
     if problem.normalises:
         env = VecNormalize(env, gamma=problem.discount)

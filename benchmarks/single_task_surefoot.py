@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 from single_task_problem import Problem
 
-from surefoot.algorithms import LearnerState, SingleTask
+from surefoot.algorithms import LearnerState, Normalisation, SingleTask
 from surefoot.algorithms.base import policy_objective
 from surefoot.algorithms.on_policy import as_steps, sample_batch
 from surefoot.baselines import ValueNetwork
@@ -21,6 +21,7 @@ from surefoot.experiment.presets import preset
 from surefoot.experiment.training import train
 from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.rules.base import Metrics
+from surefoot.samplers import InProcess
 from surefoot.samplers.host_runner import disable_async_dispatch
 
 # As every command of surefoot does, before JAX computes.
@@ -44,6 +45,8 @@ def configuration(problem: Problem, iterations: int = 1) -> Config:
             discount=problem.discount,
             gae_lambda=problem.gae_lambda,
         ),
+        normalisation=Normalisation(observations=problem.normalises, rewards=problem.normalises),
+        sampler=InProcess(),
         streams=problem.streams,
         steps=problem.steps,
         iterations=iterations,
