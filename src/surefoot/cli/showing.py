@@ -21,6 +21,7 @@ from surefoot.checks import (
 from surefoot.cli.options import SWAPS
 from surefoot.envs import AbstractFamily, AbstractProbe
 from surefoot.experiment import PRESETS, parts
+from surefoot.experiment.presets import OPEN_PRESETS
 from surefoot.loading import load
 from surefoot.options import UserError, suggestion
 from surefoot.reproduction import TABLES
@@ -55,13 +56,12 @@ def _print_presets() -> None:
     for name in PRESETS:
         environment, algorithm = name.split("/")
         rows.setdefault(environment, []).append(algorithm)
-    print_rows(
-        "presets: surefoot train ENVIRONMENT/ALGORITHM, by default the first of these",
-        {
-            environment: (", ".join(algorithms), _environment(PRESETS[f"{environment}/{algorithms[0]}"].env))
-            for environment, algorithms in rows.items()
-        },
-    )
+    shown = {
+        environment: (", ".join(algorithms), _environment(PRESETS[f"{environment}/{algorithms[0]}"].env))
+        for environment, algorithms in rows.items()
+    }
+    shown |= {kind: (", ".join(configs), told) for kind, (configs, told) in OPEN_PRESETS.items()}
+    print_rows("presets: surefoot train ENVIRONMENT/ALGORITHM, by default the first of these", shown)
 
 
 def _environment(env: AbstractFamily) -> str:

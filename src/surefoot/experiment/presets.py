@@ -185,6 +185,15 @@ _ANY = {
     "promp": replace(_META, algorithm=ProMP(inner=GradientStep(lr=0.1), tasks=20)),
 }
 """Presets for environments that have none of their own."""
+OPEN_PRESETS: dict[str, tuple[dict[str, Config], str]] = {
+    "atari:GAME": (ATARI, "Any game of the Atari 2600, such as atari:Pong-v5/ppo."),
+    "gym:ID": (_ANY, "Any environment that is registered with Gymnasium."),
+    "MODULE:NAME": (
+        _ANY,
+        "An environment of your own, or a function that makes one of Gymnasium's.",
+    ),
+}
+"""For kinds of environments their presets, and a line about them."""
 PRESETS: dict[str, Config] = {
     **META_LEARNING,
     "bandit/trpo": replace(BANDIT, algorithm=SingleTask(rule=TrustRegion(max_kl=0.01))),
