@@ -14,8 +14,8 @@ from jaxtyping import Int, Shaped, UInt8, UInt32
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium_simulator import seed_of
-from surefoot.envs.replay import ActionHistory
-from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
+from surefoot.envs.replay import AbstractReplayedSimulator, ActionHistory
+from surefoot.envs.simulation import Outcome
 from surefoot.options import Fraction, NonNegative, Options, UserError, at_least, suggestion
 from surefoot.types import Discrete, Key, ObservationSpace, Task
 
@@ -90,7 +90,7 @@ class Atari(Options, AbstractFamily):
         return AtariSimulator(make, ActionHistory(self.horizon, self.action_space))
 
 
-class AtariSimulator(AbstractResumableSimulator):
+class AtariSimulator(AbstractReplayedSimulator):
     """Parallel episodes of a game, all stepped in one call by ale-py's threads.
 
     Rows whose episode has ended go on idly until they are renewed; of the others, all must be stepped
@@ -99,7 +99,8 @@ class AtariSimulator(AbstractResumableSimulator):
 
     def __init__(self, make: Callable[[int], Any], history: ActionHistory) -> None:
         """`make` makes a vector environment of so many rows."""
-        self._make, self._history = make, history
+        super().__init__(history)
+        self._make = make
         self._env: Any = None
         self._rows = 0
 
@@ -129,18 +130,10 @@ class AtariSimulator(AbstractResumableSimulator):
         results = (_pictures(observations), rewards.astype(np.float32), terminated, truncated)
         return Outcome(*(x[rows] for x in results))
 
-    def words(self) -> int:
-        return self._history.words()
-
-    def save(self) -> UInt32[np.ndarray, "rows words"]:
-        return self._history.save()
-
-    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
-        """Plays the episodes again, side by side: the shorter ones begin later, and all end together."""
-        if self._history.holds(saved):
-            return
-        keys, taken = self._history.read(saved)
-        self.begin(keys, tasks)
+    def replay(
+        self, keys: UInt32[np.ndarray, "rows words"], taken: list[Shaped[np.ndarray, "_ ..."]]
+    ) -> None:
+        """Plays the episodes side by side: the shorter ones begin later, and all end together."""
         lengths = np.array([len(actions) for actions in taken])
         starts = lengths.max(initial=0) - lengths
         for time in range(lengths.max(initial=0)):

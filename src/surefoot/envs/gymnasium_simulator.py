@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 
 from surefoot.envs.gymnasium_spaces import action_map, arranger, membership
-from surefoot.envs.replay import ActionHistory
-from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
+from surefoot.envs.replay import AbstractReplayedSimulator, ActionHistory
+from surefoot.envs.simulation import Outcome
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError, shown
 from surefoot.types import ActionSpace, Observations, Task
@@ -18,12 +18,10 @@ from surefoot.types import ActionSpace, Observations, Task
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-class GymnasiumSimulator(AbstractResumableSimulator):
+class GymnasiumSimulator(AbstractReplayedSimulator):
     """Parallel episodes of a Gymnasium environment: one instance for each row, made when it is first needed.
     Raises `UserError` if an environment raises an exception, which is the cause, or returns values that
     cannot be learned from.
-
-    An episode is saved as its key and the actions since, and restored by taking them again.
     """
 
     def __init__(
@@ -39,10 +37,10 @@ class GymnasiumSimulator(AbstractResumableSimulator):
         """`has_tasks`: whether `reset` is given the task. `scaled`: whether the actions −1 and 1 stand for
         the bounds of the action space. `horizon`: the largest number of steps of an episode; 0 for no
         limit."""
+        super().__init__(ActionHistory(horizon, actions))
         self.make = make
         """Makes a new instance of the environment."""
         self._name, self._has_tasks, self._scaled = name, has_tasks, scaled
-        self._history = ActionHistory(horizon, actions)
         self._episodes: list[_Episode] = []
         self._mapped: Callable[[np.ndarray], np.ndarray] = lambda actions: actions
         self._tasks: Task = None
@@ -81,17 +79,10 @@ class GymnasiumSimulator(AbstractResumableSimulator):
         """Pictures of these rows as they are now, by the environment's own `render`."""
         return [self._episodes[i].picture() for i in rows.tolist()]
 
-    def words(self) -> int:
-        return self._history.words()
-
-    def save(self) -> UInt32[np.ndarray, "rows words"]:
-        return self._history.save()
-
-    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
-        if self._history.holds(saved):
-            return
-        keys, taken = self._history.read(saved)
-        self.begin(keys, tasks)
+    def replay(
+        self, keys: UInt32[np.ndarray, "rows words"], taken: list[Shaped[np.ndarray, "_ ..."]]
+    ) -> None:
+        del keys
         for i, actions in enumerate(taken):
             for action in actions:
                 self.step(np.array([i]), action[None])

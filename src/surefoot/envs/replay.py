@@ -1,11 +1,13 @@
 """Episodes as the actions that were taken in them, by which a simulator plays them again."""
 
 import math
+from abc import abstractmethod
 
 import numpy as np
 from jaxtyping import Int, Shaped, UInt32
 
-from surefoot.types import ActionSpace, Continuous
+from surefoot.envs.simulation import AbstractResumableSimulator
+from surefoot.types import ActionSpace, Continuous, Task
 
 _HEADER = 3
 """Words before the actions of a saved episode: those of its key, and the number of actions."""
@@ -73,6 +75,32 @@ class ActionHistory:
         start = np.zeros((0, *self._shape), self.dtype)
         self._taken[row] = [np.concatenate([start, *self._taken[row]], dtype=self.dtype)]
         return self._taken[row][0]
+
+
+class AbstractReplayedSimulator(AbstractResumableSimulator):
+    """A simulator that saves an episode as its key and the actions since, and restores it by taking them
+    again. It tells its history of every episode that it begins and of every action."""
+
+    def __init__(self, history: ActionHistory) -> None:
+        self._history = history
+
+    @abstractmethod
+    def replay(
+        self, keys: UInt32[np.ndarray, "rows words"], taken: list[Shaped[np.ndarray, "_ ..."]]
+    ) -> None:
+        """Takes the actions of each row, whose episodes have begun with these keys."""
+
+    def words(self) -> int:
+        return self._history.words()
+
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        return self._history.save()
+
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        if not self._history.holds(saved):
+            keys, taken = self._history.read(saved)
+            self.begin(keys, tasks)
+            self.replay(keys, taken)
 
 
 def _doubled(words: int) -> int:
