@@ -55,8 +55,12 @@ _BANDIT_TRIALS = Config(
 )
 _MDP_TRIALS = replace(_BANDIT_TRIALS, env=Trial(TabularMDP(), episodes=10))
 _RL2_PPO = RL2(
-    rule=PPOClip(lr=1e-3, lr_end=0.0, decay_steps=300, minibatches=8), entropy_bonus=0.01, tasks=1000
+    rule=PPOClip(lr=2e-3, lr_end=0.0, decay_steps=1000, minibatches=8), entropy_bonus=0.005, tasks=1000
 )
+_BANDIT_PPO = replace(
+    _BANDIT_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO, iterations=1000, checkpoint_every=100
+)
+_ATTENTION_RULE = PPOClip(lr=1e-3, lr_end=0.0, decay_steps=300, minibatches=8)
 
 
 def by_gradient(environment: str, base: Config, without: Sequence[str] = ()) -> dict[str, Config]:
@@ -89,9 +93,14 @@ META_LEARNING: dict[str, Config] = {
     # Its policy is one layer, all of which ANIL would adapt, and its observation is always the same.
     **by_gradient("bandit", BANDIT, without=("anil-trpo", "cavia-trpo")),
     "bandit/rl2-trpo": _BANDIT_TRIALS,
-    "bandit/rl2-ppo": replace(_BANDIT_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
-    "bandit/rl2-ppo-attention": replace(_BANDIT_TRIALS, policy=AttentionActorCritic(), algorithm=_RL2_PPO),
+    "bandit/rl2-ppo": _BANDIT_PPO,
+    "bandit/rl2-ppo-attention": replace(
+        _BANDIT_TRIALS,
+        policy=AttentionActorCritic(),
+        algorithm=replace(_RL2_PPO, rule=_ATTENTION_RULE, entropy_bonus=0.01),
+    ),
     **by_gradient("tabular-mdp", TABULAR_MDP),
     "tabular-mdp/rl2-trpo": _MDP_TRIALS,
-    "tabular-mdp/rl2-ppo": replace(_MDP_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO),
+    # Trials of 100 steps, so that fewer of them make a batch.
+    "tabular-mdp/rl2-ppo": replace(_BANDIT_PPO, env=_MDP_TRIALS.env, algorithm=replace(_RL2_PPO, tasks=200)),
 }

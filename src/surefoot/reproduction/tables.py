@@ -1,8 +1,9 @@
 """Published tables: for each method its configuration, or its reference agent, and the published figures.
 
-RL²'s tables are of Duan et al. (2016b). There an agent's score is the total reward of a trial: a number of
-pulls of a bandit, or of episodes of an MDP. MAML spends its trial in parts of equal size: the first is drawn
-by the policy as it was trained, and each later one after one more step of adaptation.
+RL²'s tables are of Duan et al. (2016b); its row is trained by PPO here, and by TRPO there. An agent's score
+is the total reward of a trial: a number of pulls of a bandit, or of episodes of an MDP. MAML spends its trial
+in parts of equal size: the first is drawn by the policy as it was trained, and each later one after one more
+step of adaptation.
 """
 
 from dataclasses import dataclass, replace
@@ -76,8 +77,12 @@ def _maml(environment: str, env: AbstractEnv, parts: int, episodes: int, lr: flo
 
 
 def _rl2(environment: str, env: AbstractEnv, episodes: int) -> Config:
-    evaluation = Evaluation(tasks=_PROBLEMS, episodes=1, steps=episodes - 1)
-    return replace(preset(f"{environment}/rl2-trpo"), env=Trial(env, episodes), evaluation=evaluation)
+    base, steps = preset(f"{environment}/rl2-ppo"), env.horizon * episodes
+    return replace(
+        with_options(base, {"tasks": max(200, 10_000 // steps)}),
+        env=Trial(env, episodes),
+        evaluation=Evaluation(tasks=_PROBLEMS, episodes=1, steps=episodes - 1),
+    )
 
 
 def _bandits(pulls: int, arms: int, parts: int, published: dict[str, float]) -> PublishedTable:
