@@ -160,7 +160,7 @@ from surefoot.envs import Bandit, Step
 class Broken(Bandit):
     def step(self, key, state, action, task):
         step = super().step(key, state, action, task)
-        return Step(step.state, step.observation, jnp.nan * step.reward, step.terminated)
+        return Step(step.state, step.observation, jnp.full_like(step.reward, jnp.nan), step.terminated)
 """
 
 
