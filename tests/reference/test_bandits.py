@@ -136,7 +136,7 @@ def test_totals_with_known_expectations(agent: AbstractAgent, expected: float):
 
 
 def test_the_gittins_agent_earns_what_dynamic_programming_says():
-    totals = np.asarray(total_rewards(GittinsIndex(), Bandit(arms=2, horizon=PULLS), KEY, problems=4000))
+    totals = np.asarray(total_rewards(GittinsIndex(), Bandit(arms=2, horizon=PULLS), KEY, problems=1000))
     expected = index_total(((0, 0), (0, 0)), PULLS)
     assert abs(totals.mean() - expected) < 4 * totals.std() / np.sqrt(len(totals))
 
@@ -167,7 +167,7 @@ def test_the_bayes_optimum_is_that_of_hand_made_problems() -> None:
 def test_no_agent_earns_more_than_the_bayes_optimum() -> None:
     optimum = bayes_optimal_reward(5, 10)
     for agent, share in ((GittinsIndex(), 0.99), (ThompsonSampling(), 0.8), (Random(), 0.7)):
-        totals = np.asarray(total_rewards(agent, Bandit(arms=5, horizon=10), KEY, problems=4000))
+        totals = np.asarray(total_rewards(agent, Bandit(arms=5, horizon=10), KEY, problems=1000))
         error = totals.std() / np.sqrt(len(totals))
         assert share * optimum < totals.mean() + 3 * error
         assert totals.mean() - 3 * error < optimum
