@@ -15,7 +15,7 @@ from jaxtyping import Int, Shaped, UInt8, UInt32
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium_simulator import seed_of
 from surefoot.envs.replay import AbstractReplayedSimulator, ActionHistory
-from surefoot.envs.simulation import Outcome
+from surefoot.envs.simulation import Outcome, selection
 from surefoot.options import Fraction, NonNegative, Options, UserError, at_least, suggestion
 from surefoot.types import Discrete, Key, ObservationSpace, Task
 
@@ -124,11 +124,11 @@ class AtariSimulator(AbstractReplayedSimulator):
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, " n"]) -> Outcome:
         self._history.add(rows, actions)
-        every = np.zeros(self._rows, np.int32)
-        every[rows] = actions
+        which, every = selection(rows), np.zeros(self._rows, np.int32)
+        every[which] = actions
         observations, rewards, terminated, truncated, _ = self._env.step(every)
         results = (_pictures(observations), rewards.astype(np.float32), terminated, truncated)
-        return Outcome(*(x[rows] for x in results))
+        return Outcome(*(x[which] for x in results))
 
     def replay(
         self, keys: UInt32[np.ndarray, "rows words"], taken: list[Shaped[np.ndarray, "_ ..."]]
