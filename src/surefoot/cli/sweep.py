@@ -60,7 +60,7 @@ def every_setting(sweeps: dict[str, list[str]]) -> list[Setting]:
 
 def random_settings(sweeps: dict[str, list[str]], number: int, seed: int) -> list[Setting]:
     """`number` different settings: of each option one of its values, or a number from a range LOW..HIGH.
-    Raises `UserError` if there are not so many."""
+    Raises `UserError` if there are fewer."""
     check(number >= 1, "sweep-random", number, "1 or more")
     rng = np.random.default_rng(seed)
     found: dict[Setting, None] = {}

@@ -98,7 +98,7 @@ class AtariSimulator(AbstractReplayedSimulator):
     """
 
     def __init__(self, make: Callable[[int], Any], history: ActionHistory) -> None:
-        """`make` makes a vector environment of so many rows."""
+        """`make` makes a vector environment with a given number of rows."""
         super().__init__(history)
         self._make = make
         self._env: Any = None

@@ -134,7 +134,7 @@ class _Episode:
         return observation, reward, terminated, truncated
 
     def picture(self) -> UInt8[np.ndarray, "height width 3"]:
-        """What `render` gives now."""
+        """The picture that `render` gives now."""
         given = self._call("render", self.env.render)
         picture = self._numbers("render", "a picture", given)
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:

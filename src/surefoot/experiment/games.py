@@ -9,6 +9,32 @@ from surefoot.experiment.config import Config, Evaluation
 from surefoot.policies import ActorCritic, CategoricalMLP
 from surefoot.rules import OptaxStep, PPOClip, TrustRegion
 
+
+def _trpo(base: Config, units: int, lr: float, minibatches: int) -> Config:
+    """The Fisher matrix is blind to a critic's values, so the value function is a network of its own."""
+    critic = ValueNetwork(hidden=(units,), activation="relu", lr=lr, epochs=4, minibatches=minibatches)
+    return replace(
+        base,
+        policy=CategoricalMLP(
+            hidden=(units,), activation="relu", initialiser="orthogonal", output_scale=0.01
+        ),
+        algorithm=SingleTask(TrustRegion(max_kl=0.01, damping=0.01), entropy_bonus=0.01),
+        estimation=replace(base.estimation, baseline=critic),
+    )
+
+
+def _a2c(base: Config, lr: float, streams: int, steps: int, iterations: int) -> Config:
+    rule = OptaxStep("rmsprop", lr=lr, max_gradient_norm=0.5)
+    return replace(
+        base,
+        algorithm=SingleTask(rule, "reinforce", entropy_bonus=0.01),
+        streams=streams,
+        steps=steps,
+        iterations=iterations,
+        checkpoint_every=1000,
+    )
+
+
 # 5 million steps.
 _BASE = Config(
     env=Gymnax("Breakout-MinAtar"),
@@ -22,25 +48,10 @@ _BASE = Config(
     checkpoint_every=100,
 )
 _RULE = PPOClip(lr=5e-3, lr_end=0.0, decay_steps=_BASE.iterations, epochs=4, minibatches=8)
-_CRITIC = ValueNetwork(hidden=(128,), activation="relu", lr=5e-3, epochs=4, minibatches=8)
 _ALGORITHMS = {
     "ppo": replace(_BASE, algorithm=SingleTask(_RULE, entropy_bonus=0.01)),
-    # The Fisher matrix is blind to a critic's values, so the value function is a network of its own.
-    "trpo": replace(
-        _BASE,
-        policy=CategoricalMLP(hidden=(128,), activation="relu", initialiser="orthogonal", output_scale=0.01),
-        algorithm=SingleTask(TrustRegion(max_kl=0.01, damping=0.01), entropy_bonus=0.01),
-        estimation=replace(_BASE.estimation, baseline=_CRITIC),
-    ),
-    "a2c": replace(
-        _BASE,
-        algorithm=SingleTask(
-            OptaxStep("rmsprop", lr=1e-3, max_gradient_norm=0.5), "reinforce", entropy_bonus=0.01
-        ),
-        steps=16,
-        iterations=4883,
-        checkpoint_every=1000,
-    ),
+    "trpo": _trpo(_BASE, units=128, lr=5e-3, minibatches=8),
+    "a2c": _a2c(_BASE, lr=1e-3, streams=64, steps=16, iterations=4883),
 }
 _GAMES = ("Breakout", "Asterix", "Freeway", "Seaquest", "SpaceInvaders")
 
@@ -69,24 +80,7 @@ ATARI: dict[str, Config] = {
             entropy_bonus=0.01,
         ),
     ),
-    "trpo": replace(
-        _GAME,
-        policy=CategoricalMLP(hidden=(512,), activation="relu", initialiser="orthogonal", output_scale=0.01),
-        algorithm=_ALGORITHMS["trpo"].algorithm,
-        estimation=replace(
-            _BASE.estimation,
-            baseline=ValueNetwork(hidden=(512,), activation="relu", lr=2.5e-4, epochs=4, minibatches=4),
-        ),
-    ),
-    "a2c": replace(
-        _GAME,
-        algorithm=SingleTask(
-            OptaxStep("rmsprop", lr=7e-4, max_gradient_norm=0.5), "reinforce", entropy_bonus=0.01
-        ),
-        streams=16,
-        steps=5,
-        iterations=25_000,
-        checkpoint_every=1000,
-    ),
+    "trpo": _trpo(_GAME, units=512, lr=2.5e-4, minibatches=4),
+    "a2c": _a2c(_GAME, lr=7e-4, streams=16, steps=5, iterations=25_000),
 }
 """Presets of a game, `atari:GAME/ALGORITHM`. Nothing was tuned."""

@@ -52,7 +52,7 @@ class AbstractCamera(ABC):
 
     @abstractmethod
     def record(self, simulator: Any, rows: Int[np.ndarray, " n"]) -> Sequence[Any]:
-        """What `draw` needs of these rows of a simulator as they are now; None where one cannot be drawn."""
+        """Records, for `draw`, these rows of a simulator as they are now; None where one cannot be drawn."""
 
     @abstractmethod
     def draw(self, row: int, recorded: Any) -> Picture:
@@ -172,7 +172,7 @@ class Recorder(AbstractSimulator):
     def __init__(self, camera: AbstractCamera) -> None:
         self._camera, self._simulator = camera, camera.simulator()
         self.recorded: list[list[Any]] = []
-        """What the camera recorded, axes `[time][row]`; of a row that ended, its end."""
+        """Records of the camera, axes `[time][row]`; of a row that ended, its end."""
 
     def begin(self, keys: Any, tasks: Task) -> Any:
         observations = self._simulator.begin(keys, tasks)

@@ -27,7 +27,7 @@ class Film:
     row: int
     """The number of the task."""
     recorded: list[Any]
-    """What the camera recorded at the beginning and after each step."""
+    """Records of the camera at the beginning and after each step."""
     returns: Float[np.ndarray, " time"]
     """Sum of the rewards until then."""
     terminated: bool
