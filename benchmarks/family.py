@@ -10,7 +10,7 @@ that OUT holds already are not trained again; those that were interrupted go on.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -29,7 +29,7 @@ from surefoot.experiment.serialise import flat_options
 from surefoot.report import finish_seeds, finish_sweep
 from surefoot.report.comparing import draw_comparison, looks
 from surefoot.report.comparison import Comparison
-from surefoot.report.finished import FinishedRun, group_runs
+from surefoot.report.finished import FinishedRun, group_runs, shown_value
 from surefoot.report.learning import picture
 
 MAIN = {
@@ -87,15 +87,19 @@ def done(configs: Mapping[str, Config], out: Path, finish: Callable[[list[Run], 
     return finish([run for run in runs if run.iteration == run.config.iterations], out)
 
 
-def multiples(config: Config, option: str, seeds: int) -> dict[str, Config]:
-    """The configurations at multiples of an option's value."""
+def multiples(
+    config: Config, option: str, seeds: int, factors: Sequence[float] = MULTIPLES
+) -> dict[str, Config]:
+    """The configurations at multiples of an option's value, or of each of its values."""
     usual = flat_options(config)[option]
-    settings = {x: with_options(config, {option: usual * x}) for x in MULTIPLES}
-    return {
-        f"{option}={usual * x:.3g}/{name}": one
-        for x, setting in settings.items()
-        for name, one in seeds_of(setting, seeds).items()
-    }
+    several = isinstance(usual, list)
+    found = {}
+    for x in factors:
+        value = [x * one for one in usual] if several else x * usual
+        setting = with_options(config, {option: tuple(value) if several else value})
+        name = f"{option}={shown_value(value)}"
+        found |= {f"{name}/{seed}": one for seed, one in seeds_of(setting, seeds).items()}
+    return found
 
 
 def draw_sensitivity(tables: Mapping[str, list[dict[str, Any]]]) -> bytes:

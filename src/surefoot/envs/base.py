@@ -106,7 +106,8 @@ def check_time_limit(env: AbstractFamily) -> None:
         option = (time_limit_field(env) or "horizon").replace("_", "-")
         raise UserError(
             f"{getattr(env, 'name', type(env).__name__)} states no time limit, and whole episodes must end; "
-            f"set --env.{option} STEPS, or sample fixed numbers of steps: --streams 8 --steps 256."
+            f"set --env.{option} STEPS, or sample fixed numbers of steps where the algorithm can, as PPO and "
+            "TRPO: --streams 8 --steps 256."
         )
 
 
