@@ -1,10 +1,13 @@
 """The benchmarks name functions of the library, which must be there."""
 
+import importlib
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+
+from surefoot.experiment import PRESETS
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -17,4 +20,26 @@ def test_every_function_that_is_timed_exists(monkeypatch: pytest.MonkeyPatch) ->
         if not target.startswith("mujoco."):
             assert callable(resolve_name(target))
     for name in ("iteration_surefoot", "iteration_problem"):
+        sys.modules.pop(name)
+
+
+@pytest.mark.parametrize("env", ["bandit", "tabular-mdp", "navigation-2d"])
+def test_every_meta_method_is_given_the_same_steps_and_tasks(
+    env: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr("surefoot.samplers.host_runner.disable_async_dispatch", lambda: None)
+    benchmark = importlib.import_module("meta_family")
+    options = benchmark.Options(Path("out"), env=env, steps=4_000_000)
+    for method in options.methods:
+        if method in benchmark.GRADIENT and f"{env}/{method}" not in PRESETS:
+            continue
+        config = benchmark.config_of(options, method)
+        trials = config.env.trial_episodes
+        episodes = config.episodes * (1 if trials else config.algorithm.inner_steps + 1)
+        steps = config.iterations * config.algorithm.tasks * episodes * config.env.horizon
+        assert 0.97 < steps / options.steps <= 1.0, method
+        assert config.evaluation.tasks == options.tasks
+        assert config.evaluation.seed == benchmark.config_of(options, "maml-trpo").evaluation.seed
+    for name in ("meta_family", "family"):
         sys.modules.pop(name)
