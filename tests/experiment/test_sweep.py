@@ -5,17 +5,23 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 from support.dense import assert_same, leaves
 from support.probes import Target
 from support.small import SMALL
 from surefoot import cli
 from surefoot.algorithms import SingleTask
-from surefoot.experiment import Config, load, resume_many, train, train_many
+from surefoot.experiment import Config, Learner, load, preset, resume_many, train, train_many
 from surefoot.experiment.folder import run_folders
+from surefoot.experiment.learner import TrainingState
 from surefoot.experiment.training import ManyOutcome
 from surefoot.options import UserError
 from surefoot.report import finish_sweep
@@ -94,11 +100,35 @@ def test_options_that_change_the_program_have_one_each(tmp_path: Path) -> None:
     assert [run.iteration for run in outcome.runs] == [1, 1]
 
 
-def test_a_number_that_decides_what_is_computed_has_a_program_for_each_value(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Remembers(Target):
+    """An environment that looks a number up in a dictionary."""
+
+    threshold: float = 0.0
+
+    def reset(self, key, task):
+        state, observation = Target.reset(self, key, task)
+        return state, observation * {-1.0: 1, 1.0: 2}[self.threshold]
+
+
+@pytest.mark.parametrize("kind", [Decides, Remembers])
+def test_a_number_that_python_needs_has_a_program_for_each_value(kind: type[Any], tmp_path: Path) -> None:
     configs = {
-        f"threshold={x}/seed000": replace(SMALL, env=Decides(threshold=x), iterations=1) for x in (-1.0, 1.0)
+        f"threshold={x}/seed000": replace(SMALL, env=kind(threshold=x), iterations=1) for x in (-1.0, 1.0)
     }
     assert [run.iteration for run in train_many(configs, tmp_path / "out").runs] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["bandit/maml-trpo", "bandit/meta-sgd-trpo", "bandit/reptile"])
+def test_one_program_serves_every_rate_of_the_inner_steps(name: str) -> None:
+    learner = Learner(preset(name))
+
+    def step(lr: Array, state: TrainingState) -> Any:
+        return Learner(learner.config, options={"inner.lr": lr}).step(state)
+
+    state = eqx.filter_eval_shape(learner.init)
+    following, _ = eqx.filter_eval_shape(step, jnp.asarray(10.0), state)
+    assert jax.tree.structure(following) == jax.tree.structure(state)
 
 
 def test_the_summary_has_every_setting_and_its_verdict(swept: tuple[Path, ManyOutcome]) -> None:

@@ -10,6 +10,7 @@ not compiled to the same instructions as a program for one.
 """
 
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -166,8 +167,11 @@ def _plan(
     programs = []
     for places in _alike(configs, in_numbers=alone):
         try:
-            programs.append(_program(places, configs, states, learners, alone))
-        except jax.errors.ConcretizationTypeError:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "A JAX array is being set as static", UserWarning)
+                programs.append(_program(places, configs, states, learners, alone))
+        except Exception:
+            # A number may be compared, hashed or shown where it is used: anything may be raised.
             settings = _alike([configs[i] for i in places], in_numbers=True)
             if len(settings) == 1:
                 raise

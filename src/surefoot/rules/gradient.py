@@ -23,7 +23,7 @@ class GradientStep(Options, AbstractRule):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
-        if self.lr == ():
+        if isinstance(self.lr, tuple) and not self.lr:
             raise UserError("lr is (); it must be one learning rate or more.")
 
     @property
