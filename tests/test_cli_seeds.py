@@ -12,6 +12,7 @@ from surefoot.cli.sweep import every_setting, random_settings, swept, take_sweep
 from surefoot.experiment import load, preset
 from surefoot.experiment.metrics import read_metrics
 
+ONE = preset("bandit/trpo")
 SMALL = ["--episodes", "4", "--iterations", "2", "--evaluation.tasks", "2", "--evaluation.episodes", "4"]
 
 
@@ -96,14 +97,21 @@ def test_a_sweep_of_switches_and_parts_has_every_combination() -> None:
     sweeps, rest = take_sweeps(["ppo", "--sweep.a.b", "true", "false", "--x", "1", "--sweep.rule=npg,trpo"])
     assert rest == ["ppo", "--x", "1"]
     settings = every_setting(sweeps)
-    configs = swept(
-        list(sweeps), settings, lambda words: replace(preset("bandit/trpo"), preset=" ".join(words))
-    )
+    configs = swept(list(sweeps), settings, lambda words: replace(ONE, preset=" ".join(words)))
     assert [(name, config.preset) for name, config in configs.items()] == [
         ("a.b=true,rule=npg", "--a.b --rule npg"),
         ("a.b=true,rule=trpo", "--a.b --rule trpo"),
         ("a.b=false,rule=npg", "--a.no-b --rule npg"),
         ("a.b=false,rule=trpo", "--a.no-b --rule trpo"),
+    ]
+
+
+def test_a_value_of_several_numbers_is_quoted() -> None:
+    sweeps, _ = take_sweeps(["--sweep.policy.hidden", "32", "64 64"])
+    configs = swept(list(sweeps), every_setting(sweeps), lambda words: replace(ONE, preset=" ".join(words)))
+    assert [(name, config.preset) for name, config in configs.items()] == [
+        ("policy.hidden=32", "--policy.hidden 32"),
+        ("policy.hidden=64_64", "--policy.hidden 64 64"),
     ]
 
 

@@ -104,9 +104,10 @@ def swept(
 
 
 def _as_words(name: str, value: str) -> list[str]:
-    """An option as the command line has it; of a switch, true and false are two options."""
+    """An option as the command line has it: a value of several numbers is quoted in a sweep, and of a switch
+    true and false are two options."""
     if value.lower() not in ("true", "false"):
-        return [f"--{name}", value]
+        return [f"--{name}", *value.split()]
     *parts, switch = name.split(".")
     return [f"--{'.'.join([*parts, 'no-' * (value.lower() == 'false') + switch])}"]
 
