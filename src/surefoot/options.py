@@ -1,12 +1,15 @@
-"""Options that a user sets: their bounds, and the one kind of error that a wrong one raises."""
+"""Options that a user sets: their types and bounds, and the one kind of error that a wrong one raises."""
 
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable
 from functools import cache
 from math import inf
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from numbers import Integral, Real
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 from jax.core import Tracer
 
 
@@ -43,34 +46,75 @@ Seed = Bound(lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967
 
 
 class Options:
-    """The base of a dataclass of options, whose bounds are checked when one is made.
+    """The base of a dataclass of options, whose types and bounds are checked when one is made.
 
-    An option that JAX traces has no value yet and is not checked, so that numeric options can be vmapped. A
-    class with more to check defines `__post_init__` and calls this one first. Raises `UserError`.
+    An option that JAX traces has no value yet and only its type is checked, so that numeric options can be
+    vmapped. A class with more to check defines `__post_init__` and calls this one first. Raises `UserError`.
     """
 
     def __post_init__(self) -> None:
-        for name, bound, optional in _bounds(type(self)):
+        for name, kind, bounds in _options(type(self)):
             value = getattr(self, name)
+            check(fits(value, kind), name, value, described(kind))
             parts = value if isinstance(value, tuple) else (value,)
             checked = [part for part in parts if part is not None and not isinstance(part, Tracer)]
-            wanted = f"{bound.words}, or none" if optional else bound.words
-            check(all(map(bound.holds, checked)), name, value, wanted)
-            small = bound.most == inf or all(part <= bound.most for part in checked)
-            check(small, name, value, f"at most {bound.most}")
+            for bound in bounds:
+                wanted = f"{bound.words}, or none" if type(None) in get_args(kind) else bound.words
+                check(all(map(bound.holds, checked)), name, value, wanted)
+                small = bound.most == inf or all(part <= bound.most for part in checked)
+                check(small, name, value, f"at most {bound.most}")
 
 
 @cache
-def _bounds(cls: type) -> tuple[tuple[str, Bound, bool], ...]:
-    """The name, the bound and whether None is allowed, of every option of a class that has a bound."""
-    hints = get_type_hints(cls, include_extras=True)
-    return tuple(
-        (field.name, bound, type(None) in get_args(get_args(hint)[0]))
-        for field in dataclasses.fields(cls)
-        if get_origin(hint := hints[field.name]) is Annotated
-        for bound in get_args(hint)[1:]
-        if isinstance(bound, Bound)
-    )
+def _options(cls: type) -> tuple[tuple[str, Any, tuple[Bound, ...]], ...]:
+    """The name, the type and the bounds of every option of a class."""
+    hints, found = get_type_hints(cls, include_extras=True), []
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        kind, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        found.append((field.name, kind, tuple(part for part in more if isinstance(part, Bound))))
+    return tuple(found)
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type `kind`, as options are annotated. A whole number is a number too, and
+    JAX's and NumPy's count as Python's do."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(fits(value, one) for one in arguments)
+    if origin is Literal:
+        return any(value is one or (type(value) is type(one) and value == one) for one in arguments)
+    if origin is tuple:
+        kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return isinstance(value, tuple) and len(kinds) == len(value) and all(map(fits, value, kinds))
+    if kind in (int, float):
+        if hasattr(value, "dtype"):
+            return np.issubdtype(value.dtype, np.integer if kind is int else np.number)
+        return isinstance(value, Integral if kind is int else Real) and type(value) is not bool
+    if kind is Any or origin is not None or not isinstance(kind, type):
+        return True
+    return getattr(kind, "_is_protocol", False) or isinstance(value, kind)
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "none",
+}
+
+
+def described(kind: Any, sequence: str = "tuple") -> str:
+    """The values of a type in words, which follow "it must be"."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return f"a {sequence}" if arguments[1:] == (...,) else f"a {sequence} of {len(arguments)}"
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if arguments:
+        return " or ".join(described(one, sequence) for one in arguments)
+    return _WORDS.get(kind) or f"an object of class {kind.__name__}"
 
 
 def check(condition: bool, option: str, value: Any, wanted: str) -> None:

@@ -1,5 +1,5 @@
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import equinox as eqx
@@ -9,7 +9,7 @@ from surefoot.envs import Bandit, Gymnasium, Trial
 from surefoot.experiment import PRESETS, parts, preset
 from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.serialise import load_config, save_config
-from surefoot.options import UserError
+from surefoot.options import Options, UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.rules import TrustRegion
 from surefoot.samplers import InProcess, Processes
@@ -164,3 +164,9 @@ def test_a_class_of_ones_own_has_presets_too() -> None:
 def test_an_environment_that_is_not_there_is_said(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         preset(name)
+
+
+@pytest.mark.parametrize("kind", parts.KINDS)
+def test_every_part_with_options_checks_them(kind: str) -> None:
+    for cls in parts.parts(kind).values():
+        assert issubclass(cls, Options) or not fields(cls), f"{cls.__name__} does not derive from Options"

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting
 from surefoot.algorithms.on_policy import AbstractBatchAlgorithm, initial_state
-from surefoot.options import UserError
+from surefoot.options import Options, UserError
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import OptaxStep
 from surefoot.rules.base import Metrics
@@ -20,7 +20,7 @@ from surefoot.types import Batch, Key
 
 
 @dataclass(frozen=True)
-class Reinforce(AbstractBatchAlgorithm):
+class Reinforce(Options, AbstractBatchAlgorithm):
     """∇J ≈ 1/N Σᵢ ∇log P(τᵢ) (R(τᵢ) − b): one step along it for each batch of whole episodes (Williams,
     1992).
 

@@ -103,7 +103,7 @@ class AbstractOneStepProbe(AbstractProbe):
 
 
 @dataclass(frozen=True)
-class ConstantReward(AbstractOneStepProbe):
+class ConstantReward(Options, AbstractOneStepProbe):
     """One step with reward 1. The observation is always 1. Every policy's value is 1."""
 
     def observe(self, key: Key) -> Float[Array, "1"]:
@@ -116,7 +116,7 @@ class ConstantReward(AbstractOneStepProbe):
 
 
 @dataclass(frozen=True)
-class ObservedReward(AbstractOneStepProbe):
+class ObservedReward(Options, AbstractOneStepProbe):
     """One step, whose reward is the observation: −1 or +1, equally likely. Every policy's value is the
     observation; its mean is 0."""
 
@@ -198,7 +198,7 @@ class EndlessReward(Options, AbstractProbe):
 
 
 @dataclass(frozen=True)
-class ActionReward(AbstractOneStepProbe):
+class ActionReward(Options, AbstractOneStepProbe):
     """One step: action 1 earns +1 and action 0 earns −1. The observation is always 1. The value of the best
     policy is 1, that of the random policy 0."""
 
@@ -211,7 +211,7 @@ class ActionReward(AbstractOneStepProbe):
 
 
 @dataclass(frozen=True)
-class ObservedAction(AbstractOneStepProbe):
+class ObservedAction(Options, AbstractOneStepProbe):
     """One step, whose observation is −1 or +1, equally likely. After +1, action 1 earns +1 and action 0 −1;
     after −1 it is the other way round. The value of the best policy is 1; that of the random policy, and of
     every policy that does not depend on the observation, is 0."""

@@ -1,6 +1,6 @@
 """Evaluation: the return of a policy on tasks, before adaptation and after each step of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,14 +9,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.special import stdtrit
 
 from surefoot.algorithms import AbstractAdapter, Adaptation, adapt_to_tasks, episode_returns
 from surefoot.algorithms.adaptation import phases_of_all, sample_tasks, sample_trials
 from surefoot.algorithms.base import LearnerState, jit_from_host
+from surefoot.envs import AbstractFamily
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.memory import check_evaluation_memory
+from surefoot.options import check
 from surefoot.policies import AbstractPolicy, ModePolicy
 from surefoot.rules import AbstractRule
 from surefoot.samplers import AbstractSampler
@@ -249,6 +251,23 @@ def adapt(
         return adapter, adapt_to_tasks(setting.sampler, adapter, learner.policy, tasks, key, steps)
 
 
-def stack_tasks(tasks: list[Task]) -> Task:
-    """Tasks of the user's own, each without a leading axis, as one pytree with one."""
-    return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(leaf) for leaf in x]), *tasks)
+def stack_tasks(env: AbstractFamily, tasks: Sequence[Task] | Array) -> Task:
+    """Tasks of the user's own, each without a leading axis, as one pytree with one. A task that is one array
+    may be given as a number or a sequence of numbers. Raises `UserError` for what is no task of `env`."""
+    check(len(tasks) > 0, "tasks", tasks, "one task or more")
+    example = jax.tree.map(lambda x: x[0], env.sample_tasks(jax.random.key(0), 1))
+
+    def arrays(task: Task) -> Task:
+        if isinstance(example, jax.Array):
+            return jnp.asarray(task, example.dtype)
+        return jax.tree.map(lambda wanted, leaf: jnp.asarray(leaf, wanted.dtype), example, task)
+
+    found = []
+    for task in tasks:
+        try:
+            found.append(arrays(task))
+            same = jax.tree.map(jnp.shape, found[-1]) == jax.tree.map(jnp.shape, example)
+        except (TypeError, ValueError):
+            same = False
+        check(same, "task", task, f"as a task of {type(env).__name__} is: {eqx.tree_pformat(example)}")
+    return jax.tree.map(lambda *x: jnp.stack(x), *found)

@@ -36,6 +36,7 @@ from surefoot.experiment.presets import configure, with_options
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.stablehlo import Platform
+from surefoot.options import check, fits
 from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
@@ -70,7 +71,7 @@ class Learner:
         *,
         env: Any = None,
         algorithm: AbstractAlgorithm | str | None = None,
-        policy: PolicyOptions | None = None,
+        policy: PolicyOptions | str | None = None,
         options: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
@@ -78,9 +79,10 @@ class Learner:
 
         `env` is one of the library's environments or your own, or a Gymnasium environment as it is made: a
         class or a function without arguments. `algorithm` is an algorithm, or the name of one for any
-        environment: "ppo", "trpo", "npg" or "maml-trpo". `fields` are those of `Config`, such as `seed`,
-        `iterations` and `episodes`; `options` has others by their names on the command line, such as
-        `{"rule.lr": 1e-3}`. Raises `UserError` for what does not exist or does not fit.
+        environment: "ppo", "trpo", "npg" or "maml-trpo"; `policy` is a policy's options, or its name.
+        `fields` are those of `Config`, such as `seed`, `iterations` and `episodes`; `options` has others by
+        their names on the command line, such as `{"rule.lr": 1e-3}`. Raises `UserError` for what does not
+        exist or does not fit.
         """
         config = configure(experiment, env=env, algorithm=algorithm, policy=policy, **fields)
         self.config = with_options(config, options or {})
@@ -161,8 +163,11 @@ class Learner:
         `progress` is shown on standard error. Ctrl-C ends training after the iteration. Raises
         `NonFiniteError` where a loss or a parameter is not finite; the state before it is kept.
         """
-        total = self.iteration + (self.config.iterations if iterations is None else iterations)
-        callbacks = [callback] if callable(callback) else list(callback)
+        more = self.config.iterations if iterations is None else iterations
+        check(fits(more, int) and more >= 0, "iterations", iterations, "a whole number, 0 or more")
+        total = self.iteration + more
+        callbacks = [callback] if not isinstance(callback, Sequence) else list(callback)
+        check(all(map(callable, callbacks)), "callback", callback, "a function of an Event, or several")
         begin(callbacks, self.config)
         member = Member(self.iteration, [lambda event: self.history.append(event.row()), *callbacks])
         waiting = "sampling and learning" if self._compiled else "compiling the iteration"
@@ -174,7 +179,7 @@ class Learner:
 
     def evaluate(
         self,
-        tasks: int | list[Task] | None = None,
+        tasks: int | Sequence[Task] | Array | None = None,
         *,
         steps: int | None = None,
         episodes: int | None = None,
@@ -184,12 +189,14 @@ class Learner:
     ) -> EvaluationResult:
         """The policy's returns on tasks, before adaptation and after each step of it.
 
-        `tasks` is a number of held-out tasks, or a list of your own. What is not given is as the
+        `tasks` is a number of held-out tasks, or several of your own. What is not given is as the
         configuration says. With `deterministic` the policy is evaluated by its mode.
         """
         given = {"steps": steps, "episodes": episodes, "seed": seed, "deterministic": deterministic}
-        own = stack_tasks(tasks) if isinstance(tasks, list) else None
-        given["tasks"] = len(tasks) if isinstance(tasks, list) else tasks
+        own = None
+        if isinstance(tasks, list | tuple | Array):
+            own, tasks = stack_tasks(self.config.env, tasks), len(tasks)
+        given["tasks"] = tasks
         options = replace(
             default_evaluation(self.config), **{k: v for k, v in given.items() if v is not None}
         )
@@ -213,7 +220,7 @@ class Learner:
         adapter, adaptation = adapt(
             self.config,
             self.state.learner,
-            stack_tasks([task]),
+            stack_tasks(self.config.env, [task]),
             key,
             steps=steps,
             episodes=episodes,

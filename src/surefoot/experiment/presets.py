@@ -24,7 +24,7 @@ from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.games import ATARI, MINATAR
 from surefoot.experiment.locomotion import LOCOMOTION
 from surefoot.experiment.meta_learning import BANDIT, META_LEARNING, NAVIGATION, TABULAR_MDP
-from surefoot.options import UserError, suggestion
+from surefoot.options import UserError, check, suggestion
 from surefoot.policies import (
     GRU,
     ActorCritic,
@@ -247,7 +247,7 @@ def configure(
     *,
     env: Any = None,
     algorithm: AbstractAlgorithm | str | None = None,
-    policy: PolicyOptions | None = None,
+    policy: PolicyOptions | str | None = None,
     **fields: Any,
 ) -> Config:
     """The configuration of a preset's name, of another configuration, or of parts, as `Learner` takes them.
@@ -255,10 +255,12 @@ def configure(
     if experiment is None:
         config = _of_parts(env, "ppo" if algorithm is None else algorithm)
     else:
+        check(isinstance(experiment, str | Config), "experiment", experiment, "a preset's name or a Config")
         config = experiment if isinstance(experiment, Config) else preset(experiment)
         given = {"env": None if env is None else _environment(env), "algorithm": algorithm}
         config = replace(config, **{name: part for name, part in given.items() if part is not None})
-    config = replace(config, **({} if policy is None else {"policy": policy}))
+    if policy is not None:
+        config = replace(config, policy=parts.make("policies", policy) if isinstance(policy, str) else policy)
     return with_options(config, fields)
 
 
@@ -275,16 +277,24 @@ def _of_parts(env: Any, algorithm: AbstractAlgorithm | str) -> Config:
             )
         config = replace(_ANY[algorithm], env=family)
     else:
+        wanted = f"an object, as surefoot.MAML(), or one of {', '.join(_ANY)}"
+        check(isinstance(algorithm, AbstractAlgorithm), "algorithm", algorithm, wanted)
         base = _META if algorithm.adapts else _WHOLE
         config = replace(base, env=family, algorithm=algorithm)
     return replace(config, policy=_policy_for(family, config), preset="custom")
 
 
 def _environment(env: Any) -> AbstractFamily:
-    """An environment of the library's, or of the user's own, or whatever makes one of Gymnasium's."""
+    """An environment of the library's, or of the user's own, or whatever makes one of Gymnasium's. Raises
+    `UserError`."""
     if isinstance(env, str):
         return parts.make("envs", env)
-    return env if isinstance(env, AbstractFamily) else GymnasiumFactory(env)
+    if isinstance(env, type) and issubclass(env, AbstractFamily):
+        env = env()
+    if isinstance(env, AbstractFamily):
+        return env
+    check(callable(env), "env", env, "an environment, its name, or a function that makes one of Gymnasium's")
+    return GymnasiumFactory(env)
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:

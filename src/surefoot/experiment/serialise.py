@@ -13,7 +13,7 @@ import yaml
 from surefoot.experiment import parts
 from surefoot.experiment.config import Config
 from surefoot.experiment.files import write_atomically
-from surefoot.options import UserError, shown, suggestion
+from surefoot.options import UserError, described, fits, shown, suggestion
 
 FORMAT = 3
 """The number of the format; it rises when a configuration of an earlier version would mean something else."""
@@ -22,14 +22,6 @@ _REMEDY = (
     "Options of your own parts must be numbers, texts, true or false, tuples or dataclasses of these, with "
     "their types in full (tuple[float, ...], not tuple), of a class that can be imported by its name."
 )
-
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    type(None): "null",
-}
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -192,15 +184,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif hint is float and type(value) in (int, float, str):  # PyYAML reads the number `1e-1` as a text
         with suppress(ValueError, OverflowError):
             return float(value)
-    elif (origin is Literal and value in arguments) or (type(value) is hint and hint in _WORDS):
+    elif (origin is Literal or hint in (int, str, bool, type(None))) and fits(value, hint):
         return value
-    raise UserError(f"{where} is {shown(value)}; it must be {_describe(hint)}.")
-
-
-def _describe(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        return "a list" if arguments[1:] == (...,) else f"a list of {len(arguments)}"
-    if arguments:
-        return " or ".join(map(repr if origin is Literal else _describe, arguments))
-    return _WORDS.get(hint) or str(hint)
+    raise UserError(f"{where} is {shown(value)}; it must be {described(hint, 'list')}.")
