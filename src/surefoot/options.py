@@ -83,7 +83,7 @@ def fits(value: Any, kind: Any) -> bool:
     if origin in (Union, UnionType):
         return any(fits(value, one) for one in arguments)
     if origin is Literal:
-        return any(value is one or (type(value) is type(one) and value == one) for one in arguments)
+        return any(type(value) is type(one) and value == one for one in arguments)
     if origin is tuple:
         kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         return isinstance(value, tuple) and len(kinds) == len(value) and all(map(fits, value, kinds))
