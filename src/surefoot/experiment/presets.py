@@ -69,7 +69,7 @@ _NAVIGATION_ALONE = replace(NAVIGATION, evaluation=Evaluation(tasks=1, episodes=
 # An actor-critic's values do not know the time: where it ends the return, they are wrong.
 _NAVIGATION_ENDLESS = replace(_NAVIGATION_ALONE, estimation=Estimation(discount=0.9, time_limit="bootstraps"))
 # The paper's rate is for millions of frames; a value loss of weight ½ would fill the clipped gradient.
-_A3C_RULE = A3C(step=OptaxStep("rmsprop", lr=3e-3, max_gradient_norm=0.5), value_coefficient=0.02)
+_A3C_RULE = A3C(step=OptaxStep("rmsprop", lr=2e-3, max_gradient_norm=0.5), value_coefficient=0.02)
 _A3C = replace(
     _CARTPOLE,
     env=Gymnasium("CartPole-v1"),
