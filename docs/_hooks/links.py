@@ -10,13 +10,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 _TEST = re.compile(r"`(tests/[\w/]+)\.py`")
+_TEST_PAGE = re.compile(r"\]\((tests/[\w/]+)\.md\)")
 _PAPER = re.compile(r"arXiv:(\d{4}\.\d{5}|[a-z-]+/\d{7})")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The pages, and one for each test that they name."""
     pages = [file.content_string for file in files.documentation_pages()]
-    for name in sorted({name for page in pages for name in _TEST.findall(page)}):
+    for name in sorted({name for page in pages for name in _TEST.findall(page) + _TEST_PAGE.findall(page)}):
         code = (Path(config.docs_dir).parent / f"{name}.py").read_text()
         content = f"---\nsearch:\n  exclude: true\n---\n# {name}.py\n\n```python\n{code}```\n"
         files.append(File.generated(config, f"{name}.md", content=content))
