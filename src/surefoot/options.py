@@ -49,12 +49,16 @@ class Options:
     """The base of a dataclass of options, whose types and bounds are checked when one is made.
 
     An option that JAX traces has no value yet and only its type is checked, so that numeric options can be
-    vmapped. A class with more to check defines `__post_init__` and calls this one first. Raises `UserError`.
+    vmapped. A list becomes a tuple, since options are constants of compiled programs. A class with more to
+    check defines `__post_init__` and calls this one first. Raises `UserError`.
     """
 
     def __post_init__(self) -> None:
         for name, kind, bounds in _options(type(self)):
             value = getattr(self, name)
+            if isinstance(value, list) and fits(tuple(value), kind):
+                value = tuple(value)
+                object.__setattr__(self, name, value)
             check(fits(value, kind), name, value, described(kind))
             parts = value if isinstance(value, tuple) else (value,)
             checked = [part for part in parts if part is not None and not isinstance(part, Tracer)]

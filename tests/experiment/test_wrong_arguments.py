@@ -14,7 +14,7 @@ from surefoot.envs import Bandit, Navigation2D
 from surefoot.experiment import Learner
 from surefoot.experiment.evaluation import stack_tasks
 from surefoot.options import UserError, described, fits
-from surefoot.policies import GRU
+from surefoot.policies import GRU, GaussianMLP
 from surefoot.rules import GradientStep, OptaxStep, PPOClip, TrustRegion
 
 pytestmark = [
@@ -90,6 +90,12 @@ def test_the_message_says_what_it_must_be(call: Callable[[], Any], message: str)
 )
 def test_classes_and_names_stand_for_parts_with_defaults(made: Callable[[], Learner]) -> None:
     assert made().config.env == Navigation2D()
+
+
+def test_a_list_is_taken_for_a_tuple() -> None:
+    made: Any = GaussianMLP(hidden=[64, 32])  # pyright: ignore[reportArgumentType]
+    assert made == GaussianMLP(hidden=(64, 32))
+    assert hash(made) == hash(GaussianMLP(hidden=(64, 32)))
 
 
 def test_a_task_may_be_given_as_numbers() -> None:
