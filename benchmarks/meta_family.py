@@ -5,16 +5,16 @@ on held-out tasks over seeds and steps of adaptation.
     python benchmarks/meta_family.py --out OUT --env tabular-mdp
 
 Each method's main option is tried at multiples of the preset's value on seeds of its own; the value with the
-best return after adaptation is taken for the seeds of the table. OUT/METHOD/tuning holds the runs of the
-first kind, OUT/METHOD/runs those of the second, OUT/table.json all figures, OUT/adaptation.png the picture.
-What OUT holds already is not trained again.
+best return after adaptation is taken for the seeds of the table. Methods are compared with the first one by
+pairs of seeds and tasks. OUT/METHOD/tuning holds the runs of the first kind, OUT/METHOD/runs those of the
+second, OUT/table.json all figures, OUT/adaptation.png the picture. What OUT holds already is not trained again.
 
 RL² is trained in trials of as many episodes as the others draw of a task. Its figures are of the same
 episodes: the first ones for 0 steps of adaptation, and those after them for 1.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from surefoot.report.learning import picture
 from surefoot.report.sweep import evaluate_missing
 from surefoot.rules import PPOClip
 from surefoot.samplers.host_runner import disable_async_dispatch
-from surefoot.statistics import Interval, interval
+from surefoot.statistics import Interval, difference, interval
 
 # As every command of surefoot does, before JAX computes.
 disable_async_dispatch()
@@ -54,6 +54,7 @@ GRADIENT = (
 MEMORY = ("rl2-ppo", "rl2-ppo-attention")
 MULTIPLES = (0.3, 1.0, 3.0)
 _TUNING_SEED = 100
+_SCHEME = "seeds-and-tasks"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Options:
 def main(options: Options) -> None:
     """Trains what is missing, prints the table and leaves its picture."""
     rows: dict[str, dict[str, Any]] = {}
+    first: np.ndarray | None = None
     for method in options.methods:
         if method in GRADIENT and f"{options.env}/{method}" not in PRESETS:
             continue
@@ -86,16 +88,19 @@ def main(options: Options) -> None:
         option = "rule.lr" if method in MEMORY else "inner.lr"
         tuning = multiples(replace(config, seed=_TUNING_SEED), option, options.tuning_seeds, MULTIPLES)
         tried = runs_of(tuning, options.out / method / "tuning")
-        scores = [score(returns_after(run, options)) for run in tried.values()]
+        scores = [returns_after(run, options)[1].mean() for run in tried.values()]
         means = np.mean(np.reshape(scores, (len(MULTIPLES), options.tuning_seeds)), axis=1)
         best = list(tuning.values())[int(np.argmax(means)) * options.tuning_seeds]
         runs = runs_of(seeds_of(replace(best, seed=0), options.seeds), options.out / method / "runs")
+        returns = np.stack([returns_after(run, options) for run in runs.values()])
+        first = returns[:, 1] if first is None else first
         rows[method] = {
             "option": option,
             "tried": dict(zip(map(str, MULTIPLES), means.tolist(), strict=True)),
             "environment_steps": max(run.steps or 0.0 for run in runs.values()),
             "hours": sum(run.hours for run in runs.values()),
-            "returns": [vars(one) for one in reached(list(runs.values()), options)],
+            "returns": [vars(interval(returns[:, k], scheme=_SCHEME)) for k in range(returns.shape[1])],
+            "beside_the_first": vars(difference(returns[:, 1], first, paired=True, scheme=_SCHEME)),
         }
         print_row(method, rows[method])
         write_atomically(options.out / "table.json", json.dumps(rows, indent=2).encode() + b"\n")
@@ -144,22 +149,12 @@ def returns_after(run: FinishedRun, options: Options) -> np.ndarray:
     return run.returns.reshape(-1, size, run.returns.shape[1]).mean(axis=1)
 
 
-def score(returns: np.ndarray) -> float:
-    """The mean return after one step of adaptation."""
-    return float(returns[1].mean())
-
-
-def reached(runs: Sequence[FinishedRun], options: Options) -> list[Interval]:
-    """The interquartile mean over seeds and tasks after each step of adaptation, with its 95% interval."""
-    returns = np.stack([returns_after(run, options) for run in runs])
-    return [interval(returns[:, k], scheme="seeds-and-tasks") for k in range(returns.shape[1])]
-
-
 def print_row(method: str, row: dict[str, Any]) -> None:
     """Prints a method's row of the table."""
     tried = " ".join(f"{value:.2f}" for value in row["tried"].values())
     returns = "  ".join(str(Interval(**one)) for one in row["returns"])
-    print(f"{method:18}{returns}  [{row['option']} × {', '.join(row['tried'])}: {tried}]", flush=True)
+    print(f"{method:18}{returns}  [{row['option']} × {', '.join(row['tried'])}: {tried}]")
+    print(f"{'':18}beside the first, after 1 step: {Interval(**row['beside_the_first'])}", flush=True)
 
 
 def draw(env: str, rows: Mapping[str, dict[str, Any]]) -> bytes:
