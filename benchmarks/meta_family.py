@@ -7,7 +7,8 @@ on held-out tasks over seeds and steps of adaptation.
 Each method's main option is tried at multiples of the preset's value on seeds of its own; the value with the
 best return after adaptation is taken for the seeds of the table. Methods are compared with the first one by
 pairs of seeds and tasks. OUT/METHOD/tuning holds the runs of the first kind, OUT/METHOD/runs those of the
-second, OUT/table.json all figures, OUT/adaptation.png the picture. What OUT holds already is not trained again.
+second, OUT/table.json all figures, OUT/adaptation.png the picture. What OUT holds already is not trained
+again.
 
 RL² is trained in trials of as many episodes as the others draw of a task. Its figures are of the same
 episodes: the first ones for 0 steps of adaptation, and those after them for 1.
