@@ -55,7 +55,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, kind, bounds in _options(type(self)):
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
             if isinstance(value, list) and fits(tuple(value), kind):
                 value = tuple(value)
                 object.__setattr__(self, name, value)
