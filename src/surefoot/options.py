@@ -61,7 +61,7 @@ class Options:
                 object.__setattr__(self, name, value)
             check(fits(value, kind), name, value, described(kind))
             parts = value if isinstance(value, tuple) else (value,)
-            checked = [part for part in parts if part is not None and not isinstance(part, Tracer)]
+            checked: list[Any] = [part for part in parts if part is not None and not isinstance(part, Tracer)]
             for bound in bounds:
                 wanted = f"{bound.words}, or none" if type(None) in get_args(kind) else bound.words
                 check(all(map(bound.holds, checked)), name, value, wanted)
