@@ -20,10 +20,10 @@ import numpy as np
 import tyro
 from matplotlib.axes import Axes
 
-from surefoot.experiment import Config, Run, load, preset, resume_many, train_many
+from surefoot.experiment import Config, Run, preset
 from surefoot.experiment.files import write_atomically
 from surefoot.experiment.folder import run_folders
-from surefoot.experiment.many import seeds_of
+from surefoot.experiment.many import go_on_many, seeds_of
 from surefoot.experiment.presets import with_options
 from surefoot.experiment.serialise import flat_options
 from surefoot.report import finish_seeds, finish_sweep
@@ -79,11 +79,7 @@ def main(options: Options) -> None:
 
 def done(configs: Mapping[str, Config], out: Path, finish: Callable[[list[Run], Path], Any]) -> Any:
     """The summary of runs of these configurations, trained and evaluated as far as they are not yet."""
-    if not out.exists():
-        train_many(configs, out, quiet=False)
-    elif any(load(path).iteration < load(path).config.iterations for path in run_folders(out)):
-        resume_many(out, quiet=False)
-    runs = [load(out / name) for name in configs]
+    runs = go_on_many(configs, out, quiet=False, together=True).runs
     return finish([run for run in runs if run.iteration == run.config.iterations], out)
 
 

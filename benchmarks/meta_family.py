@@ -82,9 +82,7 @@ def main(options: Options) -> None:
     """Trains what is missing, prints the table and leaves its picture."""
     rows: dict[str, dict[str, Any]] = {}
     first: np.ndarray | None = None
-    for method in options.methods:
-        if method in GRADIENT and f"{options.env}/{method}" not in PRESETS:
-            continue
+    for method in methods_of(options):
         config = config_of(options, method)
         option = "rule.lr" if method in MEMORY else "inner.lr"
         tuning = multiples(replace(config, seed=_TUNING_SEED), option, options.tuning_seeds, MULTIPLES)
@@ -106,6 +104,11 @@ def main(options: Options) -> None:
         print_row(method, rows[method])
         write_atomically(options.out / "table.json", json.dumps(rows, indent=2).encode() + b"\n")
     write_atomically(options.out / "adaptation.png", draw(options.env, rows))
+
+
+def methods_of(options: Options) -> list[str]:
+    """The methods that are compared."""
+    return [name for name in options.methods if name in MEMORY or f"{options.env}/{name}" in PRESETS]
 
 
 def config_of(options: Options, method: str) -> Config:

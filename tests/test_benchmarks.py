@@ -7,8 +7,6 @@ from pkgutil import resolve_name
 
 import pytest
 
-from surefoot.experiment import PRESETS
-
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -31,9 +29,7 @@ def test_every_meta_method_is_given_the_same_steps_and_tasks(
     monkeypatch.setattr("surefoot.samplers.host_runner.disable_async_dispatch", lambda: None)
     benchmark = importlib.import_module("meta_family")
     options = benchmark.Options(Path("out"), env=env, steps=4_000_000)
-    for method in options.methods:
-        if method in benchmark.GRADIENT and f"{env}/{method}" not in PRESETS:
-            continue
+    for method in benchmark.methods_of(options):
         config = benchmark.config_of(options, method)
         trials = config.env.trial_episodes
         episodes = config.episodes * (1 if trials else config.algorithm.inner_steps + 1)

@@ -100,24 +100,21 @@ def fits(value: Any, kind: Any) -> bool:
     return getattr(kind, "_is_protocol", False) or isinstance(value, kind)
 
 
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    type(None): "none",
-}
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
-def described(kind: Any, sequence: str = "tuple") -> str:
-    """The values of a type in words, which follow "it must be"."""
+def described(kind: Any, sequence: str = "tuple", nothing: str = "none") -> str:
+    """The values of a type in words, which follow "it must be". `sequence` and `nothing` are what a tuple and
+    None are called where the value was written."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is tuple:
         return f"a {sequence}" if arguments[1:] == (...,) else f"a {sequence} of {len(arguments)}"
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if arguments:
-        return " or ".join(described(one, sequence) for one in arguments)
+        return " or ".join(described(one, sequence, nothing) for one in arguments)
+    if kind is type(None):
+        return nothing
     return _WORDS.get(kind) or f"an object of class {kind.__name__}"
 
 

@@ -186,4 +186,4 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return float(value)
     elif (origin is Literal or hint in (int, str, bool, type(None))) and fits(value, hint):
         return value
-    raise UserError(f"{where} is {shown(value)}; it must be {described(hint, 'list')}.")
+    raise UserError(f"{where} is {shown(value)}; it must be {described(hint, 'list', 'null')}.")
