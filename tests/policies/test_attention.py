@@ -126,7 +126,7 @@ def test_the_cache_has_the_length_of_a_trial_and_a_longer_one_is_refused():
     policy: Any = replace(trials, env=Trial(Bandit(arms=3, horizon=2), episodes=2)).build_policy(
         jax.random.key(0)
     )
-    assert policy.initial_memory().keys.shape == (2, 4, 8)
+    assert policy.initial_memory().layers[0].keys.shape == (2, 4, 4)
     with pytest.raises(
         UserError, match=r"up to 10 steps, .* looks back on 6 at most; use --policy.length 10"
     ):

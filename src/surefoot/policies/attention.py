@@ -1,7 +1,9 @@
 """The attention actor-critic: policy and value function over a causal transformer (Vaswani et al., 2017)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from functools import partial, reduce
+from typing import Annotated, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,24 +23,30 @@ _BASE = 10_000.0
 """The ratio of the slowest to the fastest rotation of `rotate` (Su et al., 2021)."""
 
 
-class Cache(eqx.Module):
-    """The memory: keys and values of the latest steps of the episode, in each layer. The step τ has the slot
-    τ modulo the number of slots."""
+class Pairs(eqx.Module):
+    """Keys and values of some steps, in one layer."""
 
-    keys: Float[Array, "*axes layer slot units"]
-    values: Float[Array, "*axes layer slot units"]
+    keys: Float[Array, "*axes heads step size"]
+    values: Float[Array, "*axes heads step size"]
+
+
+class Cache(eqx.Module):
+    """The memory: keys and values of the latest steps of the episode. The step τ has the slot τ modulo the
+    number of slots."""
+
+    layers: tuple[Pairs, ...]
     time: Int[Array, "*axes"]
     """Steps since the episode began."""
 
 
-class Context(eqx.Module):
-    """The steps that a sequence can look back on: those in the cache, then its own."""
+class Context(NamedTuple):
+    """The steps that a sequence can look back on: those in the cache, and its own."""
 
     times: Int[Array, "*axes time"]
     """Steps since its episode began, at each step of the sequence."""
-    before: Bool[Array, "*axes time step"]
-    """Whether a step of the sequence sees a step, its own apart."""
-    after: Bool[Array, "*axes time step"]
+    before: tuple[Bool[Array, "*axes time slot"], Bool[Array, "*axes time time"]]
+    """Whether a step of the sequence sees a step of the cache, and one of the sequence, its own apart."""
+    after: tuple[Bool[Array, "*axes time slot"], Bool[Array, "*axes time time"]]
     """The same for the observation after each step of the sequence."""
 
 
@@ -52,34 +60,28 @@ class Block(eqx.Module):
     feedforward: MLP
     heads: int = eqx.field(static=True)
 
-    def project(self, x: Float[Array, "*axes time units"], times: Int[Array, "*axes time"]) -> list[Array]:
-        """Query, key and value of each step."""
-        query, key, value = jnp.split(self.projection(standardise(x)), 3, axis=-1)
-        return [rotate(query, times, self.heads), rotate(key, times, self.heads), value]
+    def project(
+        self, x: Float[Array, "*axes time units"], times: Int[Array, "*axes time"]
+    ) -> tuple[Float[Array, "*axes heads time size"], Pairs]:
+        """Query, and key and value, of each step."""
+        query, key, value = map(self._divided, jnp.split(self.projection(standardise(x)), 3, axis=-1))
+        return rotate(query, times), Pairs(rotate(key, times), value)
 
     def __call__(
         self,
         x: Float[Array, "*axes time units"],
-        own: list[Float[Array, "*axes time units"]],
-        keys: Float[Array, "*axes step units"],
-        values: Float[Array, "*axes step units"],
-        visible: Bool[Array, "*axes time step"],
+        query: Float[Array, "*axes heads time size"],
+        own: Pairs,
+        others: Sequence[tuple[Pairs, Bool[Array, "*axes time _"]]],
     ) -> Float[Array, "*axes time units"]:
-        """The layer's output, where each step attends to itself by its `own` query, key and value, and to
-        the steps that are visible to it."""
-        query, key, value, keys, values = (self._divided(each) for each in (*own, keys, values))
-        scores = jnp.einsum("...thd,...shd->...hts", query, keys)
-        scores = jnp.where(visible[..., None, :, :], scores, -jnp.inf)
-        itself = jnp.einsum("...thd,...thd->...ht", query, key)[..., None]
-        scores = jnp.concatenate([scores, itself], axis=-1) * query.shape[-1] ** -0.5
-        weights = jax.nn.softmax(scores, axis=-1)
-        seen = jnp.einsum("...hts,...shd->...thd", weights[..., :-1], values)
-        seen += jnp.moveaxis(weights[..., -1], -2, -1)[..., None] * value
-        x += self.output(seen.reshape(x.shape))
+        """The layer's output, where each step attends to itself by its own key and value, and to the steps of
+        `others` that are visible to it."""
+        seen = attend(query, own, others)
+        x += self.output(jnp.swapaxes(seen, -3, -2).reshape(x.shape))
         return x + self.feedforward(standardise(x))
 
-    def _divided(self, x: Float[Array, "*axes units"]) -> Float[Array, "*axes heads size"]:
-        return x.reshape(*x.shape[:-1], self.heads, -1)
+    def _divided(self, x: Float[Array, "*axes time units"]) -> Float[Array, "*axes heads time size"]:
+        return jnp.swapaxes(x.reshape(*x.shape[:-1], self.heads, -1), -3, -2)
 
 
 class AttentionActorCriticPolicy(AbstractRecurrentActorCritic):
@@ -105,14 +107,10 @@ class AttentionActorCriticPolicy(AbstractRecurrentActorCritic):
 
     def act(self, observations: Observations, memory: Cache) -> tuple[AbstractDistribution, Cache]:
         x = self.encoder(observations)[..., None, :]
-        features, _, keys, values = self._run(x, jnp.zeros(x.shape[:-1], bool), memory)
-        slots = jnp.arange(self.length) == (memory.time % self.length)[..., None]
-
-        def written(old: Array, new: list[Array]) -> Array:
-            return jnp.where(slots[..., None, :, None], jnp.stack(new, axis=-3), old)
-
-        following = Cache(written(memory.keys, keys), written(memory.values, values), memory.time + 1)
-        return self.actor(features[..., 0, :]), following
+        features, _, made = self._run(x, jnp.zeros(x.shape[:-1], bool), memory)
+        slots = memory.time % self.length
+        layers = jax.tree.map(lambda old, new: written(old, new, slots), memory.layers, made)
+        return self.actor(features[..., 0, :]), Cache(layers, memory.time + 1)
 
     def unroll(
         self, observations: Observations, starts: Bool[Array, "*axes time"], memory: Cache
@@ -140,7 +138,7 @@ class AttentionActorCriticPolicy(AbstractRecurrentActorCritic):
         memory: Cache,
     ) -> tuple[Float[Array, "*axes time"], Float[Array, "*axes time"]]:
         now, following = self.encoder(observations), self.encoder(next_observations)
-        features, after, _, _ = self._run(now, starts, memory, following)
+        features, after, _ = self._run(now, starts, memory, following)
         return self.critic(features)[..., 0], self.critic(after)[..., 0]
 
     def _predicted(self, features: Float[Array, "*batch units"]) -> Prediction:
@@ -152,9 +150,9 @@ class AttentionActorCriticPolicy(AbstractRecurrentActorCritic):
         return self._run(x, jnp.zeros(x.shape[:-1], bool), self._empty(x.shape[:-2], 0))[0]
 
     def _empty(self, axes: tuple[int, ...], slots: int) -> Cache:
-        weights = self.embedding.weights[-1]
-        nothing = jnp.zeros((*axes, len(self.blocks), slots, weights.shape[1]), weights.dtype)
-        return Cache(nothing, nothing, jnp.zeros(axes, jnp.int32))
+        weights, heads = self.embedding.weights[-1], self.blocks[0].heads
+        nothing = jnp.zeros((*axes, heads, slots, weights.shape[1] // heads), weights.dtype)
+        return Cache((Pairs(nothing, nothing),) * len(self.blocks), jnp.zeros(axes, jnp.int32))
 
     def _run(
         self,
@@ -162,22 +160,22 @@ class AttentionActorCriticPolicy(AbstractRecurrentActorCritic):
         starts: Bool[Array, "*axes time"],
         cache: Cache,
         following: Float[Array, "*axes time inputs"] | None = None,
-    ) -> tuple[Array, Array, list[Array], list[Array]]:
+    ) -> tuple[Array, Array, tuple[Pairs, ...]]:
         """The features of every step, those of the observation after it, and the keys and values of every
         step in each layer."""
         x, context = self.embedding(inputs), self._context(starts, cache)
         y = x[..., :0, :] if following is None else self.embedding(following)
-        made_keys, made_values = [], []
-        for i, block in enumerate(self.blocks):
-            own = block.project(x, context.times)
-            keys = jnp.concatenate([cache.keys[..., i, :, :], own[1]], axis=-2)
-            values = jnp.concatenate([cache.values[..., i, :, :], own[2]], axis=-2)
+        made = []
+        for block, cached in zip(self.blocks, cache.layers, strict=True):
+            query, own = block.project(x, context.times)
+            others = (cached, own)
             if following is not None:
-                y = block(y, block.project(y, context.times + 1), keys, values, context.after)
-            x = block(x, own, keys, values, context.before)
-            made_keys.append(own[1])
-            made_values.append(own[2])
-        return standardise(x), standardise(y), made_keys, made_values
+                y = block(
+                    y, *block.project(y, context.times + 1), tuple(zip(others, context.after, strict=True))
+                )
+            x = block(x, query, own, tuple(zip(others, context.before, strict=True)))
+            made.append(own)
+        return standardise(x), standardise(y), tuple(made)
 
     def _context(self, starts: Bool[Array, "*axes time"], cache: Cache) -> Context:
         steps = jnp.arange(starts.shape[-1])
@@ -186,17 +184,57 @@ class AttentionActorCriticPolicy(AbstractRecurrentActorCritic):
         last = cache.time[..., None] - 1
         times = steps + jnp.where(episodes == 0, last + 1, -begun)
         # The latest step with each slot; below zero where there is none.
-        cached = last - (last - jnp.arange(cache.keys.shape[-2])) % self.length
+        cached = last - (last - jnp.arange(cache.layers[0].keys.shape[-2])) % self.length
         same = episodes[..., :, None] == episodes[..., None, :]
         goes_on = (episodes == 0)[..., None] & (cached >= 0)[..., None, :]
         ages = times[..., None] - cached[..., None, :]
         back = steps[:, None] - steps
 
-        def visible(after: int) -> Array:
+        def visible(after: int) -> tuple[Array, Array]:
             own = same & (back >= 1 - after) & (back + after < self.length)
-            return jnp.concatenate([goes_on & (ages + after < self.length), own], axis=-1)
+            return goes_on & (ages + after < self.length), own
 
         return Context(times, visible(0), visible(1))
+
+
+def attend(
+    query: Float[Array, "*axes heads time size"],
+    own: Pairs,
+    others: Sequence[tuple[Pairs, Bool[Array, "*axes time _"]]],
+) -> Float[Array, "*axes heads time size"]:
+    """Σ_τ w_τ v_τ with w = softmax(q·k / √size), over a step's own key and value and those of `others` that
+    are visible to it (Vaswani et al., 2017).
+
+    Numerator and denominator are added up over the parts, so that these need not be copied into one array.
+    """
+    query = query * query.shape[-1] ** -0.5
+    others = [(pairs, visible) for pairs, visible in others if pairs.keys.shape[-2]]
+    itself = jnp.sum(query * own.keys, axis=-1, keepdims=True)
+    scores = [
+        jnp.where(visible[..., None, :, :], query @ jnp.swapaxes(pairs.keys, -2, -1), -jnp.inf)
+        for pairs, visible in others
+    ]
+    largest = [itself, *(jnp.max(score, axis=-1, keepdims=True) for score in scores)]
+    shift = jax.lax.stop_gradient(reduce(jnp.maximum, largest))
+    weight = jnp.exp(itself - shift)
+    seen, total = weight * own.values, weight
+    for (pairs, _), score in zip(others, scores, strict=True):
+        weights = jnp.exp(score - shift)
+        seen += weights @ pairs.values
+        total += jnp.sum(weights, axis=-1, keepdims=True)
+    return seen / total
+
+
+def written(
+    old: Float[Array, "*axes heads slot size"],
+    new: Float[Array, "*axes heads one size"],
+    slots: Int[Array, "*axes"],
+) -> Float[Array, "*axes heads slot size"]:
+    """`old` with `new` in the given slots."""
+    write = partial(jax.lax.dynamic_update_slice_in_dim, axis=-2)
+    for _ in range(slots.ndim):
+        write = jax.vmap(write)
+    return write(old, new, slots)
 
 
 def standardise(x: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
@@ -207,16 +245,15 @@ def standardise(x: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]
 
 
 def rotate(
-    x: Float[Array, "*axes time units"], times: Int[Array, "*axes time"], heads: int
-) -> Float[Array, "*axes time units"]:
+    x: Float[Array, "*axes heads time size"], times: Int[Array, "*axes time"]
+) -> Float[Array, "*axes heads time size"]:
     """Pairs of each head's elements turned by angles in proportion to the time, so that the product of a
     query and a key depends on how far apart they are (Su et al., 2021)."""
-    pairs = x.reshape(*x.shape[:-1], heads, 2, -1)
-    count = pairs.shape[-1]
+    count = x.shape[-1] // 2
     speeds = _BASE ** -(jnp.arange(count, dtype=x.dtype) / count)
-    angles = (times[..., None].astype(x.dtype) * speeds)[..., None, :]
-    cos, sin, a, b = jnp.cos(angles), jnp.sin(angles), pairs[..., 0, :], pairs[..., 1, :]
-    return jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-2).reshape(x.shape)
+    angles = (times[..., None].astype(x.dtype) * speeds)[..., None, :, :]
+    cos, sin, a, b = jnp.cos(angles), jnp.sin(angles), x[..., :count], x[..., count:]
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
 
 @dataclass(frozen=True)
