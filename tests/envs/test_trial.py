@@ -1,6 +1,6 @@
 """Trials, step by step by hand, and the same from the host."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -44,17 +44,18 @@ class Countdown(AbstractEnv):
 
 
 TRIAL = Trial(Countdown(), episodes=3)
+TRANSITIONS = replace(TRIAL, previous_observation=True)
 ACTIONS = [0, 1, 0, 0, 0, 1]
 """Two steps and the end; three steps, to the horizon; one step and the end, of the trial too."""
 
 
 @eqx.filter_jit
-def played(actions: Any) -> tuple[Any, Any]:
+def played(actions: Any, trial: Trial = TRIAL) -> tuple[Any, Any]:
     """The first observation, and the outcomes of one action after another."""
-    state, first = TRIAL.reset(KEY, jnp.array(10.0))
+    state, first = trial.reset(KEY, jnp.array(10.0))
     outcomes = []
     for i in range(len(actions)):
-        outcomes.append(TRIAL.step(KEY, state, actions[i], jnp.array(10.0)))
+        outcomes.append(trial.step(KEY, state, actions[i], jnp.array(10.0)))
         state = outcomes[-1].state
     return first, outcomes
 
@@ -81,6 +82,14 @@ def test_the_last_reward_and_the_end_reach_the_first_step_of_the_next_episode():
     np.testing.assert_array_equal(ended[:, 0], [0, 0, 1, 0, 0, 1, 1])
     np.testing.assert_array_equal(actions, [[0, 0], [1, 0], [0, 1], [1, 0], [1, 0], [1, 0], [0, 1]])
     np.testing.assert_array_equal([o.reward for o in outcomes], [10, 11, 10, 11, 12, 10])
+
+
+def test_the_observation_before_the_last_action_comes_on_request():
+    first, outcomes = played(jnp.array(ACTIONS, jnp.int32), TRANSITIONS)
+    seen = [first, *(outcome.observation for outcome in outcomes)]
+    before = [float(each["previous_observation"][0]) for each in seen]
+    # Nothing at first; then what was seen when the action was chosen, the first step of an episode included.
+    assert before == [0, -1, 1, -1, 1, 2, -1]
 
 
 def test_the_trial_ends_with_its_last_episode_and_not_before():
@@ -110,9 +119,13 @@ def test_a_sampler_counts_a_trial_for_one_episode():
     assert len(set(lengths.tolist())) > 3
 
 
-@pytest.mark.parametrize("family", [Bandit(), TabularMDP()], ids=["bandit", "tabular-mdp"])
-def test_trials_of_the_library_keep_the_contract(family: Any):
-    assert check_env(Trial(family, 3)) == []
+@pytest.mark.parametrize(
+    "trial",
+    [Trial(Bandit(), 3), Trial(TabularMDP(), 3), Trial(TabularMDP(), 3, previous_observation=True)],
+    ids=["bandit", "tabular-mdp", "tabular-mdp-with-the-observation-before"],
+)
+def test_trials_of_the_library_keep_the_contract(trial: Trial):
+    assert check_env(trial) == []
 
 
 def test_a_trial_of_one_episode_is_that_episode():
@@ -133,17 +146,18 @@ def test_a_trial_of_one_episode_is_that_episode():
     assert_same(rollout.truncated, plain.truncated)
 
 
-def test_from_the_host_it_is_the_same_trial():
+@pytest.mark.parametrize("trial", [TRIAL, TRANSITIONS], ids=["as-it-is", "with-the-observation-before"])
+def test_from_the_host_it_is_the_same_trial(trial: Trial):
     """A family that does not say that it is traceable is stepped by its simulator. Countdown's steps follow
     from the actions alone, so that the keys do not matter."""
-    host = Trial(WrappedFamily(Countdown()), 3)
+    host = replace(trial, env=WrappedFamily(Countdown()))
     assert not host.is_traceable
     policy = CategoricalMLP(hidden=(), output_scale=0.01).build(
-        KEY, TRIAL.observation_space, TRIAL.action_space
+        KEY, trial.observation_space, trial.action_space
     )
     tasks = Countdown().sample_tasks(KEY, 2)
     policies = jax.tree.map(lambda x: jnp.stack([x, x]) if eqx.is_array(x) else x, policy)
-    expected = ScanSampler(TRIAL, 10).sample(policies, tasks, KEY)
+    expected = ScanSampler(trial, 10).sample(policies, tasks, KEY)
     sampler = BatchedSampler(host, 10, 1)
     rollout = sampler.sample(policies, tasks, KEY)
     sampler.close()

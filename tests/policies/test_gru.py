@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from support.dense import fisher_matrix, gradient_of, kl_hessian, ravel
 from surefoot.options import UserError
-from surefoot.policies import GRU, act, initial_memory
+from surefoot.policies import GRU, RecurrentActorCritic, act, initial_memory
 from surefoot.theory.objectives import PolicyObjective, surrogate
 from surefoot.types import Batch, Continuous, Discrete
 
@@ -215,11 +215,28 @@ def test_options_reach_the_policy():
     assert policy.initial_memory().shape == (5,)
 
 
+@pytest.mark.parametrize("options", [GRU, RecurrentActorCritic])
+def test_the_span_is_the_longest_time_over_which_a_unit_remembers(options: Any):
+    policy = options(units=400, memory_span=50.0).build(jax.random.key(0), 2, Discrete(3))
+    cell = policy.cell
+    silent = (jnp.zeros_like(cell.weight_ih), jnp.zeros_like(cell.weight_hh), jnp.zeros_like(cell.bias_n))
+    # A candidate of zero: what is left after a step is what was kept.
+    bias = cell.bias.at[800:].set(0.0)
+    cell = eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias_n, c.bias), cell, (*silent, bias))
+    times = 1.0 / (1.0 - cell(jnp.zeros(2), jnp.ones(400)))
+    assert 1.0 <= times.min() < 3.0
+    assert 48.0 < times.max() <= 50.01
+    np.testing.assert_allclose(times.mean(), 25.5, rtol=0.1)
+    usual = options(units=400).build(jax.random.key(0), 2, Discrete(3))
+    assert jnp.abs(usual.cell.bias).max() < 0.1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"units": 0}, "units is 0; it must be 1 or more"),
         ({"output_scale": -1.0}, "output-scale is -1.0; it must be 0 or more"),
+        ({"memory_span": 1.0}, "memory-span is 1.0; it must be above 1"),
         ({"min_std": 0.0}, "min-std is 0.0; it must be a positive number"),
         ({"initial_std": 1e-9}, "initial-std is 1e-09; it must be above min-std"),
     ],

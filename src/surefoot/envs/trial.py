@@ -27,6 +27,8 @@ class TrialState(eqx.Module):
     """Number of episodes that have ended."""
     steps: Int[Array, ""]
     """Steps since the trial began."""
+    observation: PyTree
+    """The episode's last observation, if the next one comes with it; otherwise None."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Trial(Options, AbstractFamily):
     with the last reward and with the end of the episode before. The trial is over when its last episode is.
     The return runs on from one episode to the next and ends with the trial.
 
+    With `previous_observation`, the observation before the last action comes as well, under that name.
+
     Any family can be wrapped. Streams (`--streams`) of a trial need one that is written in JAX.
     """
 
@@ -48,6 +52,9 @@ class Trial(Options, AbstractFamily):
     """Family of the tasks."""
     episodes: Annotated[int, at_least(1)] = 10
     """Number of episodes in a trial."""
+    previous_observation: bool = False
+    """Whether the policy also sees the observation before the last action, and with it the whole transition
+    (s, a, r, s′). Without it the memory has to keep it, which takes longer to learn."""
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
@@ -75,12 +82,14 @@ class Trial(Options, AbstractFamily):
 
     @property
     def observation_space(self) -> ObservationSpace:
-        return {
-            "observation": as_space(self.env.observation_space),
+        own = as_space(self.env.observation_space)
+        space = {
+            "observation": own,
             "previous_action": vector(self.action_space.features),
             "previous_reward": vector(1),
             "episode_ended": vector(1),
         }
+        return space | ({"previous_observation": own} if self.previous_observation else {})
 
     @property
     def action_space(self) -> ActionSpace:
@@ -96,15 +105,16 @@ class Trial(Options, AbstractFamily):
     def simulator(self, threads: int) -> AbstractSimulator:
         if self.is_traceable:
             return JaxSimulator(self.reset, self.step)
-        return TrialSimulator(self.env, self.episodes, threads)
+        return TrialSimulator(self.env, self.episodes, self.previous_observation, threads)
 
     def reset(self, key: Key, task: Task) -> tuple[TrialState, Observations]:
         """The state and the first observation of a new trial, if the family is traceable."""
         episode, observation = self._episodes.reset(key, task)
         zero = jnp.zeros((), jnp.int32)
-        nothing = jnp.zeros(self.action_space.features)
-        seen = _observed(observation, nothing, jnp.zeros(()), jnp.zeros((), bool))
-        return TrialState(episode, zero, zero, zero), seen
+        kept = observation if self.previous_observation else None
+        before, nothing = jax.tree.map(jnp.zeros_like, kept), jnp.zeros(self.action_space.features)
+        seen = _observed(observation, before, nothing, jnp.zeros(()), jnp.zeros((), bool))
+        return TrialState(episode, zero, zero, zero, kept), seen
 
     def step(self, key: Key, state: TrialState, action: Array, task: Task) -> Step:
         """One step, if the family is traceable."""
@@ -116,11 +126,13 @@ class Trial(Options, AbstractFamily):
         episode, observation = jax.tree.map(
             lambda new, old: jnp.where(begins, new, old), begun, (step.state, step.observation)
         )
-        following = TrialState(episode, jnp.where(over, 0, state.time + 1), ended, steps)
+        kept = observation if self.previous_observation else None
+        following = TrialState(episode, jnp.where(over, 0, state.time + 1), ended, steps, kept)
         encoded = self.action_space.encode(action)
         # At the horizon it is the sampler's time limit that ends it.
         terminated = (ended == self.episodes) & (steps < self.horizon)
-        return Step(following, _observed(observation, encoded, step.reward, over), step.reward, terminated)
+        seen = _observed(observation, state.observation, encoded, step.reward, over)
+        return Step(following, seen, step.reward, terminated)
 
     @property
     def _episodes(self) -> AbstractEnv:
@@ -135,12 +147,17 @@ def episode_numbers(observations: Any) -> Int[Array, "*axes time"]:
 
 
 def _observed(
-    observation: Observations, action: Float[Array, " act"], reward: Float[Array, ""], over: Bool[Array, ""]
+    observation: Observations,
+    before: Observations | None,
+    action: Float[Array, " act"],
+    reward: Float[Array, ""],
+    over: Bool[Array, ""],
 ) -> Observations:
     dtype = jnp.zeros(()).dtype
-    return {
+    seen = {
         "observation": observation,
         "previous_action": action.astype(dtype),
         "previous_reward": reward[None].astype(dtype),
         "episode_ended": over[None].astype(dtype),
     }
+    return seen | ({} if before is None else {"previous_observation": before})

@@ -18,22 +18,30 @@ trial of one episode is that episode."""
 class TrialSimulator(AbstractSimulator):
     """Parallel trials: in each row the episodes of one task, one after another. Trials cannot be saved."""
 
-    def __init__(self, env: Any, episodes: int, threads: int) -> None:
+    def __init__(self, env: Any, episodes: int, previous_observation: bool, threads: int) -> None:
         """`env` is the family whose `episodes` episodes make a trial."""
         self._simulator: AbstractSimulator = env.simulator(threads)
         self._space, self._limit, self._episodes = env.action_space, env.horizon, episodes
+        self._keeps = previous_observation
+        self._kept: Observations = None
+        """Each row's last observation, if the next one comes with it."""
         self._keys = np.zeros((0, 2), np.uint32)
         self._times = self._ended = self._steps = np.zeros(0, np.int32)
 
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
         self._keys = keys.copy()
         self._times, self._ended, self._steps = (np.zeros(len(keys), np.int32) for _ in range(3))
-        return self._first(self._simulator.begin(keys, tasks), len(keys))
+        observations = self._simulator.begin(keys, tasks)
+        if self._keeps:
+            self._kept = jax.tree.map(np.copy, observations)
+        return self._first(observations, len(keys))
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         self._keys[rows] = keys
         self._times[rows] = self._ended[rows] = self._steps[rows] = 0
-        return self._first(self._simulator.renew(rows, keys), len(rows))
+        observations = self._simulator.renew(rows, keys)
+        self._exchange(rows, observations)
+        return self._first(observations, len(rows))
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         outcome = self._simulator.step(rows, actions)
@@ -47,7 +55,7 @@ class TrialSimulator(AbstractSimulator):
         # At the horizon it is the sampler's time limit that ends it.
         early = self._steps[rows] < self._episodes * self._limit
         terminated = (self._ended[rows] == self._episodes) & early
-        seen = _observed(observations, encoded, outcome.rewards, over)
+        seen = _observed(observations, self._exchange(rows, observations), encoded, outcome.rewards, over)
         return Outcome(seen, outcome.rewards, terminated, np.zeros(len(rows), bool))
 
     def use(self, threads: int) -> None:
@@ -73,24 +81,35 @@ class TrialSimulator(AbstractSimulator):
 
         return jax.tree.map(replaced, observations, first)
 
+    def _exchange(self, rows: Int[np.ndarray, " n"], observations: Observations) -> Observations | None:
+        """The last observations of these rows, in whose place `observations` are kept; None if none are."""
+        if not self._keeps:
+            return None
+        before = jax.tree.map(lambda kept: kept[rows], self._kept)
+        jax.tree.map(lambda kept, new: kept.__setitem__(rows, new), self._kept, observations)
+        return before
+
     def _first(self, observations: Observations, rows: int) -> Observations:
         """The first observations of trials."""
+        before = jax.tree.map(np.zeros_like, observations) if self._keeps else None
         nothing = np.zeros((rows, self._space.features), np.float32)
-        return _observed(observations, nothing, np.zeros(rows), np.zeros(rows, bool))
+        return _observed(observations, before, nothing, np.zeros(rows), np.zeros(rows, bool))
 
 
 def _observed(
     observations: Observations,
+    before: Observations | None,
     actions: Float[np.ndarray, "rows act"],
     rewards: Float[np.ndarray, " rows"],
     over: Bool[np.ndarray, " rows"],
 ) -> Observations:
-    return {
+    seen = {
         "observation": observations,
         "previous_action": actions,
         "previous_reward": rewards[:, None].astype(np.float32),
         "episode_ended": over[:, None].astype(np.float32),
     }
+    return seen | ({} if before is None else {"previous_observation": before})
 
 
 @jax.jit

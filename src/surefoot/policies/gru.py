@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from surefoot.encoders import Encoder, EncoderOptions
-from surefoot.options import at_least
+from surefoot.options import Bound, Options, at_least
 from surefoot.policies.base import AbstractPolicy, AbstractRecurrentPolicy, PolicyOptions
 from surefoot.policies.heads import HeadOptions
 from surefoot.theory.distributions import AbstractDistribution
@@ -96,8 +96,28 @@ def _vmapped(cell: eqx.nn.GRUCell, axes: int) -> Callable[[Array, Array], Array]
     return vmapped
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellOptions(Options):
+    """Options of gated recurrent units."""
+
+    memory_span: Annotated[float | None, Bound(lambda steps: steps > 1, "above 1")] = None
+    """Longest time, in steps, over which units remember at first: each draws a time τ up to this and gets the
+    bias that lets it keep 1 − 1/τ of its memory at every step (chrono initialisation; Tallec & Ollivier,
+    2018). None for biases near zero, with which a unit keeps a half of it."""
+
+    def cell(self, key: Key, inputs: int, units: int) -> eqx.nn.GRUCell:
+        """New units."""
+        cell = eqx.nn.GRUCell(inputs, units, key=key)
+        if self.memory_span is None:
+            return cell
+        times = jax.random.uniform(jax.random.fold_in(key, 1), (units,), float, 1.0, self.memory_span)
+        kept = jnp.log(jnp.maximum(times - 1.0, 0.01))
+        # Equinox has the biases of reset gates, update gates and candidates one after another.
+        return eqx.tree_at(lambda c: c.bias, cell, cell.bias.at[units : 2 * units].set(kept))
+
+
 @dataclass(frozen=True)
-class GRU(HeadOptions, EncoderOptions, PolicyOptions):
+class GRU(CellOptions, HeadOptions, EncoderOptions, PolicyOptions):
     """Recurrent policy for discrete or continuous actions and partial observations: gated recurrent units,
     and a linear map from their memory to the distribution's parameters."""
 
@@ -107,5 +127,5 @@ class GRU(HeadOptions, EncoderOptions, PolicyOptions):
     def build(self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace) -> GRUPolicy:
         cell_key, head_key = jax.random.split(key)
         encoder = Encoder.new(jax.random.fold_in(key, 1), observation_space, self.encoder)
-        cell = eqx.nn.GRUCell(encoder.size(observation_space), self.units, key=cell_key)
+        cell = self.cell(cell_key, encoder.size(observation_space), self.units)
         return GRUPolicy(encoder, cell, self.head(head_key, self.units, action_space))

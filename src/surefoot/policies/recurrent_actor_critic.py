@@ -11,7 +11,7 @@ from surefoot.encoders import Encoder, EncoderOptions
 from surefoot.networks import MLP, MLPOptions
 from surefoot.options import at_least
 from surefoot.policies.base import AbstractPolicy, AbstractRecurrentActorCritic, PolicyOptions
-from surefoot.policies.gru import advance, unroll, unroll_episodes, zero_memory
+from surefoot.policies.gru import CellOptions, advance, unroll, unroll_episodes, zero_memory
 from surefoot.policies.heads import HeadOptions
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
@@ -84,7 +84,7 @@ class RecurrentActorCriticPolicy(AbstractRecurrentActorCritic):
 
 
 @dataclass(frozen=True)
-class RecurrentActorCritic(HeadOptions, EncoderOptions, PolicyOptions):
+class RecurrentActorCritic(CellOptions, HeadOptions, EncoderOptions, PolicyOptions):
     """Recurrent actor-critic for discrete or continuous actions and partial observations: gated recurrent
     units, and linear maps from their memory to policy and value. Algorithms compute advantages from its own
     values, not from a baseline."""
@@ -99,7 +99,7 @@ class RecurrentActorCritic(HeadOptions, EncoderOptions, PolicyOptions):
         encoder = Encoder.new(encoder_key, observation_space, self.encoder)
         return RecurrentActorCriticPolicy(
             encoder=encoder,
-            cell=eqx.nn.GRUCell(encoder.size(observation_space), self.units, key=cell_key),
+            cell=self.cell(cell_key, encoder.size(observation_space), self.units),
             actor=self.head(actor_key, self.units, action_space),
             critic=MLPOptions((), initialiser="orthogonal").network(critic_key, self.units, 1),
         )
