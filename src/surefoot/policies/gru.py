@@ -113,7 +113,8 @@ class CellOptions(Options):
         times = jax.random.uniform(jax.random.fold_in(key, 1), (units,), float, 1.0, self.memory_span)
         kept = jnp.log(jnp.maximum(times - 1.0, 0.01))
         # Equinox has the biases of reset gates, update gates and candidates one after another.
-        return eqx.tree_at(lambda c: c.bias, cell, cell.bias.at[units : 2 * units].set(kept))
+        bias = jnp.asarray(cell.bias).at[units : 2 * units].set(kept)
+        return eqx.tree_at(lambda c: c.bias, cell, bias)
 
 
 @dataclass(frozen=True)
