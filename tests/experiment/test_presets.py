@@ -32,8 +32,8 @@ FAMILIES = {
     "navigation-2d": BOUNDED + PLAIN + GRADIENT,
     "half-cheetah-dir": [*GRADIENT, "rl2-ppo"],
     "half-cheetah-vel": [*GRADIENT, "rl2-ppo"],
-    "bandit": [*ADAPTED, "rl2-trpo", "rl2-ppo", "rl2-ppo-attention"],
-    "tabular-mdp": [*GRADIENT, "rl2-trpo", "rl2-ppo"],
+    "bandit": [*ADAPTED, "rl2-trpo", "rl2-ppo", "rl2-ppo-long", "rl2-ppo-attention"],
+    "tabular-mdp": [*GRADIENT, "rl2-trpo", "rl2-ppo", "rl2-ppo-attention"],
 }
 
 

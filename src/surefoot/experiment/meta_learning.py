@@ -13,6 +13,7 @@ from surefoot.algorithms import (
     AbstractAlgorithm,
     Estimation,
     MetaSGD,
+    Normalisation,
     ProMP,
     Reptile,
 )
@@ -60,6 +61,35 @@ _RL2_PPO = RL2(
 _BANDIT_PPO = replace(
     _BANDIT_TRIALS, policy=RecurrentActorCritic(), algorithm=_RL2_PPO, iterations=1000, checkpoint_every=100
 )
+_LONG_RL2 = RL2(
+    rule=PPOClip(lr=2e-3, lr_end=0.0, decay_steps=400, epochs=4, minibatches=20),
+    entropy_bonus=0.02,
+    tasks=200,
+)
+# 100 pulls: units that remember for long from the beginning learn several times as fast, see docs/results.md.
+_LONG_PPO = replace(
+    _BANDIT_PPO,
+    env=Trial(Bandit(arms=5, horizon=100), episodes=1),
+    policy=RecurrentActorCritic(memory_span=100.0),
+    algorithm=_LONG_RL2,
+    estimation=replace(_BANDIT_TRIALS.estimation, gae_lambda=0.9),
+    normalisation=Normalisation(rewards=True),
+    evaluation=Evaluation(tasks=1000, episodes=1, steps=0),
+    iterations=400,
+)
+# Attention finds what an action did in this state before, if a step shows the whole transition.
+_MDP_PPO = replace(
+    _BANDIT_PPO,
+    env=Trial(TabularMDP(), episodes=10, previous_observation=True),
+    policy=AttentionActorCritic(units=32, heads=2),
+    algorithm=RL2(
+        rule=PPOClip(lr=1e-3, lr_end=0.0, decay_steps=500, epochs=3, minibatches=40),
+        entropy_bonus=0.02,
+        tasks=200,
+    ),
+    normalisation=Normalisation(rewards=True),
+    iterations=500,
+)
 _ATTENTION_RULE = PPOClip(lr=1e-3, lr_end=0.0, decay_steps=300, minibatches=8)
 
 
@@ -95,6 +125,7 @@ META_LEARNING: dict[str, Config] = {
     **by_gradient("bandit", BANDIT, without=("anil-trpo", "cavia-trpo")),
     "bandit/rl2-trpo": _BANDIT_TRIALS,
     "bandit/rl2-ppo": _BANDIT_PPO,
+    "bandit/rl2-ppo-long": _LONG_PPO,
     "bandit/rl2-ppo-attention": replace(
         _BANDIT_TRIALS,
         policy=AttentionActorCritic(),
@@ -102,6 +133,11 @@ META_LEARNING: dict[str, Config] = {
     ),
     **by_gradient("tabular-mdp", TABULAR_MDP),
     "tabular-mdp/rl2-trpo": _MDP_TRIALS,
-    # Trials of 100 steps, so that fewer of them make a batch.
-    "tabular-mdp/rl2-ppo": replace(_BANDIT_PPO, env=_MDP_TRIALS.env, algorithm=replace(_RL2_PPO, tasks=200)),
+    "tabular-mdp/rl2-ppo": replace(
+        _MDP_PPO,
+        policy=RecurrentActorCritic(memory_span=100.0),
+        algorithm=_LONG_RL2,
+        iterations=400,
+    ),
+    "tabular-mdp/rl2-ppo-attention": _MDP_PPO,
 }

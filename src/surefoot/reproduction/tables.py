@@ -76,19 +76,11 @@ def _maml(environment: str, env: AbstractEnv, parts: int, episodes: int, lr: flo
     return replace(base, env=env, algorithm=algorithm, episodes=episodes, evaluation=evaluation)
 
 
-def _rl2(environment: str, env: AbstractEnv, episodes: int) -> Config:
-    base, steps = preset(f"{environment}/rl2-ppo"), env.horizon * episodes
-    return replace(
-        with_options(base, {"tasks": max(200, 10_000 // steps)}),
-        env=Trial(env, episodes),
-        evaluation=Evaluation(tasks=_PROBLEMS, episodes=1, steps=episodes - 1),
-    )
-
-
 def _bandits(pulls: int, arms: int, parts: int, published: dict[str, float]) -> PublishedTable:
     env, size = Bandit(arms=arms, horizon=pulls), pulls // parts
+    memory = preset("bandit/rl2-ppo-long" if pulls > 10 else "bandit/rl2-ppo")
     entries = {
-        "RL²": _rl2("bandit", env, 1),
+        "RL²": replace(memory, env=Trial(env, 1), evaluation=replace(memory.evaluation, steps=0)),
         "MAML": _maml("bandit", Bandit(arms=arms, horizon=1), parts, size, 10.0),
         "Gittins index": Agent(GittinsIndex(), env, 1),
         "Thompson sampling": Agent(ThompsonSampling(), env, 1),
@@ -108,7 +100,10 @@ def _bandits(pulls: int, arms: int, parts: int, published: dict[str, float]) -> 
 def _mdps(episodes: int, parts: int, published: dict[str, float]) -> PublishedTable:
     env, size = TabularMDP(), episodes // parts
     entries = {
-        "RL²": _rl2("tabular-mdp", env, episodes),
+        "RL²": with_options(
+            preset("tabular-mdp/rl2-ppo-attention"),
+            {"env.episodes": episodes, "evaluation.steps": episodes - 1},
+        ),
         "MAML": _maml("tabular-mdp", env, parts, size, 5.0),
         "PSRL": Agent(PSRL(), env, episodes),
         "OPSRL": Agent(OptimisticPSRL(), env, episodes),
