@@ -75,7 +75,7 @@ _LONG_PPO = replace(
     estimation=replace(_BANDIT_TRIALS.estimation, gae_lambda=0.9),
     normalisation=Normalisation(rewards=True),
     evaluation=Evaluation(tasks=1000, episodes=1, steps=0),
-    iterations=400,
+    iterations=800,
 )
 # Attention finds what an action did in this state before, if a step shows the whole transition.
 _MDP_PPO = replace(
@@ -137,7 +137,7 @@ META_LEARNING: dict[str, Config] = {
         _MDP_PPO,
         policy=RecurrentActorCritic(memory_span=100.0),
         algorithm=_LONG_RL2,
-        iterations=400,
+        iterations=800,
     ),
     "tabular-mdp/rl2-ppo-attention": _MDP_PPO,
 }
