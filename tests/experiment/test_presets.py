@@ -30,6 +30,7 @@ FAMILIES = {
     "cartpole": BOUNDED + PLAIN + ASYNCHRONOUS,
     "pendulum": BOUNDED,
     "navigation-2d": BOUNDED + PLAIN + GRADIENT,
+    "inverted-pendulum": ["trpo", "ppo", *ASYNCHRONOUS],
     "half-cheetah-dir": [*GRADIENT, "rl2-ppo"],
     "half-cheetah-vel": [*GRADIENT, "rl2-ppo"],
     "bandit": [*ADAPTED, "rl2-trpo", "rl2-ppo", "rl2-ppo-long", "rl2-ppo-attention"],
