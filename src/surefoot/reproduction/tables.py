@@ -115,7 +115,7 @@ def _mdps(episodes: int, parts: int, published: dict[str, float]) -> PublishedTa
         "Duan et al. (2016b), table 2",
         "total reward of a trial",
         tuple(Row(name, entry, (published.get(name),)) for name, entry in entries.items()),
-        _MAML_NOTE.format(parts, size, "episodes"),
+        "RL² has attention, and sees whole transitions. " + _MAML_NOTE.format(parts, size, "episodes"),
     )
 
 
