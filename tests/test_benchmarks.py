@@ -39,3 +39,14 @@ def test_every_meta_method_is_given_the_same_steps_and_tasks(
         assert config.evaluation.seed == benchmark.config_of(options, "maml-trpo").evaluation.seed
     for name in ("meta_family", "family"):
         sys.modules.pop(name)
+
+
+def test_both_sides_of_the_comparison_of_rl2_have_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    problems, side = importlib.import_module("rl2_problem"), importlib.import_module("rl2_surefoot")
+    for problem in problems.QUICK.values():
+        ours = side.Side(problem)
+        assert 0.0 <= ours.iterate(1) <= problem.pulls
+        assert float(ours.metrics["steps"]) == problem.steps
+    for name in ("rl2_problem", "rl2_surefoot"):
+        sys.modules.pop(name)
