@@ -11,7 +11,8 @@ import pytest
 from support.wrappers import WrappedPolicyOptions
 from surefoot import policies
 from surefoot.checks import check_policy
-from surefoot.checks.policy import PolicyChecks
+from surefoot.checks.policy import KITS
+from surefoot.checks.policy_calls import PolicyCalls
 from surefoot.checks.problem import checks_of, collect
 from surefoot.options import UserError
 from surefoot.theory.distributions import DiagonalGaussian
@@ -444,14 +445,16 @@ def test_a_subclass_of_nothing_is_sound():
 @pytest.mark.parametrize(("options", "check", "phrase"), ZOO)
 def test_each_fault_is_found(options, check, phrase):
     space = Discrete(3) if options is GaussianForDiscrete else Continuous(2)
-    problems = (
-        check_policy(options()) if check == "serves" else collect(PolicyChecks(options(), 3, space), check)
-    )
+    if check == "serves":
+        problems = check_policy(options())
+    else:
+        (kit,) = [kit for kit in KITS if check in checks_of(kit)]
+        problems = collect(kit(PolicyCalls(options(), 3, space)), check)
     assert check in {p.check for p in problems if phrase in p.what}
 
 
 def test_every_check_has_an_example():
-    assert set(checks_of(PolicyChecks)) == {case.values[1] for case in ZOO}
+    assert {check for kit in KITS for check in checks_of(kit)} == {case.values[1] for case in ZOO}
 
 
 def test_all_faults_are_found_at_once():
