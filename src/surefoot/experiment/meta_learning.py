@@ -75,7 +75,7 @@ _LONG_PPO = replace(
     estimation=replace(_BANDIT_TRIALS.estimation, gae_lambda=0.9),
     normalisation=Normalisation(rewards=True),
     evaluation=Evaluation(tasks=1000, episodes=1, steps=0),
-    iterations=800,
+    iterations=400,
 )
 # Attention finds what an action did in this state before, if a step shows the whole transition.
 _MDP_PPO = replace(
@@ -83,12 +83,12 @@ _MDP_PPO = replace(
     env=Trial(TabularMDP(), episodes=10, previous_observation=True),
     policy=AttentionActorCritic(units=32, heads=2),
     algorithm=RL2(
-        rule=PPOClip(lr=1e-3, lr_end=0.0, decay_steps=500, epochs=3, minibatches=40),
+        rule=PPOClip(lr=1e-3, lr_end=0.0, decay_steps=1000, epochs=3, minibatches=40),
         entropy_bonus=0.02,
         tasks=200,
     ),
     normalisation=Normalisation(rewards=True),
-    iterations=500,
+    iterations=1000,
 )
 _ATTENTION_RULE = PPOClip(lr=1e-3, lr_end=0.0, decay_steps=300, minibatches=8)
 
@@ -137,7 +137,7 @@ META_LEARNING: dict[str, Config] = {
         _MDP_PPO,
         policy=RecurrentActorCritic(memory_span=100.0),
         algorithm=_LONG_RL2,
-        iterations=800,
+        iterations=400,
     ),
     "tabular-mdp/rl2-ppo-attention": _MDP_PPO,
 }
