@@ -11,7 +11,8 @@ import pytest
 
 from support.probes import Bowl, Point
 from surefoot.lab import Collapse, run
-from surefoot.lab.collapse import Cliff, LongStep, Measured, NetworkPolicy
+from surefoot.lab.cliff import Cliff, NetworkPolicy
+from surefoot.lab.collapse import LongStep, Measured
 from surefoot.networks import MLPOptions
 from surefoot.options import UserError
 
