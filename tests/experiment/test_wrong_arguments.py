@@ -5,12 +5,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from surefoot.algorithms import MAML, Reinforce
-from surefoot.envs import Bandit, Navigation2D
+from surefoot.envs import Bandit, Navigation2D, TabularMDP
 from surefoot.experiment import Learner
 from surefoot.experiment.evaluation import stack_tasks
 from surefoot.options import UserError, described, fits
@@ -102,6 +104,14 @@ def test_a_task_may_be_given_as_numbers() -> None:
     expected = jnp.array([[0.5, -0.25], [0.0, 1.0]])
     for tasks in ([(0.5, -0.25), [0, 1]], list(expected), expected, np.array(expected)):
         np.testing.assert_array_equal(stack_tasks(Navigation2D(), tasks), expected)
+
+
+def test_tasks_may_be_what_the_family_draws() -> None:
+    for env in (TabularMDP(states=2), Navigation2D()):
+        drawn = env.sample_tasks(jax.random.key(1), 3)
+        assert eqx.tree_equal(stack_tasks(env, drawn), drawn)
+    with pytest.raises(UserError, match="it must be one task or more"):
+        stack_tasks(Navigation2D(), object())
 
 
 @pytest.mark.parametrize(

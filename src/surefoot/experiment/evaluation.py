@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy.special import stdtrit
 
 from surefoot.algorithms import AbstractAdapter, Adaptation, adapt_to_tasks, episode_returns
@@ -251,11 +251,14 @@ def adapt(
         return adapter, adapt_to_tasks(setting.sampler, adapter, learner.policy, tasks, key, steps)
 
 
-def stack_tasks(env: AbstractFamily, tasks: Sequence[Task] | Array) -> Task:
-    """Tasks of the user's own, each without a leading axis, as one pytree with one. A task that is one array
-    may be given as a number or a sequence of numbers. Raises `UserError` for what is no task of `env`."""
-    check(len(tasks) > 0, "tasks", tasks, "one task or more")
+def stack_tasks(env: AbstractFamily, tasks: Sequence[Task] | Task) -> Task:
+    """Tasks of the user's own, a sequence of them or what `sample_tasks` gives, as one pytree with a leading
+    axis. A task that is one array may be given as a number or a sequence of numbers. Raises `UserError` for
+    what is no task of `env`."""
     example = jax.tree.map(lambda x: x[0], env.sample_tasks(jax.random.key(0), 1))
+    if not isinstance(example, jax.Array) and jax.tree.structure(tasks) == jax.tree.structure(example):
+        tasks = [jax.tree.map(lambda x, i=i: x[i], tasks) for i in range(len(jax.tree.leaves(tasks)[0]))]
+    check(hasattr(tasks, "__len__") and len(tasks) > 0, "tasks", tasks, "one task or more")
 
     def arrays(task: Task) -> Task:
         if isinstance(example, jax.Array):

@@ -179,7 +179,7 @@ class Learner:
 
     def evaluate(
         self,
-        tasks: int | Sequence[Task] | Array | None = None,
+        tasks: int | Sequence[Task] | Task | None = None,
         *,
         steps: int | None = None,
         episodes: int | None = None,
@@ -189,13 +189,15 @@ class Learner:
     ) -> EvaluationResult:
         """The policy's returns on tasks, before adaptation and after each step of it.
 
-        `tasks` is a number of held-out tasks, or several of your own. What is not given is as the
-        configuration says. With `deterministic` the policy is evaluated by its mode.
+        `tasks` is a number of held-out tasks, or several of your own: a sequence, or what the environment's
+        `sample_tasks` gives. What is not given is as the configuration says. With `deterministic` the policy
+        is evaluated by its mode.
         """
         given = {"steps": steps, "episodes": episodes, "seed": seed, "deterministic": deterministic}
         own = None
-        if isinstance(tasks, list | tuple | Array):
-            own, tasks = stack_tasks(self.config.env, tasks), len(tasks)
+        if tasks is not None and not isinstance(tasks, str | float | int):
+            own = stack_tasks(self.config.env, tasks)
+            tasks = len(jax.tree.leaves(own)[0])
         given["tasks"] = tasks
         options = replace(
             default_evaluation(self.config), **{k: v for k, v in given.items() if v is not None}
