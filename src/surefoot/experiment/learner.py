@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ class Learner:
         """
         given = {"steps": steps, "episodes": episodes, "seed": seed, "deterministic": deterministic}
         own = None
-        if tasks is not None and not isinstance(tasks, str | float | int):
+        if tasks is not None and not isinstance(tasks, str | Number):
             own = stack_tasks(self.config.env, tasks)
             tasks = len(jax.tree.leaves(own)[0])
         given["tasks"] = tasks
