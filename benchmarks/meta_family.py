@@ -25,15 +25,17 @@ import tyro
 from family import multiples
 from matplotlib.axes import Axes
 
+from surefoot.algorithms import RL2
 from surefoot.envs import Trial
 from surefoot.experiment import PRESETS, Config, preset
 from surefoot.experiment.files import write_atomically
 from surefoot.experiment.many import go_on_many, seeds_of
-from surefoot.policies import AttentionActorCritic, RecurrentActorCritic
+from surefoot.policies import AttentionActorCritic
 from surefoot.report.comparing import looks
 from surefoot.report.finished import FinishedRun
 from surefoot.report.learning import picture
 from surefoot.report.sweep import evaluate_missing
+from surefoot.rules import PPOClip
 from surefoot.samplers.host_runner import disable_async_dispatch
 from surefoot.statistics import Interval, difference, interval
 
@@ -123,17 +125,14 @@ def config_of(options: Options, method: str) -> Config:
         evaluation = replace(config.evaluation, tasks=options.tasks, episodes=config.episodes, steps=3)
         config = replace(config, evaluation=evaluation, iterations=iterations(algorithm.inner_steps + 1))
     else:
-        config, phases = preset("bandit/rl2-ppo-long"), maml.inner_steps + 1
+        config, phases = preset("bandit/rl2-ppo"), maml.inner_steps + 1
         count, trial = iterations(phases), phases * base.episodes
-        rl2: Any = config.algorithm
-        attention = method.endswith("attention")
-        rule = replace(rl2.rule, lr=1e-3 if attention else 2e-3, decay_steps=count)
-        units = RecurrentActorCritic(memory_span=float(trial * base.env.horizon))
+        rule = PPOClip(lr=1e-3, lr_end=0.0, decay_steps=count, minibatches=8)
         config = replace(
             config,
-            env=Trial(base.env, trial, previous_observation=True),
-            policy=AttentionActorCritic(units=32, heads=2) if attention else units,
-            algorithm=replace(rl2, rule=rule, tasks=maml.tasks),
+            env=Trial(base.env, trial),
+            policy=AttentionActorCritic() if method.endswith("attention") else config.policy,
+            algorithm=RL2(rule, entropy_bonus=0.005, tasks=maml.tasks),
             evaluation=replace(config.evaluation, tasks=options.tasks, episodes=5, steps=trial - 1),
             iterations=count,
         )
