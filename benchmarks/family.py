@@ -79,8 +79,17 @@ def main(options: Options) -> None:
 
 def done(configs: Mapping[str, Config], out: Path, finish: Callable[[list[Run], Path], Any]) -> Any:
     """The summary of runs of these configurations, trained and evaluated as far as they are not yet."""
-    runs = go_on_many(configs, out, quiet=False, together=True).runs
+    runs = trained(configs, out)
     return finish([run for run in runs if run.iteration == run.config.iterations], out)
+
+
+def trained(configs: Mapping[str, Config], out: Path) -> list[Run]:
+    """The runs of these configurations, trained as far as they are not yet. An interruption ends the
+    program, which can be gone on with."""
+    outcome = go_on_many(configs, out, quiet=False, together=True)
+    if outcome.interrupted:
+        raise SystemExit(128 + outcome.interrupted)
+    return outcome.runs
 
 
 def multiples(

@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 import tyro
-from family import multiples
+from family import multiples, trained
 from matplotlib.axes import Axes
 
 from surefoot.algorithms import RL2
 from surefoot.envs import Trial
 from surefoot.experiment import PRESETS, Config, preset
 from surefoot.experiment.files import write_atomically
-from surefoot.experiment.many import go_on_many, seeds_of
+from surefoot.experiment.many import seeds_of
 from surefoot.policies import AttentionActorCritic
 from surefoot.report.comparing import looks
 from surefoot.report.finished import FinishedRun
@@ -141,7 +141,7 @@ def config_of(options: Options, method: str) -> Config:
 
 def runs_of(configs: Mapping[str, Config], out: Path) -> dict[str, FinishedRun]:
     """The runs of these configurations, trained and evaluated as far as they are not yet."""
-    evaluate_missing(go_on_many(configs, out, quiet=False, together=True).runs)
+    evaluate_missing(trained(configs, out))
     return {name: FinishedRun.read(out / name) for name in configs}
 
 
