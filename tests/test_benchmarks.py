@@ -41,7 +41,9 @@ def test_every_meta_method_is_given_the_same_steps_and_tasks(
         sys.modules.pop(name)
 
 
-def test_both_sides_of_the_comparison_of_rl2_have_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iteration_of_rl2_has_the_steps_that_its_speed_is_computed_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     problems, side = importlib.import_module("rl2_problem"), importlib.import_module("rl2_surefoot")
     for problem in problems.QUICK.values():

@@ -19,7 +19,8 @@ class TrialSimulator(AbstractSimulator):
     """Parallel trials: in each row the episodes of one task, one after another. Trials cannot be saved."""
 
     def __init__(self, env: Any, episodes: int, previous_observation: bool, threads: int) -> None:
-        """`env` is the family whose `episodes` episodes make a trial."""
+        """`env` is the family whose `episodes` episodes make a trial. With `previous_observation` each
+        observation comes with the one before it."""
         self._simulator: AbstractSimulator = env.simulator(threads)
         self._space, self._limit, self._episodes = env.action_space, env.horizon, episodes
         self._keeps = previous_observation

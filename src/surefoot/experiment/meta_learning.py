@@ -66,7 +66,7 @@ _LONG_RL2 = RL2(
     entropy_bonus=0.02,
     tasks=200,
 )
-# 100 pulls: units that remember for long from the beginning learn several times as fast, see docs/results.md.
+# 100 pulls, with units that remember for long from the beginning: see docs/results.md.
 _LONG_PPO = replace(
     _BANDIT_PPO,
     env=Trial(Bandit(arms=5, horizon=100), episodes=1),

@@ -62,7 +62,7 @@ _A3C = replace(
     streams=0,
     iterations=50,
 )
-_PENDULUM_A3C = replace(
+_INVERTED_PENDULUM = replace(
     _A3C,
     env=InvertedPendulum(),
     algorithm=replace(_A3C_RULE, step=replace(_A3C_RULE.step, lr=1e-3)),
@@ -161,4 +161,4 @@ _FAMILIES: dict[str, dict[str, Config]] = {
 SINGLE_TASK: dict[str, Config] = {
     f"{env}/{label}": config for env, family in _FAMILIES.items() for label, config in family.items()
 }
-A3C_IN_MUJOCO = {f"inverted-pendulum/{label}": config for label, config in _a3c(_PENDULUM_A3C).items()}
+A3C_IN_MUJOCO = {f"inverted-pendulum/{label}": config for label, config in _a3c(_INVERTED_PENDULUM).items()}
