@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from pkgutil import resolve_name
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -52,3 +53,14 @@ def test_an_iteration_of_rl2_has_the_steps_that_its_speed_is_computed_from(
         assert float(ours.metrics["steps"]) == problem.steps
     for name in ("rl2_problem", "rl2_surefoot"):
         sys.modules.pop(name)
+
+
+def test_the_noise_of_a_gradient_is_relative_to_its_true_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr("surefoot.samplers.host_runner.disable_async_dispatch", lambda: None)
+    benchmark = importlib.import_module("meta_gradient_noise")
+    normal = np.random.default_rng(0).normal(size=(10, 100_000))
+    # A norm of 1 in each of 100,000 directions, and a standard deviation of 3 in each.
+    assert benchmark.relative_deviation(1.0 + 3.0 * normal) == pytest.approx(3.0, rel=0.02)
+    assert benchmark.relative_deviation(normal - normal.mean(axis=0)) == np.inf
+    sys.modules.pop("meta_gradient_noise")
