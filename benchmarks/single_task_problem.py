@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-SIZES = {"cartpole": (4, 2), "gym:CartPole-v1": (4, 2), "pendulum": (3, 1), "half-cheetah": (17, 6)}
+SIZES = {
+    "cartpole": (4, 2),
+    "gym:CartPole-v1": (4, 2),
+    "pendulum": (3, 1),
+    "half-cheetah": (17, 6),
+    "hopper": (11, 3),
+}
 """(observations, outputs of the policy's network)."""
 ENVIRONMENTS = {
     "cartpole": "CartPole-v1",
     "gym:CartPole-v1": "CartPole-v1",
     "pendulum": "Pendulum-v1",
     "half-cheetah": "HalfCheetah-v5",
+    "hopper": "Hopper-v5",
 }
 
 
@@ -63,7 +70,7 @@ class Problem:
     @property
     def in_mujoco(self) -> bool:
         """Whether the environment needs MuJoCo."""
-        return self.environment == "HalfCheetah-v5"
+        return self.environment in ("HalfCheetah-v5", "Hopper-v5")
 
     @property
     def batch(self) -> int:
@@ -107,6 +114,12 @@ PROBLEMS = (
     Problem("half-cheetah/trpo", minibatches=16, damping=0.1),
 )
 """A minibatch has 64 steps with PPO on CartPole and 128 with TRPO, the peers' own defaults."""
+IN_MUJOCO = (
+    *PROBLEMS[-2:],
+    Problem("hopper/ppo", lr=3e-4),
+    Problem("hopper/trpo", minibatches=16, damping=0.1),
+)
+"""Those whose returns are compared."""
 QUICK = tuple(
     Problem(f"{env}/{rule}", streams=2, steps=16, epochs=2, minibatches=2)
     for env in ("cartpole", "half-cheetah")

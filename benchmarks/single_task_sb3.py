@@ -13,6 +13,7 @@ from sb3_contrib import TRPO  # pyright: ignore[reportMissingImports]
 from single_task_problem import Problem
 from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
 from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
+from stable_baselines3.common.evaluation import evaluate_policy  # pyright: ignore[reportMissingImports]
 from stable_baselines3.common.vec_env import (  # pyright: ignore[reportMissingImports]
     DummyVecEnv,
     SubprocVecEnv,
@@ -24,11 +25,11 @@ class Side:
     """Iterations, one after the other, on so many of PyTorch's threads; with `processes`, one for each
     environment."""
 
-    def __init__(self, problem: Problem, threads: int, processes: int) -> None:
+    def __init__(self, problem: Problem, threads: int, processes: int, seed: int = 0) -> None:
         multiprocessing.current_process().daemon = False  # a daemon may have no processes of its own
         torch.set_num_threads(threads)
         self._problem = problem
-        self._model = _model(problem, SubprocVecEnv if processes else DummyVecEnv)
+        self._model = _model(problem, SubprocVecEnv if processes else DummyVecEnv, seed)
 
     def train(self, iterations: int) -> None:
         steps = iterations * self._problem.batch
@@ -44,6 +45,21 @@ class Side:
         self._model.get_env().close()
 
 
+class Scored(Side):
+    """A run whose policy is rated when it is trained."""
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        Side.__init__(self, problem, threads=1, processes=0, seed=seed)
+
+    def score(self, episodes: int, deterministic: bool) -> float:
+        """The mean return of whole episodes, by sampled actions or by the policy's mode."""
+        env = self._model.get_env()
+        if isinstance(env, VecNormalize):
+            env.training = env.norm_reward = False
+        played = evaluate_policy(self._model, env, episodes, deterministic=deterministic, warn=False)
+        return float(played[0])
+
+
 class WholeRun(Side):
     """A run from beginning to end."""
 
@@ -52,9 +68,9 @@ class WholeRun(Side):
         self.train(iterations)
 
 
-def _model(problem: Problem, kind: Any) -> Any:
+def _model(problem: Problem, kind: Any, seed: int) -> Any:
     made = partial(_in_mujoco, problem.environment) if problem.in_mujoco else problem.environment
-    env = make_vec_env(made, problem.streams, seed=0, vec_env_cls=kind)
+    env = make_vec_env(made, problem.streams, seed=seed, vec_env_cls=kind)
     if problem.normalises:
         env = VecNormalize(env, gamma=problem.discount)
     hidden = list(problem.hidden)
@@ -67,7 +83,7 @@ def _model(problem: Problem, kind: Any) -> Any:
         "gae_lambda": problem.gae_lambda,
         "policy_kwargs": {"net_arch": {"pi": hidden, "vf": hidden}},
         "device": "cpu",
-        "seed": 0,
+        "seed": seed,
     }
     if problem.rule == "ppo":
         return PPO(

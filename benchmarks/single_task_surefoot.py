@@ -148,6 +148,24 @@ class Seeds:
         jax.block_until_ready(self._states)
 
 
+class Scored:
+    """A run whose policy is rated when it is trained."""
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        self._problem, self._seed = problem, seed
+        self._learner: Learner | None = None
+
+    def train(self, iterations: int) -> None:
+        """All of its training."""
+        self._learner = Learner(replace(configuration(self._problem, iterations), seed=self._seed))
+        self._learner.train(progress=False)
+
+    def score(self, episodes: int, deterministic: bool) -> float:
+        """The mean return of whole episodes, by sampled actions or by the policy's mode."""
+        assert self._learner is not None
+        return float(self._learner.evaluate(episodes=episodes, deterministic=deterministic).returns.mean())
+
+
 class WholeRun:
     """A run as `surefoot train` makes it, its files included, with compiled programs kept in `cache`; more
     than one seed, all in one program."""
