@@ -25,13 +25,12 @@ _PLAIN = Config(
 )
 _PPO = PPOClip(minibatches=32, lr=3e-4, lr_end=0.0, decay_steps=_PLAIN.iterations)
 _TRPO = TrustRegion(max_kl=0.01, damping=0.1)
+_MAML = MAML(inner=GradientStep(lr=0.1), outer=TrustRegion(max_kl=0.01, damping=0.1), inner_steps=1, tasks=40)
 # Rate, step and batch are the paper's. The other settings reduce the gradient's noise: see docs/results.md.
 _META = Config(
     env=envs.HalfCheetahDir(),
     policy=GaussianMLP(hidden=(64, 64), initial_std=0.4),
-    algorithm=MAML(
-        inner=GradientStep(lr=0.1), outer=TrustRegion(max_kl=0.01, damping=0.1), inner_steps=1, tasks=40
-    ),
+    algorithm=_MAML,
     estimation=Estimation(baseline=LinearFeatures(), gae_lambda=0.8),
     normalisation=Normalisation(observations=True),
     evaluation=Evaluation(tasks=40, episodes=20),
@@ -74,13 +73,18 @@ _FAMILIES = (
 
 
 _CHEETAHS = (envs.HalfCheetahDir(), envs.HalfCheetahVel())
+# A second step at the first one's rate overshoots the speed: see docs/results.md.
+_CHEETAH_MAML = replace(_MAML, inner=GradientStep(lr=(0.1, 0.03, 0.02)))
 
 
 def _every_method(env: envs.HalfCheetahDir | envs.HalfCheetahVel) -> dict[str, Config]:
     """Those by gradient, and RL² on trials of two episodes."""
     name = kebab(type(env).__name__)
     trials = envs.Trial(replace(env, horizon=200), episodes=2)
-    return {**by_gradient(name, replace(_META, env=env)), f"{name}/rl2-ppo": replace(_MEMORY, env=trials)}
+    return {
+        **by_gradient(name, replace(_META, env=env, algorithm=_CHEETAH_MAML)),
+        f"{name}/rl2-ppo": replace(_MEMORY, env=trials),
+    }
 
 
 def _presets(algorithm: str, base: Config, tasks: tuple[envs.AbstractFamily, ...]) -> dict[str, Config]:

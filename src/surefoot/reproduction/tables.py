@@ -180,7 +180,8 @@ TABLES: dict[str, PublishedTable] = {
         "MAML on the half-cheetah's direction, over steps of adaptation",
         "Finn et al. (2017), figure 5, published as a curve",
         "mean return",
-        (Row("MAML-TRPO", _on_two_cores("half-cheetah-dir/maml-trpo")),),
+        # The paper's episodes have 200 steps, ProMP's 100.
+        (Row("MAML-TRPO", with_options(_on_two_cores("half-cheetah-dir/maml-trpo"), {"env.horizon": 200})),),
         _SMALLER,
     ),
     "maml-half-cheetah-vel": PublishedTable(
