@@ -18,7 +18,14 @@ from surefoot.envs import Bandit, Recall, Trial
 from surefoot.experiment import Config, Evaluation, Learner, evaluate
 from surefoot.experiment.evaluation import default_evaluation
 from surefoot.options import UserError
-from surefoot.policies import GRU, AttentionActorCritic, CategoricalMLP, RecurrentActorCritic, initial_memory
+from surefoot.policies import (
+    GRU,
+    AttentionActorCritic,
+    CategoricalMLP,
+    HypernetworkActorCritic,
+    RecurrentActorCritic,
+    initial_memory,
+)
 from surefoot.rules import PPOClip, TrustRegion
 from surefoot.samplers import ScanSampler, StreamSampler
 
@@ -26,6 +33,7 @@ KEY = jax.random.key(4)
 TRIAL = Trial(Bandit(arms=2, horizon=1), episodes=2)
 ESTIMATION = Estimation(TimeDependent(), discount=1.0, fit="previous-batch")
 SETTING = Setting.of(ScanSampler(TRIAL, 1), ESTIMATION)
+PPO = PPOClip(lr=0.02, epochs=8, minibatches=2)
 POLICY: Any = GRU(units=8).build(KEY, TRIAL.observation_space, TRIAL.action_space)
 BEST, RANDOM = 0.5 + 7 / 12, 1.0
 """Total reward of two pulls of two arms with means from U[0, 1]. The first is worth 1/2. The best second pull
@@ -53,9 +61,10 @@ def test_the_best_total_reward_is_what_brute_force_finds():
     ("rule", "options", "iterations"),
     [
         (TrustRegion(max_kl=0.05), GRU(units=8), 20),
-        (PPOClip(lr=0.02, epochs=8, minibatches=2), RecurrentActorCritic(units=8), 40),
+        (PPO, RecurrentActorCritic(units=8), 40),
+        (PPO, HypernetworkActorCritic(units=8, hidden=(4,)), 40),
     ],
-    ids=["trpo", "ppo"],
+    ids=["trpo", "ppo", "hypernetwork"],
 )
 def test_it_learns_to_explore_and_to_remember(rule: Any, options: Any, iterations: int):
     """From two random pulls to win-stay, lose-shift."""

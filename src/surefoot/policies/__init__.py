@@ -35,6 +35,10 @@ from surefoot.policies.gaussian import (
     GaussianMLPPolicy as GaussianMLPPolicy,
 )
 from surefoot.policies.gru import GRU as GRU, GRUPolicy as GRUPolicy
+from surefoot.policies.hypernetwork import (
+    HypernetworkActorCritic as HypernetworkActorCritic,
+    HypernetworkActorCriticPolicy as HypernetworkActorCriticPolicy,
+)
 from surefoot.policies.mode import ModePolicy as ModePolicy
 from surefoot.policies.normalised import NormalisedPolicy as NormalisedPolicy
 from surefoot.policies.recurrent_actor_critic import (
