@@ -183,7 +183,7 @@ TABLES: dict[str, PublishedTable] = {
         "Finn et al. (2017), figure 5, published as a curve",
         "mean return",
         (Row("MAML-TRPO", with_options(_on_two_cores("half-cheetah-dir/maml-trpo"), _DIRECTION)),),
-        "At a budget for two cores: 20 tasks × 10 episodes, 250 iterations. The KL of a step is at most 0.03, "
+        "At a budget for two cores: 20 tasks × 10 episodes, 250 iterations. A step's KL is at most 0.03, "
         "not 0.01.",
     ),
     "maml-half-cheetah-vel": PublishedTable(
