@@ -15,8 +15,8 @@ from surefoot.types import Continuous, Discrete
 
 OPTIONS = HypernetworkActorCritic(units=4, hidden=(3,), output_scale=1.0)
 NEW: Any = OPTIONS.build(jax.random.key(0), 2, Discrete(3))
-SLOPES = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), NEW.slopes)
-POLICY: Any = eqx.tree_at(lambda p: p.slopes, NEW, SLOPES)
+WEIGHTS = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), NEW.weights)
+POLICY: Any = eqx.tree_at(lambda p: p.weights, NEW, WEIGHTS)
 ROWS, TIME = 2, 4
 NOW, AFTER = jax.random.normal(jax.random.key(1), (2, ROWS, TIME, 2))
 # The second row begins a new episode at its third step.
@@ -28,12 +28,12 @@ def network(observation: Array, memory: Array) -> tuple[Array, Array]:
     """Logits and value, with the parameters φ + W h of each layer."""
 
     def layer(x: Array, choose: Any) -> Array:
-        (weight,), (bias,) = (getattr(choose(POLICY.base), name) for name in ("weights", "biases"))
-        (up,), (shift,) = (getattr(choose(POLICY.slopes), name) for name in ("weights", "biases"))
+        (weight,), (bias,) = (getattr(choose(POLICY.network), name) for name in ("weights", "biases"))
+        (up,), (shift,) = (getattr(choose(POLICY.weights), name) for name in ("weights", "biases"))
         return x @ (weight + up @ memory) + bias + shift @ memory
 
-    features = jnp.tanh(layer(observation, lambda base: base.torso))
-    return layer(features, lambda base: base.actor.network), layer(features, lambda base: base.critic)[0]
+    features = jnp.tanh(layer(observation, lambda net: net.torso))
+    return layer(features, lambda net: net.actor.network), layer(features, lambda net: net.critic)[0]
 
 
 @jax.jit
@@ -62,13 +62,13 @@ def test_the_memory_sets_the_parameters_of_every_layer():
 
 def test_a_new_one_is_its_network_whatever_it_remembers():
     distribution, memory = eqx.filter_jit(NEW.act)(NOW[:, 0], MEMORY)
-    np.testing.assert_allclose(distribution.logits, NEW.base(NOW[:, 0]).logits, atol=1e-6)
+    np.testing.assert_allclose(distribution.logits, NEW.network(NOW[:, 0]).logits, atol=1e-6)
     assert not np.allclose(memory, MEMORY)
 
 
 def test_the_standard_deviation_follows_the_memory_too():
     new: Any = OPTIONS.build(jax.random.key(0), 2, Continuous(1))
-    moving = eqx.tree_at(lambda p: p.slopes, new, jax.tree.map(jnp.ones_like, new.slopes))
+    moving = eqx.tree_at(lambda p: p.weights, new, jax.tree.map(jnp.ones_like, new.weights))
     distribution = eqx.filter_jit(moving)(NOW)
     assert np.ptp(np.asarray(distribution.log_std)) > 0.1
 

@@ -27,9 +27,9 @@ class HypernetworkActorCriticPolicy(AbstractRecurrentActorCritic):
 
     encoder: Encoder
     cell: eqx.nn.GRUCell
-    base: ActorCriticPolicy
+    network: ActorCriticPolicy
     """The network whose parameters are φ."""
-    slopes: PyTree[Float[Array, "... units"]]
+    weights: PyTree[Float[Array, "... units"]]
     """W: for each array of φ one with a further axis, that of the units."""
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
 
@@ -99,8 +99,8 @@ class HypernetworkActorCriticPolicy(AbstractRecurrentActorCritic):
         """A method of the network at every input, with the parameters that the memory there sets."""
 
         def one(inputs: Float[Array, " inputs"], memory: Float[Array, " units"]) -> Any:
-            parameters, rest = eqx.partition(self.base, eqx.is_inexact_array)
-            moved = jax.tree.map(lambda phi, slope: phi + slope @ memory, parameters, self.slopes)
+            parameters, rest = eqx.partition(self.network, eqx.is_inexact_array)
+            moved = jax.tree.map(lambda phi, w: phi + w @ memory, parameters, self.weights)
             return method(eqx.combine(moved, rest), inputs)
 
         axes = inputs.shape[:-1]
@@ -132,9 +132,9 @@ class HypernetworkActorCritic(CellOptions, HeadOptions, EncoderOptions, PolicyOp
 
     def __post_init__(self) -> None:
         HeadOptions.__post_init__(self)
-        self._network()  # for its checks
+        self._base()  # for its checks
 
-    def _network(self) -> ActorCritic:
+    def _base(self) -> ActorCritic:
         return ActorCritic(
             hidden=self.hidden,
             activation=self.activation,
@@ -146,16 +146,16 @@ class HypernetworkActorCritic(CellOptions, HeadOptions, EncoderOptions, PolicyOp
     def build(
         self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace
     ) -> HypernetworkActorCriticPolicy:
-        encoder_key, cell_key, base_key = jax.random.split(key, 3)
+        encoder_key, cell_key, network_key = jax.random.split(key, 3)
         encoder = Encoder.new(encoder_key, observation_space, self.encoder)
         inputs = encoder.size(observation_space)
-        base = self._network().build(base_key, inputs, action_space)
+        network = self._base().build(network_key, inputs, action_space)
         return HypernetworkActorCriticPolicy(
             encoder=encoder,
             cell=self.cell(cell_key, inputs, self.units),
-            base=base,
-            slopes=jax.tree.map(
+            network=network,
+            weights=jax.tree.map(
                 lambda phi: jnp.zeros((*phi.shape, self.units), phi.dtype),
-                eqx.filter(base, eqx.is_inexact_array),
+                eqx.filter(network, eqx.is_inexact_array),
             ),
         )
