@@ -77,8 +77,15 @@ def main(options: Options) -> None:
         shown = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
         print(f"after {run.iteration} iterations: {shown}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out / "noise.json", json.dumps(rows, indent=2).encode() + b"\n")
+    write_atomically(options.out / "noise.json", json.dumps(finite(rows), indent=2).encode() + b"\n")
     write_atomically(options.out / "noise.png", draw(rows))
+
+
+def finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with None, JSON's null, in place of infinity."""
+    return [
+        {**row, "noise": {k: v if np.isfinite(v) else None for k, v in row["noise"].items()}} for row in rows
+    ]
 
 
 def noise(run: Run, options: Options) -> dict[str, float]:
