@@ -40,6 +40,8 @@ class Problem:
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy_bonus: float = 0.01
+    max_gradient_norm: float = 0.5
+    """rejax clips each element of the gradient to this."""
     iterations: int = 20
     """In one timing."""
 

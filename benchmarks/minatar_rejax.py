@@ -29,7 +29,7 @@ def main() -> None:
         gae_lambda=problem["gae_lambda"],
         clip_eps=problem["clip"],
         ent_coef=problem["entropy_bonus"],
-        max_grad_norm=0.5,
+        max_grad_norm=problem["max_gradient_norm"],
         total_timesteps=steps,
         eval_freq=steps,
         skip_initial_evaluation=True,

@@ -23,7 +23,7 @@ def configuration(problem: dict[str, Any]) -> Config:
     """The problem's settings."""
     network = {"hidden": tuple(problem["hidden"]), "activation": "silu", "encoder": "flat"}
     sizes = {name: problem[name] for name in ("lr", "epochs", "minibatches")}
-    rule = PPOClip(**sizes, clip=problem["clip"], max_gradient_norm=0.5)
+    rule = PPOClip(**sizes, clip=problem["clip"], max_gradient_norm=problem["max_gradient_norm"])
     return Config(
         env=Gymnax(problem["env"]),
         policy=CategoricalMLP(**network),

@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -35,8 +35,8 @@ class Options:
     out: Path
     """The folder for all figures."""
     only: tuple[str, ...] = tuple(problem.preset for problem in IN_MUJOCO)
-    """Presets."""
-    sides: tuple[str, ...] = tuple(SIDES)
+    """The presets that are compared, of these."""
+    sides: tuple[Literal["surefoot", "peer"], ...] = ("surefoot", "peer")
     """The sides that are trained; those that OUT holds are in the table anyway."""
     seeds: int = 10
     """Number of seeds, from 0 on."""
@@ -48,6 +48,9 @@ def main(options: Options) -> None:
     """Trains what is missing, prints the table and writes it."""
     if "peer" in options.sides and find_spec("sb3_contrib") is None:
         raise SystemExit("The peer is not installed: pip install torch stable-baselines3 sb3-contrib")
+    unknown = set(options.only) - {problem.preset for problem in IN_MUJOCO}
+    if unknown:
+        raise SystemExit(f"These are not compared: {', '.join(sorted(unknown))}.")
     table = {}
     for problem in IN_MUJOCO:
         if problem.preset not in options.only:
