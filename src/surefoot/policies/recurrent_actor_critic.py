@@ -1,5 +1,6 @@
 """The recurrent actor-critic: policy and value function with one memory."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,18 +19,21 @@ from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.types import ActionSpace, Key, Observations, ObservationSpace
 
 
-class RecurrentActorCriticPolicy(AbstractRecurrentActorCritic):
-    """π(a | h_t) and V(h_t) with h_t = GRU(s_t, h_{t−1}). Its derivatives go back through time to the
-    beginning of the row or of the episode."""
+class AbstractGatedActorCritic(AbstractRecurrentActorCritic):
+    """An actor-critic whose memory is that of gated recurrent units, h_t = GRU(s_t, h_{t−1}). Its derivatives
+    go back through time to the beginning of the row or of the episode."""
 
     encoder: Encoder
     cell: eqx.nn.GRUCell
-    actor: AbstractPolicy
-    critic: MLP
-    auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
+
+    @abstractmethod
+    def predict(
+        self, inputs: Float[Array, "*batch inputs"], memories: Float[Array, "*batch units"]
+    ) -> Prediction:
+        """Distribution and value at encoded observations s_t, with the memory h_t there."""
 
     def __call__(self, observations: Observations) -> AbstractDistribution:
-        return self.actor(self._features(observations))
+        return self._predict_episodes(observations).distribution
 
     def initial_memory(self) -> Float[Array, " units"]:
         return zero_memory(self.cell)
@@ -37,8 +41,9 @@ class RecurrentActorCriticPolicy(AbstractRecurrentActorCritic):
     def act(
         self, observations: Observations, memory: Float[Array, "*batch units"]
     ) -> tuple[AbstractDistribution, Float[Array, "*batch units"]]:
-        memory = advance(self.cell, self.encoder(observations), memory)
-        return self.actor(memory), memory
+        inputs = self.encoder(observations)
+        memory = advance(self.cell, inputs, memory)
+        return self.predict(inputs, memory).distribution, memory
 
     def unroll(
         self,
@@ -46,14 +51,15 @@ class RecurrentActorCriticPolicy(AbstractRecurrentActorCritic):
         starts: Bool[Array, "*axes time"],
         memory: Float[Array, "*axes units"],
     ) -> AbstractDistribution:
-        return self.actor(unroll(self.cell, self.encoder(observations), starts, memory))
+        inputs = self.encoder(observations)
+        return self.predict(inputs, unroll(self.cell, inputs, starts, memory)).distribution
 
     def values(self, observations: Observations) -> Float[Array, "*batch time"]:
-        return self.critic(self._features(observations))[..., 0]
+        return self._predict_episodes(observations).values
 
     def outputs(self, observations: Observations, actions: Array) -> Prediction:
         del actions
-        return self._predicted(self._features(observations))
+        return self._predict_episodes(observations)
 
     def unroll_outputs(
         self,
@@ -63,7 +69,8 @@ class RecurrentActorCriticPolicy(AbstractRecurrentActorCritic):
         memory: Float[Array, "*axes units"],
     ) -> Prediction:
         del actions
-        return self._predicted(unroll(self.cell, self.encoder(observations), starts, memory))
+        inputs = self.encoder(observations)
+        return self.predict(inputs, unroll(self.cell, inputs, starts, memory))
 
     def unroll_values(
         self,
@@ -72,15 +79,28 @@ class RecurrentActorCriticPolicy(AbstractRecurrentActorCritic):
         starts: Bool[Array, "*axes time"],
         memory: Float[Array, "*axes units"],
     ) -> tuple[Float[Array, "*axes time"], Float[Array, "*axes time"]]:
-        features = unroll(self.cell, self.encoder(observations), starts, memory)
-        following = advance(self.cell, self.encoder(next_observations), features)
-        return self.critic(features)[..., 0], self.critic(following)[..., 0]
+        now, following = self.encoder(observations), self.encoder(next_observations)
+        memories = unroll(self.cell, now, starts, memory)
+        after = advance(self.cell, following, memories)
+        return self.predict(now, memories).values, self.predict(following, after).values
 
-    def _features(self, observations: Observations) -> Float[Array, "*batch time units"]:
-        return unroll_episodes(self.cell, self.encoder(observations))
+    def _predict_episodes(self, observations: Observations) -> Prediction:
+        inputs = self.encoder(observations)
+        return self.predict(inputs, unroll_episodes(self.cell, inputs))
 
-    def _predicted(self, features: Float[Array, "*batch units"]) -> Prediction:
-        return Prediction(self.actor(features), self.critic(features)[..., 0])
+
+class RecurrentActorCriticPolicy(AbstractGatedActorCritic):
+    """π(a | h_t) and V(h_t)."""
+
+    actor: AbstractPolicy
+    critic: MLP
+    auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
+
+    def predict(
+        self, inputs: Float[Array, "*batch inputs"], memories: Float[Array, "*batch units"]
+    ) -> Prediction:
+        del inputs
+        return Prediction(self.actor(memories), self.critic(memories)[..., 0])
 
 
 @dataclass(frozen=True)
