@@ -1,7 +1,8 @@
-"""Every algorithm on one task that takes some 500,000 steps: returns over ten seeds, seconds, and the
-sensitivity of each to its main option.
+"""Every algorithm on one task: returns over ten seeds, seconds, and the sensitivity of each to its main
+option.
 
-    python benchmarks/family.py --out OUT              # Pendulum
+    python benchmarks/family.py --out OUT              # Pendulum, some 500,000 steps
+    python benchmarks/family.py --out OUT --env breakout-minatar --flat --steps 999424
     python benchmarks/family.py --out OUT --seeds 2 --others 2 --steps 8192     # a small one, to try it
 
 OUT/PRESET holds the runs, OUT/PRESET-sweep those at multiples of the preset's main option. OUT/comparison.png
@@ -57,14 +58,15 @@ class Options:
     """Number of seeds of each algorithm, from 0 on."""
     others: int = 3
     """Number of seeds of each value of the main option, from 100 on."""
+    flat: bool = False
+    """Take pictures as vectors, without convolutions."""
 
 
 def main(options: Options) -> None:
     """Trains what is missing, leaves the pictures, and prints two tables."""
     found, sensitivity = [], {}
     for name, option in MAIN.items():
-        config = preset(f"{options.env}/{name}")
-        config = replace(config, iterations=options.steps // (config.streams * config.steps))
+        config = configuration(options, name)
         done(seeds_of(config, options.seeds), options.out / name, finish_seeds)
         found += [FinishedRun.read(path) for path in run_folders(options.out / name)]
         sweep = multiples(replace(config, seed=100), option, options.others)
@@ -75,6 +77,20 @@ def main(options: Options) -> None:
     document = {"comparison": comparison.summary(), "sensitivity": sensitivity}
     write_atomically(options.out / "family.json", json.dumps(document, indent=2).encode() + b"\n")
     print_tables(comparison, sensitivity)
+
+
+def configuration(options: Options, name: str) -> Config:
+    """The preset of an algorithm for this number of steps, with learning rates that reach their end there."""
+    config = preset(f"{options.env}/{name}")
+    config = replace(config, iterations=options.steps // (config.streams * config.steps))
+    found, changed = flat_options(config), {}
+    if found.get("rule.lr-end") is not None:
+        changed["rule.decay-steps"] = config.iterations
+    if options.flat:
+        changed |= {
+            name: "flat" for name in ("policy.encoder", "estimation.baseline.encoder") if name in found
+        }
+    return with_options(config, changed)
 
 
 def done(configs: Mapping[str, Config], out: Path, finish: Callable[[list[Run], Path], Any]) -> Any:

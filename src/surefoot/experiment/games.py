@@ -7,18 +7,31 @@ from surefoot.baselines import ValueNetwork, Zero
 from surefoot.envs import Atari, Gymnax
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.policies import ActorCritic, CategoricalMLP
-from surefoot.rules import OptaxStep, PPOClip, TrustRegion
+from surefoot.rules import (
+    AbstractRule,
+    NaturalGradient,
+    OptaxStep,
+    PPOClip,
+    PPOPenalty,
+    TrustRegion,
+    TrustRegionPenalty,
+)
+
+_TRUST_REGION = TrustRegion(max_kl=0.01, damping=0.01)
 
 
-def _trpo(base: Config, units: int, lr: float, minibatches: int) -> Config:
-    """The Fisher matrix is blind to a critic's values, so the value function is a network of its own."""
+def _trpo(
+    base: Config, units: int, lr: float, minibatches: int, rule: AbstractRule = _TRUST_REGION
+) -> Config:
+    """A rule that measures by the Fisher matrix, which is blind to a critic's values: the value function is a
+    network of its own."""
     critic = ValueNetwork(hidden=(units,), activation="relu", lr=lr, epochs=4, minibatches=minibatches)
     return replace(
         base,
         policy=CategoricalMLP(
             hidden=(units,), activation="relu", initialiser="orthogonal", output_scale=0.01
         ),
-        algorithm=SingleTask(TrustRegion(max_kl=0.01, damping=0.01), entropy_bonus=0.01),
+        algorithm=SingleTask(rule, entropy_bonus=0.01),
         estimation=replace(base.estimation, baseline=critic),
     )
 
@@ -47,18 +60,24 @@ _BASE = Config(
     iterations=610,
     checkpoint_every=100,
 )
-_RULE = PPOClip(lr=5e-3, lr_end=0.0, decay_steps=_BASE.iterations, epochs=4, minibatches=8)
+_EPOCHS = {"lr": 5e-3, "lr_end": 0.0, "decay_steps": _BASE.iterations, "epochs": 4, "minibatches": 8}
 _ALGORITHMS = {
-    "ppo": replace(_BASE, algorithm=SingleTask(_RULE, entropy_bonus=0.01)),
+    "ppo": replace(_BASE, algorithm=SingleTask(PPOClip(**_EPOCHS), entropy_bonus=0.01)),
     "trpo": _trpo(_BASE, units=128, lr=5e-3, minibatches=8),
     "a2c": _a2c(_BASE, lr=1e-3, streams=64, steps=16, iterations=4883),
 }
+_OF_BREAKOUT = {
+    "ppo-penalty": replace(_BASE, algorithm=SingleTask(PPOPenalty(**_EPOCHS), entropy_bonus=0.01)),
+    "npg": _trpo(_BASE, 128, 5e-3, 8, NaturalGradient(max_kl=0.005, damping=0.01)),
+    "trpo-penalty": _trpo(_BASE, 128, 5e-3, 8, TrustRegionPenalty(beta=10.0, target_kl=0.005, damping=0.01)),
+}
+"""The rest of the family, for one game."""
 _GAMES = ("Breakout", "Asterix", "Freeway", "Seaquest", "SpaceInvaders")
 
 MINATAR: dict[str, Config] = {
     f"{game.lower()}-minatar/{label}": replace(config, env=Gymnax(f"{game}-MinAtar"))
     for game in _GAMES
-    for label, config in _ALGORITHMS.items()
+    for label, config in (_ALGORITHMS | (_OF_BREAKOUT if game == "Breakout" else {})).items()
 }
 
 # 2 million steps. PPO has the sizes and rates of OpenAI's baselines (Dhariwal et al., 2017), A2C those of
