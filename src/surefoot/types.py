@@ -132,9 +132,9 @@ ActionSpace = Continuous | Discrete | MultiDiscrete
 class Rollout(eqx.Module):
     """Trajectories as they were sampled, padded to a common length.
 
-    Step `t` has the observation, the action that the policy drew, and the reward and observation after it.
-    Steps after an episode's end are padding: `valid` is False there, and every other field is zero or
-    meaningless.
+    Step `t` has the observation, the action that the policy drew, and the reward after it. The observation
+    after it is that of step `t + 1`, or a final one; each is kept once. Steps after an episode's end are
+    padding: `valid` is False there, and every other field is zero or meaningless.
     """
 
     observations: Observations
@@ -149,14 +149,51 @@ class Rollout(eqx.Module):
     truncated: Bool[Array, "*axes time"]
     """True at the step at which a time limit cut the episode short; never where `terminated` is."""
     valid: Bool[Array, "*axes time"]
-    next_observations: Observations
-    """The observation after each step, before any reset: needed to bootstrap where an episode was cut."""
     times: Int[Array, "*axes time"]
     """Steps since the episode began. Zero marks the first step of an episode: whole episodes begin with it,
     and streams have it wherever one episode follows another."""
+    final_observations: Observations
+    """The observations that no step begins with, in their order: after each truncated step, and after the
+    last one. Axes `[*axes final ...]`: a single one of a whole episode; in streams as many as there may be,
+    and zeros where there are fewer."""
     memory: PyTree = None
     """Memory of a recurrent policy before the first of these steps, without the time axis. None where every
     trajectory is an episode from its beginning, or the policy has no memory."""
+
+    @property
+    def next_observations(self) -> Observations:
+        """The observation after each step, before any reset: `[*axes time ...]`. Where an episode of a stream
+        terminated, it is not kept: there it is the first one of the next episode."""
+        return self.following(self.observations, self.final_observations)
+
+    @property
+    def final_times(self) -> Int[Array, "*axes final"]:
+        """Steps since the episode began, at each of `final_observations`."""
+        count = jnp.cumsum(self._precedes_final, axis=-1)
+        finals = jax.tree.leaves(self.final_observations)[0].shape[self.valid.ndim - 1]
+        steps = jnp.argmax(count[..., None, :] > jnp.arange(finals)[:, None], axis=-1)
+        return jnp.take_along_axis(self.times, steps, axis=-1) + 1
+
+    def following(self, now: PyTree, finals: PyTree) -> PyTree:
+        """From something at each step's observation, `[*axes time ...]`, and the same at the final ones,
+        `[*axes final ...]`: that at the observation after each step, and zero in padding."""
+        axis, is_final = self.valid.ndim - 1, self._precedes_final
+        place = jnp.cumsum(is_final, axis=-1) - is_final.astype(jnp.int32)
+
+        def choose(now: Array | np.ndarray, finals: Array | np.ndarray) -> Array:
+            further = tuple(range(axis + 1, now.ndim))
+            final, valid, here = (jnp.expand_dims(x, further) for x in (is_final, self.valid, place))
+            of_finals = jnp.take_along_axis(finals, jnp.minimum(here, finals.shape[axis] - 1), axis)
+            after = jnp.where(final, of_finals, jnp.roll(now, -1, axis))
+            return jnp.where(valid, after, jnp.zeros_like(after))
+
+        return jax.tree.map(choose, now, finals)
+
+    @property
+    def _precedes_final(self) -> Bool[Array, "*axes time"]:
+        """The steps whose next observation is one of `final_observations`."""
+        following = jnp.roll(self.valid, -1, axis=-1).at[..., -1].set(False)
+        return self.valid & (self.truncated | ~following)
 
 
 class Transitions(eqx.Module):

@@ -176,7 +176,7 @@ def test_k_rewards_are_those_of_ones_own_episode(k: int, first: float, second: l
     stream = replace(
         row,
         observations=times[..., None].astype(float),
-        next_observations=times[..., None].astype(float) + 1.0,
+        final_observations=jnp.array([[[2.0], [3.0]]]),
         terminated=jnp.zeros_like(row.terminated),
         truncated=jnp.array([[False, True, False, False, False]]),
         times=times,
@@ -264,7 +264,7 @@ def test_a_fit_to_the_episodes_it_judges_shrinks_their_advantages_and_a_cross_fi
     rewards = jax.random.normal(noise_key, (20, 1))
     rollout = rollout_of(rewards.tolist(), lengths=[1] * 20, terminated=[True] * 20)
     places = jax.random.normal(place_key, (20, 1, 4))
-    rollout = replace(rollout, observations=places, next_observations=places)
+    rollout = replace(rollout, observations=places, final_observations=places)
     square = float(jnp.mean(rewards**2))
     before, cross = (
         eqx.filter_jit(advantages)(estimation(LinearFeatures(), fit=fit), rollout)

@@ -193,15 +193,15 @@ class CountsBatches(Sound):
         return Sound.collect(self, policy, task, where, jax.random.fold_in(key, next(self.calls)))
 
 
-@broken("next observations are those that follow", "there are NaN or infinite values")
+@broken("final observations are numbers", "there are NaN or infinite values")
 class NoFinalObservation(Sound):
-    changed = changed(next_observations=lambda x: x.at[..., -1, :].set(jnp.nan))
+    changed = changed(final_observations=lambda x: x * jnp.nan)
 
 
-@broken("next observations are those that follow", "are not the observations of the steps that follow")
-class RepeatsTheObservation(Sound):
+@broken("sample has the axes", "gives `final_observations` as")
+class KeepsEveryNextObservation(Sound):
     def changed(self, rollout):
-        return changed(next_observations=lambda _: rollout.observations)(self, rollout)
+        return changed(final_observations=lambda _: rollout.next_observations)(self, rollout)
 
 
 @broken("times count the steps", "`times` do not count the steps of each episode from 0")
@@ -276,8 +276,8 @@ def test_padding_may_hold_anything():
         assert not rollout.valid.all()
         padding = ~rollout.valid
         times = jnp.where(padding, -1, rollout.times)
-        following = jnp.where(padding[..., None], jnp.nan, rollout.next_observations)
-        return replace(rollout, times=times, next_observations=following)
+        observations = jnp.where(padding[..., None], jnp.nan, rollout.observations)
+        return replace(rollout, times=times, observations=observations)
 
     assert check_sampler(Soiled(sampler.env, sampler.episodes)) == []
 

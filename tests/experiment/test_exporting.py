@@ -148,7 +148,7 @@ def test_a_recurrent_policy(tmp_path: Path) -> None:
 
 
 def as_data(rollout: Rollout) -> dict[str, Any]:
-    names = ("observations", "actions", "rewards", "terminated", "truncated", "valid", "next_observations")
+    names = ("observations", "actions", "rewards", "terminated", "truncated", "valid", "final_observations")
     return {name: getattr(rollout, name)[0] for name in names}
 
 

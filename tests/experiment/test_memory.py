@@ -50,9 +50,9 @@ def test_what_no_machine_holds_names_the_options_to_lower(
 
 
 def test_the_estimate_counts_every_array_of_the_rollouts(gib: None) -> None:
-    """A step in the plane: two observations of 2, an action of 2, log-probability, reward and time of 4 bytes
+    """A step in the plane: an observation of 2, an action of 2, log-probability, reward and time of 4 bytes
     each, and three booleans."""
-    bytes_of_a_step = 4 * (2 * 2 + 2 + 3) + 3
+    bytes_of_a_step = 4 * (2 + 2 + 3) + 3
     most = 2**30 // bytes_of_a_step
     check_memory(replace(PPO, streams=most, steps=1))
     with pytest.raises(UserError, match=r"rollouts of one iteration would need at least 1\.0 GiB"):

@@ -113,9 +113,11 @@ def test_predicting_the_reward_by_hand(space: Any):
 def test_predicting_the_next_observation_by_hand(space: Any):
     policy = build(space, auxiliary=PredictNextObservation(weight=0.5))
     batch = batch_of(policy)
+    goes_on = VALID.at[0, 1].set(False)
+    batch = eqx.tree_at(lambda b: b.transitions.discounts, batch, jnp.where(goes_on, 0.9, 0.0))
     prediction = outputs_of(policy, batch.actions).auxiliary
     assert prediction.shape == (2, 4, 2)
-    errors = np.asarray(prediction - batch.transitions.next_observations)[np.asarray(VALID)]
+    errors = np.asarray(prediction - batch.transitions.next_observations)[np.asarray(VALID & goes_on)]
     np.testing.assert_allclose(policy.auxiliary(prediction, batch), 0.5 * (errors**2).mean() / 2, rtol=1e-5)
 
 

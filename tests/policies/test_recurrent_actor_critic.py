@@ -40,12 +40,13 @@ def by_hand() -> tuple[Array, Array, Array]:
 
 
 def rollout(memory: Array | None, observations: Array = NOW, following: Array = AFTER) -> Rollout:
-    """Streams as above; without a memory, whole episodes."""
+    """Streams as above; without a memory, whole episodes. Each step is truncated, so that what follows it is
+    its own."""
     times = jnp.broadcast_to(jnp.arange(TIME), (ROWS, TIME)) if memory is None else jnp.where(STARTS, 0, 5)
     nothing, no = jnp.zeros((ROWS, TIME)), jnp.zeros((ROWS, TIME), bool)
     actions = jnp.zeros((ROWS, TIME), jnp.int32)
     return Rollout(
-        observations, actions, nothing, nothing, no, no, ~no, following, times.astype(jnp.int32), memory
+        observations, actions, nothing, nothing, no, ~no, ~no, times.astype(jnp.int32), following, memory
     )
 
 

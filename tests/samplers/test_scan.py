@@ -64,10 +64,11 @@ def test_the_next_observation_is_what_each_step_led_to(rollout: Rollout):
     np.testing.assert_array_equal(rollout.next_observations[..., 0], following)
 
 
-def test_the_last_next_observation_is_what_followed_the_last_valid_step(rollout: Rollout):
+def test_the_final_observation_is_what_followed_the_last_valid_step(rollout: Rollout):
     lengths = np.asarray(rollout.valid).sum(axis=1)
-    last = np.asarray(rollout.next_observations)[np.arange(EPISODES), lengths - 1, 0]
-    np.testing.assert_array_equal(last, lengths)
+    assert rollout.final_observations.shape == (EPISODES, 1, 1)
+    np.testing.assert_array_equal(rollout.final_observations[:, 0, 0], lengths)
+    np.testing.assert_array_equal(rollout.final_times[:, 0], lengths)
 
 
 def test_times_count_from_the_beginning_of_each_episode(rollout: Rollout):

@@ -86,8 +86,22 @@ def test_observations_and_rewards_are_those_of_the_steps(rollout: Rollout):
     np.testing.assert_array_equal(rollout.rewards, 2 * (rollout.times + 1))
 
 
-def test_next_observations_are_what_was_seen_before_any_reset(rollout: Rollout):
-    np.testing.assert_array_equal(rollout.next_observations[..., 0], rollout.times + 1)
+def test_next_observations_are_what_was_seen_before_any_reset(played: tuple[list, list[Rollout]]):
+    """But for those after the end: their value is zero, and they are not kept."""
+    for rollout in played[1]:
+        on = ~np.asarray(rollout.terminated)
+        np.testing.assert_array_equal(rollout.next_observations[..., 0][on], (rollout.times + 1)[on])
+
+
+def test_final_observations_are_those_after_truncated_steps_and_the_last(played: tuple[list, list[Rollout]]):
+    _, rollout = played[1]
+    assert (rollout.truncated.sum(axis=1) > 1).any()
+    for row in range(len(rollout.valid)):
+        final = np.flatnonzero(rollout.truncated[row])
+        final = np.union1d(final, [rollout.valid.shape[1] - 1])
+        expected = rollout.times[row, final] + 1
+        np.testing.assert_array_equal(rollout.final_observations[row, : len(final), 0], expected)
+        np.testing.assert_array_equal(rollout.final_times[row, : len(final)], expected)
 
 
 def test_log_probabilities_are_those_of_the_actions(rollout: Rollout):
@@ -114,8 +128,13 @@ def test_two_batches_are_one_twice_as_long_where_nothing_is_random():
     task = jnp.zeros(0)
     _, parts = sample(StreamSampler(env, streams=2, steps=4), certain, task, KEY, 2)
     _, (whole,) = sample(StreamSampler(env, streams=2, steps=8), certain, task, KEY, 1)
-    together = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *parts)
-    assert identical(together, whole)
+    fields = [
+        (replace(rollout, final_observations=None), rollout.next_observations) for rollout in (*parts, whole)
+    ]
+    first, second, (expected, led_to) = fields
+    together, following = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), first, second)
+    assert identical(together, expected)
+    assert identical(following[~whole.terminated], led_to[~whole.terminated])
     np.testing.assert_array_equal(whole.rewards[0], [0, 0, 1, 0, 0, 1, 0, 0])
 
 

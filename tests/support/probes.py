@@ -132,6 +132,6 @@ def rollout_of(
         terminated=last & ended,
         truncated=last & ~ended,
         valid=valid,
-        next_observations=jnp.where(valid, count + 1.0, padding)[..., None],
         times=jnp.broadcast_to(steps, shape),
+        final_observations=jnp.array(lengths, float)[:, None, None],
     )

@@ -21,7 +21,7 @@ from surefoot.options import NonNegative, Options, UserError, at_least
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import OptaxStep
 from surefoot.rules.base import Metrics
-from surefoot.samplers.base import empty_rollout, is_traced
+from surefoot.samplers.base import empty_rollout, finals_of_streams, is_traced
 from surefoot.samplers.host_rollouts import key_data
 from surefoot.samplers.remote import AbstractRemoteSampler
 from surefoot.samplers.workers import Workers
@@ -216,7 +216,8 @@ def _abstract_iteration(
     """The form of an iteration, with the gradient of a fragment in which nothing happened: misfits are found
     here."""
     policy: Any = state.policy
-    rollout = empty_rollout(env, (fragment.rows, fragment.steps))
+    finals = finals_of_streams(env, fragment.steps)
+    rollout = empty_rollout(env, (fragment.rows, fragment.steps), finals)
     gradient, loss, entropy = fragment_gradient(
         fragment.objective, fragment.estimator, fragment.scales, policy, rollout
     )

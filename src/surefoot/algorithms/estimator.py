@@ -149,7 +149,8 @@ class Estimator:
         """V at every step and at what it led to; zero in padding."""
         fit, baseline = self.estimation.fit, self.estimation.baseline
         if critic is not None:
-            return _masked(prepared.rollout, *critic(prepared.rollout))
+            values, following = critic(prepared.rollout)
+            return _masked(prepared.rollout, values), _masked(prepared.rollout, following)
         if fit == "previous-batch":
             return self._evaluate(previous, prepared.rollout)
         samples = self.samples(prepared, previous)
@@ -166,9 +167,11 @@ class Estimator:
 
     def _evaluate(self, parameters: PyTree, rollout: Rollout) -> tuple[Array, Array]:
         """The baseline at every step and at what it led to; zero in padding."""
-        times, values = _times(rollout), jax.vmap(partial(self.estimation.baseline.values, parameters))
-        now = values(rollout.observations, times)
-        return _masked(rollout, now, values(rollout.next_observations, times + 1.0))
+        values = jax.vmap(partial(self.estimation.baseline.values, parameters))
+        now = values(rollout.observations, _times(rollout))
+        final_times = rollout.final_times.astype(now.dtype)
+        finals = values(rollout.final_observations, final_times)
+        return _masked(rollout, now), rollout.following(now, finals)
 
 
 def episode_returns(rollout: Rollout) -> Float[Array, "*axes"]:
@@ -183,14 +186,17 @@ def discounted_returns(prepared: PreparedRollout) -> Float[Array, "*axes"]:
 
 
 def _without_padding(rollout: Rollout) -> Rollout:
-    """Zeros in the padding, whatever was there: a NaN that is only weighted with zero remains one."""
+    """Zeros in the padding of real numbers, whatever was there: a NaN that is only weighted with zero remains
+    one. Whole numbers, as in pictures, are left as they are."""
 
     def masked(x: Array) -> Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
         extra = tuple(range(rollout.valid.ndim, x.ndim))
         return jnp.where(jnp.expand_dims(rollout.valid, extra), x, 0)
 
     return eqx.tree_at(
-        lambda r: (r.observations, r.actions, r.log_probs, r.rewards, r.next_observations),
+        lambda r: (r.observations, r.actions, r.log_probs, r.rewards),
         rollout,
         replace_fn=lambda node: jax.tree.map(masked, node),
     )
@@ -206,6 +212,6 @@ def _times(rollout: Rollout) -> Float[Array, "*axes time"]:
     return rollout.times.astype(rollout.rewards.dtype)
 
 
-def _masked(rollout: Rollout, now: Array, following: Array) -> tuple[Array, Array]:
+def _masked(rollout: Rollout, values: Float[Array, "*axes time"]) -> Float[Array, "*axes time"]:
     """The values, with zero in padding."""
-    return jnp.where(rollout.valid, now, 0.0), jnp.where(rollout.valid, following, 0.0)
+    return jnp.where(rollout.valid, values, 0.0)

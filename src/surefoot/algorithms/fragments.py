@@ -15,6 +15,7 @@ from surefoot.algorithms.on_policy import critic_of
 from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
 from surefoot.samplers.action_sampler import ActionSampler
+from surefoot.samplers.base import finals_of_streams
 from surefoot.samplers.host_rollouts import Renewals, add_task_axis, key_data, repeat_rows, rollout_steps
 from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.messages import with_warm_up
@@ -108,7 +109,7 @@ class Ongoing:
             self._sampler_state = observations, np.zeros(self._rows, np.int32)
         action_sampler, record = (
             ActionSampler(add_task_axis(policy), acts[None]),
-            Record(self._env, self._rows, steps),
+            Record(self._env, self._rows, steps, finals_of_streams(self._env, steps)),
         )
         self._sampler_state = rollout_steps(
             self._simulator,

@@ -64,9 +64,9 @@ class Normalisation(Options):
         if scales.observations is not None:
             seen = [
                 standardise_observations(x, scales.observations, self.limit)
-                for x in (rollout.observations, rollout.next_observations)
+                for x in (rollout.observations, rollout.final_observations)
             ]
-            rollout = eqx.tree_at(lambda r: (r.observations, r.next_observations), rollout, seen)
+            rollout = eqx.tree_at(lambda r: (r.observations, r.final_observations), rollout, seen)
         if scales.returns is not None:
             deviation = jnp.sqrt(scales.returns.variance[0] + 1e-8)
             rollout = eqx.tree_at(lambda r: r.rewards, rollout, rollout.rewards / deviation)

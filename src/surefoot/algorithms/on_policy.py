@@ -246,13 +246,14 @@ def critic_of(policy: Any) -> Critic | None:
         return None
 
     def values(rollout: Rollout) -> tuple[Array, Array]:
-        now, following = rollout.observations, rollout.next_observations
         if not policy.is_recurrent:
-            return policy.values(now), policy.values(following)
+            now, finals = map(policy.values, (rollout.observations, rollout.final_observations))
+            return now, rollout.following(now, finals)
         memory = rollout.memory
         if memory is None:
             memory = initial_memories(policy, len(rollout.valid))
-        return policy.unroll_values(now, following, rollout.times == 0, memory)
+        starts = rollout.times == 0
+        return policy.unroll_values(rollout.observations, rollout.next_observations, starts, memory)
 
     return values
 

@@ -99,8 +99,10 @@ def episode_of_trials(rollout: Rollout, number: int, episodes: int) -> Rollout:
 
         kept = jax.tree.map(taken, trial)
         last = valid & (steps == length - 1)
+        led_to = jnp.maximum(start + length - 1, 0)
         return replace(
             kept,
+            final_observations=jax.tree.map(lambda x: x[led_to][None], trial.next_observations),
             valid=valid,
             terminated=last & (length < horizon),
             truncated=last & (length == horizon),

@@ -132,20 +132,23 @@ class SamplerChecks:
         }
         parts = jax.tree.leaves(as_space(env.observation_space))
         observed = [
-            (name, leaf, part.shape, part.dtype)
-            for field in ("observations", "next_observations")
+            (name, leaf, (*axes[:-1], count, *part.shape), part.dtype)
+            for field, count in (("observations", steps), ("final_observations", 1))
             for (name, leaf), part in zip(
                 common.leaves_with_names(getattr(rollout, field), field), parts, strict=True
             )
         ]
-        others = [(name, getattr(rollout, name), *form) for name, form in forms.items()]
+        others = [
+            (name, getattr(rollout, name), (*axes, *shape), dtype) for name, (shape, dtype) in forms.items()
+        ]
         names = "task episode" if leading else "episode"
         for name, array, shape, dtype in observed + others:
             yield from common.has_form(
                 f"`{method}` gives `{name}` as",
                 array,
-                jax.ShapeDtypeStruct((*axes, *shape), dtype),
-                f"Axes are [{names} time ...], padded to a common length of at most the horizon.",
+                jax.ShapeDtypeStruct(shape, dtype),
+                f"Axes are [{names} time ...], padded to a common length of at most the horizon; each "
+                "episode has one final observation.",
                 "Give the array these axes, and this dtype.",
             )
 
@@ -258,26 +261,12 @@ class SamplerChecks:
                 "Derive all randomness from the key, and return what must be remembered as `where`.",
             )
 
-    def check_next_observations_are_those_that_follow(self) -> Problems:
-        rollout = self.sampled
-        valid = np.asarray(rollout.valid)
-        here, there = jax.tree.map(np.asarray, (rollout.observations, rollout.next_observations))
-        if not common.finite(jax.tree.map(lambda x: x[valid], there)):
+    def check_final_observations_are_numbers(self) -> Problems:
+        if not common.finite(self.sampled.final_observations):
             yield error(
-                "Among the `next_observations` of valid steps there are NaN or infinite values.",
+                "Among the `final_observations` there are NaN or infinite values.",
                 "Returns are bootstrapped from their values.",
-                "Store what each step led to, the last one of an episode included.",
-            )
-            return
-        goes_on = valid[..., 1:]
-        time = valid.ndim - 1
-        led_to = jax.tree.map(lambda x: np.delete(x, -1, time)[goes_on], there)
-        came_next = jax.tree.map(lambda x: np.delete(x, 0, time)[goes_on], here)
-        if not common.close(led_to, came_next):
-            yield error(
-                "`next_observations` are not the observations of the steps that follow.",
-                "Temporal differences and models would be learned from steps that were never taken.",
-                "Store what `step` gave, before any reset: the policy sees the same at the next step.",
+                "Store what the last step of each episode led to.",
             )
 
     def check_times_count_the_steps(self) -> Problems:

@@ -71,7 +71,7 @@ def _require(needed: int, what: str, options: list[str]) -> None:
 
 def _step(config: Config) -> int:
     """The bytes of one step of one episode in a rollout."""
-    return _bytes(jax.eval_shape(lambda: empty_rollout(config.env, (1, 1))))
+    return _bytes(jax.eval_shape(lambda: empty_rollout(config.env, (1, 1), finals=0)))
 
 
 def _horizon_options(config: Config) -> list[str]:

@@ -107,21 +107,26 @@ class PlainAdaptation:
 def episode_inputs(
     observations: ObservationSpace, actions: ActionSpace, episodes: int, steps: int
 ) -> dict[str, PyTree]:
-    """The form of a task's episodes, axes `[episode time ...]`."""
+    """The form of a task's episodes, axes `[episode time ...]`, as fields of `Rollout`."""
 
     def form(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((episodes, steps, *shape), dtype)
 
-    seen = jax.tree.map(lambda part: form(part.shape, part.dtype), as_space(observations))
+    def seen(count: int) -> PyTree:
+        def part_of(part: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((episodes, count, *part.shape), part.dtype)
+
+        return jax.tree.map(part_of, as_space(observations))
+
     real = jnp.result_type(float)
     flags = {name: form((), bool) for name in ("terminated", "truncated", "valid")}
     kind = real if isinstance(actions, Continuous) else jnp.int32
     return {
-        "observations": seen,
+        "observations": seen(steps),
         "actions": form(actions.shape, kind),
         "rewards": form((), real),
         **flags,
-        "next_observations": seen,
+        "final_observations": seen(1),
     }
 
 

@@ -83,8 +83,8 @@ def rollout_of(problem: Problem, episodes: Episodes) -> Rollout:
         terminated=jnp.zeros_like(last),
         truncated=last,
         valid=jnp.ones_like(last),
-        next_observations=jnp.roll(observations, -1, axis=-2),
         times=steps,
+        final_observations=observations[..., :1, :],
     )
 
 

@@ -60,7 +60,8 @@ class PredictReward(Options, AbstractAuxiliary):
 
 @dataclass(frozen=True)
 class PredictNextObservation(Options, AbstractAuxiliary):
-    """Prediction of the next observation, with the loss ½ ‖ŝ'(s, a) − s'‖², averaged over its elements."""
+    """Prediction of the next observation, with the loss ½ ‖ŝ'(s, a) − s'‖², averaged over its elements. What
+    a step that ends the return leads to is not predicted: streams do not keep it."""
 
     weight: Annotated[float, NonNegative] = 0.1
     """Weight of the loss beside the policy's."""
@@ -76,8 +77,9 @@ class PredictNextObservation(Options, AbstractAuxiliary):
         return parts[0].shape[0]
 
     def loss(self, prediction: Float[Array, "*axes size"], batch: Batch) -> Float[Array, ""]:
-        error = jnp.mean((prediction - _transitions(batch).next_observations) ** 2, axis=-1)
-        return 0.5 * self.weight * valid_mean(error, batch.valid)
+        transitions = _transitions(batch)
+        error = jnp.mean((prediction - transitions.next_observations) ** 2, axis=-1)
+        return 0.5 * self.weight * valid_mean(error, batch.valid & (transitions.discounts > 0))
 
 
 def _transitions(batch: Batch) -> Transitions:

@@ -89,4 +89,4 @@ def episode_path(rollout: Any, task: int) -> np.ndarray:
     """Positions of the first episode, the final one included: `[time 2]`."""
     valid = np.asarray(rollout.valid)[task, 0]
     positions = np.asarray(rollout.observations)[task, 0][valid]
-    return np.concatenate([positions, np.asarray(rollout.next_observations)[task, 0][valid][-1:]])
+    return np.concatenate([positions, np.asarray(rollout.final_observations)[task, 0]])

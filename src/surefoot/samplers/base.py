@@ -143,9 +143,16 @@ def is_traced(*arguments: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
 
 
-def empty_arrays(env: AbstractFamily, axes: tuple[int, ...], zeros: Callable[..., Any]) -> tuple[Any, ...]:
+def finals_of_streams(env: AbstractFamily, steps: int) -> int:
+    """The number of final observations of a stream of `steps` steps that the time limit alone truncates."""
+    return min((steps - 1) // env.horizon + 2, steps) if env.horizon else 1
+
+
+def empty_arrays(
+    env: AbstractFamily, axes: tuple[int, ...], finals: int, zeros: Callable[..., Any]
+) -> tuple[Any, ...]:
     """The fields of a `Rollout` in their order, without the memory, each made by `zeros(shape, dtype)`.
-    `axes` are those of rows and time."""
+    `axes` are those of rows and time; each row has this number of final observations."""
     space = env.action_space
     return (
         empty_observations(env, axes, zeros),
@@ -155,8 +162,8 @@ def empty_arrays(env: AbstractFamily, axes: tuple[int, ...], zeros: Callable[...
         zeros(axes, np.bool_),  # terminated
         zeros(axes, np.bool_),  # truncated
         zeros(axes, np.bool_),  # valid
-        empty_observations(env, axes, zeros),
         zeros(axes, np.int32),  # times
+        empty_observations(env, (*axes[:-1], finals), zeros),
     )
 
 
@@ -169,6 +176,9 @@ def empty_observations(env: AbstractFamily, axes: tuple[int, ...], zeros: Callab
     return jax.tree.map(empty, as_space(env.observation_space))
 
 
-def empty_rollout(env: AbstractFamily, axes: tuple[int, ...], memory: PyTree = None) -> Rollout:
-    """A rollout of zeros; `axes` are those of its rows and of time."""
-    return Rollout(*empty_arrays(env, axes, jnp.zeros), memory=memory)
+def empty_rollout(
+    env: AbstractFamily, axes: tuple[int, ...], finals: int = 1, memory: PyTree = None
+) -> Rollout:
+    """A rollout of zeros; `axes` are those of its rows and of time. Whole episodes have one final
+    observation."""
+    return Rollout(*empty_arrays(env, axes, finals, jnp.zeros), memory=memory)

@@ -25,6 +25,7 @@ from surefoot.samplers.base import (
     completed,
     empty_observations,
     empty_rollout,
+    finals_of_streams,
     indexed_keys,
     initial_memories,
     is_traced,
@@ -108,7 +109,8 @@ class AbstractHostStreams(AbstractCollector):
         self, policy: AbstractPolicy, task: Task, state: StreamState, key: Key
     ) -> tuple[StreamState, Rollout]:
         if is_traced(policy, task, state, key):
-            return state, empty_rollout(self.env, (self.streams, self.steps), state.memory)
+            axes, finals = (self.streams, self.steps), finals_of_streams(self.env, self.steps)
+            return state, empty_rollout(self.env, axes, finals, state.memory)
         keys = map(np.asarray, _keys_of_streams(key, self.streams))
         after, rollout = self.collect_on_host(policy, task, jax.tree.map(np.asarray, state), *keys)
         return after, eqx.tree_at(lambda r: r.memory, rollout, state.memory, is_leaf=lambda x: x is None)
@@ -152,7 +154,7 @@ def continue_streams(
     `AbstractHostStreams.collect_on_host`."""
     streams, (begun, saved) = len(begins), state.env_state
     acting, tasks = add_task_axis(policy), repeat_rows(add_task_axis(task), streams)
-    record = Record(runner.env, streams, steps)
+    record = Record(runner.env, streams, steps, finals_of_streams(runner.env, steps))
 
     def sample_part(simulator: Any, part: slice) -> tuple[Any, ...]:
         own, renewals = rows_of(tasks, part), Renewals(begins[part])
@@ -177,14 +179,15 @@ def continue_streams(
 
 def joined(parts: Sequence[PyTree]) -> PyTree:
     """Rows of several parts, one after another, as JAX's arrays. Scalars are the same in every part. Rows of
-    saved episodes that differ in length are filled up with zeros."""
+    saved episodes, or of final observations, that differ in length are filled up with zeros."""
 
     def join(*rows: Any) -> Array:
         if rows[0].ndim == 0:
             return jnp.asarray(rows[0])
         if len({x.shape[1:] for x in rows}) > 1:
             width = max(x.shape[1] for x in rows)
-            rows = tuple(np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in rows)
+            missing = [(0, 0)] * (rows[0].ndim - 2)
+            rows = tuple(np.pad(x, [(0, 0), (0, width - x.shape[1]), *missing]) for x in rows)
         return jnp.asarray(np.concatenate(rows))
 
     return jax.tree.map(join, *parts)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, PyTree, Shaped
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import Outcome, selection
-from surefoot.samplers.base import empty_arrays
+from surefoot.samplers.base import empty_arrays, empty_observations
 from surefoot.types import Observations, Rollout
 
 _ALIGNMENT = 64
@@ -28,10 +28,13 @@ class Record:
     """The steps of some rows, filled in one by one. Steps that are never added are padding. Several threads
     may add steps, each of its own rows."""
 
-    def __init__(self, env: AbstractFamily, rows: int, steps: int) -> None:
+    def __init__(self, env: AbstractFamily, rows: int, steps: int, finals: int = 1) -> None:
+        """Each row has `finals` final observations, or one for every step if that is too few."""
         self.rows, self.steps = rows, steps
-        self._fields = empty_arrays(env, (rows, steps), aligned_zeros)
+        self._env, self._finals = env, finals
+        *self._fields, _ = empty_arrays(env, (rows, steps), finals, aligned_zeros)
         self._leaves = jax.tree.leaves(self._fields)
+        self._ended: list[tuple[int, np.ndarray, Observations]] = []
         self._closed = False
 
     def add(
@@ -56,12 +59,15 @@ class Record:
             outcome.terminated,
             truncated & ~outcome.terminated,
             True,
-            outcome.observations,
             times,
         )
         place = selection(rows), step
         for field, value in zip(self._leaves, jax.tree.leaves(values), strict=True):
             field[place] = value
+        ended = np.flatnonzero(outcome.terminated | truncated | (step == self.steps - 1))
+        if len(ended):
+            led_to = jax.tree.map(lambda x: x[ended], outcome.observations)
+            self._ended.append((step, rows[ended], led_to))
 
     def give_up(self) -> None:
         """Accepts no more steps, so that other threads stop."""
@@ -70,5 +76,20 @@ class Record:
     def rollout(self, axes: tuple[int, ...], memory: PyTree = None) -> Rollout:
         """The rollout, its rows divided into `axes`: `[*axes time ...]`. Nothing can be added afterwards."""
         self.give_up()
-        divided = jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), self._fields)
+        fields = (*self._fields, self._final_observations())
+        divided = jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), fields)
         return Rollout(*jax.device_put(divided), memory=memory)
+
+    def _final_observations(self) -> Observations:
+        """Those after truncated steps, and after each row's last one."""
+        *_, truncated, valid, _ = self._fields
+        is_final = truncated | (valid & ~np.pad(valid, ((0, 0), (0, 1)))[:, 1:])
+        place = np.cumsum(is_final, axis=1) - 1
+        count = self._finals if place.max(initial=0) < self._finals else self.steps
+        finals = empty_observations(self._env, (self.rows, count), aligned_zeros)
+        for step, rows, led_to in self._ended:
+            kept = is_final[rows, step]
+            where = rows[kept], place[rows[kept], step]
+            for all_finals, some in zip(*map(jax.tree.leaves, (finals, led_to)), strict=True):
+                all_finals[where] = some[kept]
+        return finals

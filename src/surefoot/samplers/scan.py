@@ -18,6 +18,8 @@ from surefoot.samplers.base import (
     AbstractSampler,
     StreamState,
     completed,
+    empty_observations,
+    finals_of_streams,
     indexed_keys,
     initial_memories,
 )
@@ -89,7 +91,6 @@ def _episode(env: Any, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
             terminated,
             now.running & ~terminated & (time == env.horizon - 1),
             now.running,
-            step.observation,
             time,
         )
         following = _EpisodeState(step.state, step.observation, memory, now.running & ~terminated)
@@ -98,8 +99,18 @@ def _episode(env: Any, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
 
     env_state, observation = env.reset(keys.reset, task)
     start = _EpisodeState(env_state, observation, initial_memory(policy), jnp.ones((), bool))
-    _, fields = jax.lax.scan(advance, start, (times, action_keys, step_keys))
-    return Rollout(*fields)
+    end, fields = jax.lax.scan(advance, start, (times, action_keys, step_keys))
+    return Rollout(*fields, final_observations=jax.tree.map(lambda x: x[None], end.observation))
+
+
+class _Collection(eqx.Module):
+    """Streams between two steps of a batch."""
+
+    state: StreamState
+    finals: Observations
+    """The final observations so far. The next place holds what the last step led to."""
+    place: Int[Array, " stream"]
+    """The number of steps that were truncated."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +139,23 @@ class StreamSampler(AbstractCollector, Options):
             jax.random.split(env_key, (self.steps, self.streams, 2)),
         )
 
-        def advance(now: StreamState, keys: tuple[Key, Array]) -> tuple[StreamState, tuple[Any, ...]]:
-            return self._step(policy, task, now, *keys)
+        def advance(now: _Collection, keys: tuple[Key, Array]) -> tuple[_Collection, tuple[Any, ...]]:
+            state, fields, led_to = self._step(policy, task, now.state, *keys)
+            *_, truncated, _, _ = fields
+            finals = jax.tree.map(jax.vmap(lambda all, i, x: all.at[i].set(x)), now.finals, now.place, led_to)
+            return _Collection(state, finals, now.place + truncated.astype(jnp.int32)), fields
 
-        end, fields = jax.lax.scan(advance, state, keys)
+        shape = self.streams, finals_of_streams(self.env, self.steps)
+        places = jnp.zeros(self.streams, jnp.int32)
+        start = _Collection(state, empty_observations(self.env, shape, jnp.zeros), places)
+        end, fields = jax.lax.scan(advance, start, keys)
         fields = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), fields)
-        return end, Rollout(*fields, memory=state.memory)
+        return end.state, Rollout(*fields, final_observations=end.finals, memory=state.memory)
 
     def _step(
         self, policy: AbstractPolicy, task: Task, now: StreamState, action_key: Key, env_keys: Array
-    ) -> tuple[StreamState, tuple[Any, ...]]:
+    ) -> tuple[StreamState, tuple[Any, ...], Observations]:
+        """The next state, the step's fields of `Rollout`, and the observation after it, before any reset."""
         distribution, memory = act(policy, now.observations, now.memory)
         actions = distribution.sample(action_key)
         one = jax.vmap(lambda k, state, action: self.env.step(k, state, action, task))
@@ -152,12 +170,11 @@ class StreamSampler(AbstractCollector, Options):
             step.terminated,
             truncated,
             jnp.ones_like(truncated),
-            step.observation,
             now.times,
         )
         following = StreamState(step.state, step.observation, times, memory)
         new = self._reset(policy, task, env_keys[:, 1])
-        return _where(step.terminated | truncated, new, following), fields
+        return _where(step.terminated | truncated, new, following), fields, step.observation
 
     def _reset(self, policy: AbstractPolicy, task: Task, keys: Array) -> StreamState:
         """A new episode in every stream."""
