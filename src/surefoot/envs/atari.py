@@ -42,7 +42,7 @@ class Atari(Options, AbstractFamily):
     """The game: `Pong-v5`, `ALE/MsPacman-v5`, or the name of its ROM such as `ms_pacman`."""
     time_limit: Annotated[int | None, at_least(1)] = None
     """Number of steps after which an episode is truncated; none for no limit. Whole episodes of pictures need
-    much memory: a step is 56 KiB."""
+    much memory: a step is 28 KiB."""
     sticky_actions: Annotated[float, Fraction] = 0.25
     """Probability that a frame repeats the action before in place of the one that was chosen."""
     idle_frames: Annotated[int, NonNegative] = 30
