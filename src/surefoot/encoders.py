@@ -22,8 +22,8 @@ class EncoderOptions(Options):
 
     encoder: EncoderName = "auto"
     """Convolutional network in front of the other layers, for each image in the observation: `nature` (three
-    layers), `nips` (two layers, less than half of its work), `small` (one layer), `flat` (none); `auto`
-    chooses one of the others than `nips` by the image's size."""
+    layers), `nips` (two layers, less than half of its work), `small` (one layer), `flat` (none); `auto` takes
+    `nature`, `small` or `flat`, by the image's size."""
 
 
 class Layer(NamedTuple):
