@@ -73,3 +73,6 @@ def test_an_evaluation_is_estimated_too() -> None:
     options = replace(PPO.evaluation, episodes=MOST, steps=0)
     with pytest.raises(UserError, match=r"Lower --episodes or --env\.horizon"):
         check_evaluation_memory(PPO, options)
+    endless = preset("atari:Pong-v5/ppo")
+    with pytest.raises(UserError, match=r"Lower --evaluation\.episodes or --evaluation\.horizon"):
+        check_evaluation_memory(endless, options, "--evaluation.")

@@ -47,7 +47,8 @@ def check_evaluation_memory(config: Config, options: Evaluation, prefix: str = "
     that of the options' names."""
     tasks, episodes = f"{prefix}tasks", f"{prefix}episodes"
     one = options.episodes * (config.env.horizon or options.horizon) * _step(config)
-    _require(one, "The evaluation of one task", [episodes, *_horizon_options(config)])
+    length = _horizon_options(config) if config.env.horizon else [f"{prefix}horizon"]
+    _require(one, "The evaluation of one task", [episodes, *length])
     returns = 4 * options.tasks * options.episodes * (options.steps + 1)
     _require(returns, "The returns of the evaluation", [tasks, episodes])
 
