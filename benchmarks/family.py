@@ -2,7 +2,7 @@
 option.
 
     python benchmarks/family.py --out OUT              # Pendulum, some 500,000 steps
-    python benchmarks/family.py --out OUT --env breakout-minatar --flat --steps 999424
+    python benchmarks/family.py --out OUT --env breakout-minatar --flat --steps 499712
     python benchmarks/family.py --out OUT --seeds 2 --others 2 --steps 8192     # a small one, to try it
 
 OUT/PRESET holds the runs, OUT/PRESET-sweep those at multiples of the preset's main option. OUT/comparison.png
@@ -83,13 +83,11 @@ def configuration(options: Options, name: str) -> Config:
     """The preset of an algorithm for this number of steps, with learning rates that reach their end there."""
     config = preset(f"{options.env}/{name}")
     config = replace(config, iterations=options.steps // (config.streams * config.steps))
-    found, changed = flat_options(config), {}
-    if found.get("rule.lr-end") is not None:
+    known, changed = flat_options(config), {}
+    if known.get("rule.lr-end") is not None:
         changed["rule.decay-steps"] = config.iterations
     if options.flat:
-        changed |= {
-            name: "flat" for name in ("policy.encoder", "estimation.baseline.encoder") if name in found
-        }
+        changed |= {encoder: "flat" for encoder in known if encoder.endswith(".encoder")}
     return with_options(config, changed)
 
 

@@ -14,7 +14,7 @@ from surefoot.options import UserError
 from surefoot.policies import GRU, CategoricalMLP, GaussianMLP
 from surefoot.samplers import AbstractSampler, StreamSampler
 from surefoot.samplers.base import StreamState
-from surefoot.types import Rollout
+from surefoot.types import Rollout, image
 
 KEY = jax.random.key(3)
 CLOCK = Clock(horizon=4)
@@ -119,6 +119,31 @@ def test_a_batch_goes_on_where_the_last_one_stopped(played: tuple[list, list[Rol
     np.testing.assert_array_equal(second.times[:, 0], np.where(ended, 0, first.times[:, -1] + 1))
     assert ended.any()
     assert not ended.all()
+
+
+@dataclass(frozen=True)
+class PicturedClock(Clock):
+    """Its observation is a picture of one pixel, a whole number."""
+
+    @property
+    def observation_space(self) -> Any:
+        return image(1, 1, 1, np.int16)
+
+    def reset(self, key: Any, task: Any) -> Any:
+        state, observation = super().reset(key, task)
+        return state, observation.reshape(1, 1, 1).astype(np.int16)
+
+    def step(self, key: Any, state: Any, action: Any, task: Any) -> Any:
+        step = super().step(key, state, action, task)
+        return replace(step, observation=step.observation.reshape(1, 1, 1).astype(np.int16))
+
+
+def test_final_observations_are_of_the_type_of_the_others():
+    """Networks divide whole numbers by 255, and real numbers not."""
+    env = PicturedClock(horizon=4)
+    policy = GaussianMLP(hidden=(3,)).build(jax.random.key(0), env.observation_space, env.action_space)
+    (rollout,) = sample(StreamSampler(env, streams=2, steps=5), policy, TASK, KEY, 1)[1]
+    assert rollout.observations.dtype == rollout.final_observations.dtype == np.int16
 
 
 def test_two_batches_are_one_twice_as_long_where_nothing_is_random():

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, PyTree, Shaped
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import Outcome, selection
-from surefoot.samplers.base import empty_arrays, empty_observations
+from surefoot.samplers.base import empty_arrays
 from surefoot.types import Observations, Rollout
 
 _ALIGNMENT = 64
@@ -31,8 +31,7 @@ class Record:
     def __init__(self, env: AbstractFamily, rows: int, steps: int, finals: int = 1) -> None:
         """Each row has `finals` final observations, or one for every step if that is too few."""
         self.rows, self.steps = rows, steps
-        self._env, self._finals = env, finals
-        *self._fields, _ = empty_arrays(env, (rows, steps), finals, aligned_zeros)
+        *self._fields, self._finals = empty_arrays(env, (rows, steps), finals, aligned_zeros)
         self._leaves = jax.tree.leaves(self._fields)
         self._ended: list[tuple[int, np.ndarray, Observations]] = []
         self._closed = False
@@ -85,8 +84,9 @@ class Record:
         *_, truncated, valid, _ = self._fields
         is_final = truncated | (valid & ~np.pad(valid, ((0, 0), (0, 1)))[:, 1:])
         place = np.cumsum(is_final, axis=1) - 1
-        count = self._finals if place.max(initial=0) < self._finals else self.steps
-        finals = empty_observations(self._env, (self.rows, count), aligned_zeros)
+        finals = self._finals
+        if place.max(initial=0) >= jax.tree.leaves(finals)[0].shape[1]:
+            finals = jax.tree.map(lambda x: aligned_zeros((*place.shape, *x.shape[2:]), x.dtype), finals)
         for step, rows, led_to in self._ended:
             kept = is_final[rows, step]
             where = rows[kept], place[rows[kept], step]

@@ -18,7 +18,6 @@ from surefoot.samplers.base import (
     AbstractSampler,
     StreamState,
     completed,
-    empty_observations,
     finals_of_streams,
     indexed_keys,
     initial_memories,
@@ -146,8 +145,8 @@ class StreamSampler(AbstractCollector, Options):
             return _Collection(state, finals, now.place + truncated.astype(jnp.int32)), fields
 
         shape = self.streams, finals_of_streams(self.env, self.steps)
-        places = jnp.zeros(self.streams, jnp.int32)
-        start = _Collection(state, empty_observations(self.env, shape, jnp.zeros), places)
+        finals = jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape[1:]), x.dtype), state.observations)
+        start = _Collection(state, finals, jnp.zeros(self.streams, jnp.int32))
         end, fields = jax.lax.scan(advance, start, keys)
         fields = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), fields)
         return end.state, Rollout(*fields, final_observations=end.finals, memory=state.memory)
