@@ -62,7 +62,7 @@ def test_csv_has_a_row_for_each_group(capsys: pytest.CaptureFixture[str]) -> Non
     assert float(first["iqm"]) == pytest.approx((0.75 * 30 + 31 + 0.75 * 32) / 2.5)
     assert (first["verdict"], first["difference"]) == ("baseline", "")
     assert (second["verdict"], float(second["difference"])) == ("worse", -20)
-    assert float(second["entropy-bonus"]) == 0.5
+    assert float(second["--entropy-bonus"]) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -80,4 +80,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     algorithms, rules = (importlib.import_module(f"surefoot.{name}") for name in ("algorithms", "rules"))
     parts = [name for module in (algorithms, rules) for name in vars(module) if name[:1].isupper()]
-    return sorted([*globals(), *_PACKAGES, *_EXPERIMENT, *parts])
+    return sorted(["UserError", *_PACKAGES, *_EXPERIMENT, *parts])

@@ -14,8 +14,8 @@ from jax.core import Tracer
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says what, why, and what to do; the command line prints it
-    alone."""
+    """An error that the user can correct. The message says what, why, and what to do; the command line
+    prints it alone."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -151,3 +151,11 @@ def test_traced_it_has_the_form_of_an_iteration():
     wrong = ActorCritic(hidden=(4,)).build(KEY, 2, Navigation2D().action_space)
     with pytest.raises(Exception, match=r"dot_general|shape|Shape|incompatible"):
         eqx.filter_eval_shape(A.iterate, setting, replace(state, policy=wrong), KEY)
+
+
+def test_training_begins_with_episodes_and_a_task_of_its_own(two_workers: Setting):
+    """The workers have played in another training before, here with the same key."""
+    twin = replace(A, synchronous=True)
+    once, _ = trained(twin, two_workers, 2)
+    again, _ = trained(twin, two_workers, 2)
+    assert identical(once.policy, again.policy)

@@ -19,7 +19,7 @@ from surefoot.algorithms.meta_sgd import LearnedRates
 from surefoot.options import UserError
 from surefoot.policies import GRU
 from surefoot.rules import GradientStep
-from surefoot.theory.meta import adapted
+from surefoot.theory.meta import adapt, adapted
 from surefoot.theory.objectives import loss_and_gradient
 from surefoot.types import Discrete, MetaBatch
 
@@ -133,15 +133,17 @@ def test_cavia_changes_its_context_alone():
     assert all(jax.tree.leaves(same))
 
 
-def test_an_adaptation_begins_with_a_context_of_zero():
+def test_an_adaptation_begins_with_the_initial_context_where_it_samples_and_where_it_learns():
     algorithm = METHODS["cavia"]
     setting, state = begun(algorithm)
-    adapter = algorithm.adapter(setting.estimator, state)
-    left_over = eqx.tree_at(lambda p: p.context, state.policy, jnp.ones(2))
-    assert not adapter.begin(left_over)[0].context.any()
-    at_one = left_over(jnp.zeros((1, 1))).mean
+    assert not state.policy.context.any()
+    ones = eqx.tree_at(lambda p: p.context, state.policy, jnp.ones(2))
+    sampling, _ = algorithm.adapter(setting.estimator, state).begin(ones)
+    learning, *_ = adapt(algorithm.inner_objective, algorithm.inner, ones, (), split=inner_part)
+    np.testing.assert_array_equal(sampling.context, learning.context)
+    at_one = sampling(jnp.zeros((1, 1))).mean
     np.testing.assert_allclose(
-        at_one, left_over.policy({"context": jnp.ones((1, 2)), "seen": jnp.zeros((1, 1))}).mean
+        at_one, ones.policy({"context": jnp.ones((1, 2)), "seen": jnp.zeros((1, 1))}).mean
     )
 
 

@@ -15,9 +15,10 @@ from surefoot.checks.policy import KITS
 from surefoot.checks.policy_calls import PolicyCalls
 from surefoot.checks.problem import checks_of, collect
 from surefoot.options import UserError
+from surefoot.policies import CategoricalMLP, RecurrentActorCritic
 from surefoot.theory.distributions import DiagonalGaussian
 from surefoot.theory.objectives import Prediction
-from surefoot.types import Continuous, Discrete
+from surefoot.types import Continuous, Discrete, image, vector
 
 EXPORTED = [
     x
@@ -467,3 +468,9 @@ def test_all_faults_are_found_at_once():
 
 def test_only_the_spaces_asked_for_are_tried():
     assert "refuses every action space" in check_policy(Sound(), action_spaces=[Discrete(2)])[0].what
+
+
+@pytest.mark.parametrize("space", [image(8, 8, 1), {"seen": vector(2), "picture": image(8, 8, 1)}])
+@pytest.mark.parametrize("options", [CategoricalMLP(hidden=(4,)), RecurrentActorCritic(units=4)])
+def test_policies_are_checked_on_any_observations(options, space):
+    assert check_policy(options, observation_space=space, action_spaces=[Discrete(3)]) == []

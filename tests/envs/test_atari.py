@@ -1,11 +1,12 @@
 """Atari's games, beside ale-py's own vector environment."""
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
 
 from surefoot.cli import training as cli
-from surefoot.envs import Atari
+from surefoot.envs import Atari, atari
 from surefoot.envs.gymnasium_simulator import seed_of
 from surefoot.experiment import preset
 from surefoot.options import UserError
@@ -26,6 +27,13 @@ def actions_of(rows: int, steps: int) -> np.ndarray:
 def test_a_game_has_several_names(name: str) -> None:
     assert Atari(name).action_space == Discrete(6)
     assert Atari(name, all_actions=True).action_space == Discrete(18)
+
+
+def test_every_name_that_gymnasium_knows_is_a_game() -> None:
+    gymnasium.register_envs(pytest.importorskip("ale_py"))
+    names = [name for name in gymnasium.registry if name.startswith("ALE/")]
+    assert len(names) > 100
+    assert len({atari._rom(name) for name in names}) == len(names)
 
 
 def test_an_unknown_game_is_one_message() -> None:

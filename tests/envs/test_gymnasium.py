@@ -153,7 +153,11 @@ def test_whole_episodes_need_a_time_limit():
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("TooMany", "each must have a leading axis of 1"), ("NoTasks", "raised KeyError: 'no'")],
+    [
+        ("TooMany", "each must have a leading axis of 1"),
+        ("NoTasks", "raised KeyError: 'no'"),
+        ("Changeable", "which cannot hold them"),
+    ],
 )
 def test_tasks_of_the_wrong_form_are_an_error(name: str, told: str):
     with pytest.raises(UserError) as raised:

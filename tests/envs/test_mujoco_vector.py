@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from surefoot.envs import (
     Ant,
     HalfCheetahDir,
+    HalfCheetahVel,
     HopperParams,
     InvertedDoublePendulum,
     InvertedPendulum,
@@ -207,3 +208,18 @@ def test_what_was_closed_says_so():
     for call in (env.reset, lambda: env.step(env.action_space.sample())):
         with pytest.raises(ClosedEnvironmentError, match="make new ones"):
             call()
+
+
+def test_rows_that_are_reset_alone_have_the_rewards_of_their_new_tasks():
+    env = MujocoVectorEnv(HalfCheetahVel(), 2)
+    env.reset(seed=[1, 2])
+    before = np.asarray(env.tasks)
+    env.reset(seed=[100, None], options={"reset_mask": np.array([True, False])})
+    assert env.tasks[0] != before[0]
+    assert env.tasks[1] == before[1]
+    fresh = MujocoVectorEnv(HalfCheetahVel(), 2, tasks=env.tasks)
+    fresh.reset(seed=[100, 2])
+    actions = np.zeros(env.action_space.shape, np.float32)
+    assert env.step(actions)[1][0] == fresh.step(actions)[1][0]
+    env.close()
+    fresh.close()

@@ -1,7 +1,10 @@
 """Training in memory, and what becomes of it on disk."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import jax
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from support.dense import assert_same
+from support.gymnasium_envs import Memory
 from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Step
@@ -19,7 +23,7 @@ from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import GradientStep, PPOClip, TrustRegion
-from surefoot.samplers import InProcess
+from surefoot.samplers import InProcess, Processes
 from surefoot.types import MultiDiscrete
 
 
@@ -116,6 +120,63 @@ def test_a_gymnasium_environment_as_it_is_made(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"env\.make is .*which config\.yaml cannot hold"):
             learner.save(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: None, r"<lambda>\(\) gave None; it must make an environment"),
+        (lambda: 1 / 0, "raised ZeroDivisionError"),
+    ],
+)
+def test_a_function_that_makes_no_environment_is_one_message(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Learner(env=make, algorithm="ppo")
+
+
+def test_an_environment_s_class_is_sampled_in_workers() -> None:
+    parts: dict[str, Any] = {
+        "env": Memory,
+        "algorithm": "ppo",
+        "policy": "categorical-mlp",
+        "sampler": Processes(workers=1),
+    }
+    made = Learner(**parts, streams=2, steps=32)
+    with made as learner:
+        assert learner.train(1, progress=False).iteration == 1
+
+
+@pytest.mark.as_users
+@pytest.mark.skipif("SUREFOOT_TEST_AS_USERS" not in os.environ, reason="wrong types: run by test_as_users.py")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": -1}, "steps is -1"),
+        ({"steps": 1.5}, "steps is 1.5"),
+        ({"episodes": 0}, "episodes is 0"),
+        ({"key": 0}, "key is 0"),
+    ],
+)
+def test_an_adaptation_that_makes_no_sense_is_refused(options: dict, said: str, learner: Learner) -> None:
+    (task,) = learner.config.env.sample_tasks(jax.random.key(0), 1)
+    with pytest.raises(UserError, match=said):
+        learner.adapt(task, **options)
+
+
+def test_no_more_iterations_change_nothing(config: Config) -> None:
+    learner = Learner(config)
+    assert learner.train(0).iteration == 0
+
+
+def test_iterations_that_were_done_twice_are_saved_once(config: Config, tmp_path: Path) -> None:
+    learner = Learner(config).train(1, progress=False)
+    earlier = learner.state
+    learner.train(2, progress=False)
+    learner.state = earlier
+    learner.train(1, progress=False).save(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["iteration"] for row in rows] == [1, 2]
+    assert load(tmp_path / "run").iteration == 2
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,11 @@ def test_what_cannot_be_read_is_named(run: Path) -> None:
     (run / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match="has no metrics yet"):
         surefoot.read_metrics(run)
+
+
+def test_a_sweep_is_one_table_with_its_settings(tmp_path: Path, no_pandas: None) -> None:
+    for setting in ("rule.lr=0.1", "rule.lr=0.2"):
+        write_run(tmp_path / setting / "seed000", "recall/ppo", 0, [1.0, 2.0], [[1.0]])
+    found = surefoot.read_metrics(tmp_path)
+    assert found["setting"].tolist() == ["rule.lr=0.1"] * 2 + ["rule.lr=0.2"] * 2
+    np.testing.assert_array_equal(found["iteration"], [1, 2, 1, 2])

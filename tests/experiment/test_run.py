@@ -1,6 +1,7 @@
 """A run's folder: what is in it, and what is not."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import equinox as eqx
@@ -53,7 +54,7 @@ def test_a_last_line_that_was_cut_short_is_left_out(last: bytes, tmp_path: Path)
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(LINES + last)
     assert read_metrics(path) == ROWS
-    with MetricsWriter(tmp_path, 1) as writer:
+    with closing(MetricsWriter(tmp_path, 1)) as writer:
         writer.write(2, {"loss": 0.25})
     assert read_metrics(path) == [ROWS[0], {"iteration": 2, "loss": 0.25}]
 

@@ -172,11 +172,32 @@ def test_a_run_says_what_it_was_made_with(config: Config, tmp_path: Path) -> Non
 def test_a_complete_run_says_how_to_learn_on(trained: Run, tmp_path: Path) -> None:
     copy = tmp_path / "complete"
     shutil.copytree(trained.folder.path, copy)
-    (copy / "evaluation.json").write_text("{}")
+    (copy / "evaluation.json").write_text('{"iteration": 6}')
     with pytest.raises(UserError, match=r"is complete: 6 of 6 iterations\. To train it longer: .*s 12"):
         resume(copy)
     with pytest.raises(UserError, match="beyond 3"):
         resume(copy, iterations=3)
+
+
+@pytest.mark.parametrize("evaluation", ['{"iteration": 4}', '{"iteration"', "[]"])
+def test_an_evaluation_of_another_iteration_or_a_damaged_one_is_made_again(
+    evaluation: str, trained: Run, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.folder.path, copy)
+    (copy / "evaluation.json").write_text(evaluation)
+    assert resume(copy).run.iteration == 6
+
+
+def test_checkpoints_of_later_iterations_are_moved_aside(trained: Run, tmp_path: Path) -> None:
+    """Going on from an earlier checkpoint, and stopped again, the run is where it was stopped."""
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.folder.path, copy)
+    resume(copy / "checkpoints" / "000002.ckpt", callbacks=[lambda event: event.iteration == 3])
+    assert load(copy).iteration == 3
+    dropped = copy / "checkpoints" / "dropped" / "000006.ckpt"
+    assert dropped.read_bytes() == trained.folder.checkpoint(6).read_bytes()
+    assert_same(resume(copy).run.state, trained.state)
 
 
 def test_nothing_is_overwritten(trained: Run, config: Config) -> None:

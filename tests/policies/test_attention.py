@@ -121,6 +121,13 @@ def test_it_goes_on_from_what_it_remembers_of_a_trial():
     np.testing.assert_allclose(called(remembering, SEEN[:1, 2:]), called(POLICY, SEEN[:1])[:, 2:], atol=1e-6)
 
 
+def test_without_a_time_limit_it_looks_back_on_its_own_length():
+    policy = OPTIONS.for_episodes(0).build(jax.random.key(0), 2, Discrete(3))
+    changed = SEEN.at[:, 0].add(1.0)
+    before, after = policy(SEEN).logits, policy(changed).logits
+    assert (before[:, -1] != after[:, -1]).any()
+
+
 def test_the_cache_has_the_length_of_a_trial_and_a_longer_one_is_refused():
     trials = replace(preset("bandit/rl2-ppo"), policy=OPTIONS, env=Trial(Bandit(arms=3), episodes=1))
     policy: Any = replace(trials, env=Trial(Bandit(arms=3, horizon=2), episodes=2)).build_policy(

@@ -244,3 +244,13 @@ def test_the_span_is_the_longest_time_over_which_a_unit_remembers(options: Any):
 def test_wrong_options_are_refused_with_what_they_must_be(options: dict, says: str):
     with pytest.raises(UserError, match=says):
         GRU(**options)
+
+
+def test_the_times_are_drawn_by_themselves():
+    """`fold_in(key, 1)` is a key of `split(key)`, by which the weights are drawn."""
+    cell = GRU(units=400, memory_span=100.0).build(jax.random.key(0), 2, Discrete(3)).cell
+    kept = cell.bias[400:800]
+    for weights in (cell.weight_ih, cell.weight_hh):
+        for row in weights[:3, : len(kept)]:
+            if len(row) == len(kept):
+                assert abs(np.corrcoef(row, kept)[0, 1]) < 0.25

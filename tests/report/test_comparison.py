@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from support.finished_runs import write_run, write_seeds
-from surefoot.experiment import preset
+from surefoot.experiment import Learner, preset
+from surefoot.experiment.folder import RunFolder, run_folders
+from surefoot.experiment.run import Run
+from surefoot.experiment.serialise import load_config
 from surefoot.options import UserError
+from surefoot.report import finish_sweep
 from surefoot.report.comparing import draw_comparison, looks
 from surefoot.report.comparison import Comparison, differences_in_words
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
+from surefoot.rules import GradientStep
 from surefoot.statistics import interquartile_mean, interval
 
 SLOW = {0: 10.0, 1: 12.0, 2: 11.0, 3: 14.0, 4: 9.0}
@@ -50,11 +55,19 @@ def test_single_runs_are_named_one_by_one(slow: Path, fast: Path) -> None:
     assert groups[0].label == "rule.lr 0.001"
 
 
-def test_a_seed_counts_once(slow: Path, tmp_path: Path) -> None:
-    again = write_seeds(tmp_path / "again", "recall/ppo", {0: 99.0, 5: 10.0}, rule=rule(1e-4))
-    (group,) = compare(slow, again).groups
-    assert group.seeds == [0, 1, 2, 3, 4, 5]
-    assert compare(slow, again).scores(group)[0] == 10
+def test_other_seeds_in_another_folder_belong_to_the_same_group(slow: Path, tmp_path: Path) -> None:
+    more = write_seeds(tmp_path / "more", "recall/ppo", {5: 10.0, 6: 11.0}, rule=rule(1e-4))
+    (group,) = compare(slow, more).groups
+    assert group.seeds == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_the_same_seeds_in_another_folder_are_another_group(slow: Path, tmp_path: Path) -> None:
+    """As before and after a change of the code."""
+    again = write_seeds(tmp_path / "again", "recall/ppo", {0: 99.0, 5: 98.0}, rule=rule(1e-4))
+    comparison = compare(slow, again)
+    assert [group.label for group in comparison.groups] == ["slow", "again"]
+    assert [group.seeds for group in comparison.groups] == [[0, 1, 2, 3, 4], [0, 5]]
+    assert comparison.scores(comparison.groups[1])[:, 0].tolist() == [99, 98]
 
 
 def test_groups_with_many_differences_have_their_folder_s_name(slow: Path, tmp_path: Path) -> None:
@@ -246,3 +259,22 @@ def test_a_damaged_run_is_named(slow: Path, file: str, content: str | None, mess
     with pytest.raises(UserError, match=message) as error:
         compare(slow)
     assert "seed002" in str(error.value)
+
+
+def test_the_best_setting_of_a_sweep_is_the_one_that_none_is_better_than(tmp_path: Path) -> None:
+    """Over seeds and tasks together, as the verdicts are: here one setting has a higher mean on each task's
+    outliers alone."""
+    for lr, scores in ((0.1, [2.0] * 36 + [120.0] * 4), (0.2, [12.0] * 40)):
+        for seed in range(5):
+            folder = tmp_path / f"outer.lr={lr}" / f"seed{seed:03d}"
+            outer = GradientStep(lr=lr)
+            noisy = [score + seed / 10 for score in scores]
+            write_run(folder, "navigation-2d/reptile", seed, [0.0], [noisy, noisy], outer=outer)
+    configs = {path: load_config(path / "config.yaml") for path in run_folders(tmp_path)}
+    state = Learner(next(iter(configs.values()))).state
+    runs = [Run(RunFolder(path), config, state) for path, config in configs.items()]
+    summary = finish_sweep(runs, tmp_path)
+    verdicts = {row["label"]: row["verdict"] for row in summary["settings"]}
+    assert verdicts == {"outer.lr 0.1": "worse", "outer.lr 0.2": "best"}
+    assert summary["best"] == "outer.lr 0.2"
+    assert [round(row["iqm"], 1) for row in summary["settings"]] == [2.2, 12.2]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -139,3 +140,15 @@ def test_only_the_direction_is_taken_from_the_part(x64: None):
 def test_wrong_options_are_refused_with_what_they_must_be(options: dict, says: str):
     with pytest.raises(UserError, match=says):
         TrustRegion(**options)
+
+
+def test_the_part_has_steps_and_padding_in_proportion():
+    batch = random_batch(gaussian_policy(), jax.random.key(1))
+    steps = jax.tree.map(lambda x: jnp.repeat(x.reshape(-1, *x.shape[2:])[:1], 1000, axis=0), batch)
+    valid = jax.random.permutation(jax.random.key(2), jnp.arange(1000) < 30)
+    steps = replace(steps, valid=valid)
+    rule = TrustRegion(fisher_fraction=0.1)
+    for seed in range(5):
+        part = rule._fisher_part(steps, jax.random.key(seed))
+        assert part.valid.shape == (100,)
+        assert int(part.valid.sum()) == 3

@@ -13,14 +13,15 @@ from support.dense import identical
 from support.probes import Clock
 from surefoot.algorithms import Normalisation
 from surefoot.checks import check_sampler
-from surefoot.envs import Bandit, Gymnasium, HalfCheetah, HalfCheetahDir, Navigation2D, Trial
+from surefoot.envs import Bandit, Gymnasium, HalfCheetah, HalfCheetahDir, Navigation2D, Step, Trial
+from surefoot.envs.replay import ActionHistory
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.options import UserError
 from surefoot.policies import GRU, AbstractPolicy, CategoricalMLP, GaussianMLP
-from surefoot.samplers import BatchedSampler, BatchedStreams, Processes, ScanSampler
+from surefoot.samplers import BatchedSampler, BatchedStreams, Processes, ProcessSampler, ScanSampler
 from surefoot.samplers.base import AbstractCollector
 from surefoot.samplers.remote_streams import RemoteStreams
-from surefoot.types import Continuous, Rollout
+from surefoot.types import Continuous, Discrete, Rollout, image
 
 KEY = jax.random.key(3)
 CHEETAH = HalfCheetahDir(horizon=12)
@@ -338,3 +339,73 @@ def test_streams_in_jax_in_workers_do_not_depend_on_their_number():
             close(rollout, local)
         end = batches(two, middle, [2], JAX_POLICY, JAX_TASK)
         assert identical(batches(one, middle, [2], JAX_POLICY, JAX_TASK), end)
+
+
+def test_vectors_of_bytes_are_numbers_from_the_first_batch_on():
+    """A run whose first batch changed the type of its state could not be resumed."""
+    env = Gymnasium("support.gymnasium_envs:Memory", time_limit=5)
+    policy = CategoricalMLP(hidden=(2,)).build(KEY, env.observation_space, env.action_space)
+    with closing(BatchedStreams(env, 2, 4, 1)) as streams:
+        start = streams.start(policy, jnp.zeros(0), KEY)
+        state, rollout = streams.collect(policy, jnp.zeros(0), start, KEY)
+    assert state.observations.dtype == start.observations.dtype == rollout.observations.dtype == jnp.float32
+
+
+@dataclass(frozen=True)
+class Pictures(Clock):
+    """Whole numbers that are no bytes."""
+
+    @property
+    def observation_space(self):
+        return image(8, 8, 1, np.int32)
+
+    def reset(self, key, task):
+        state, _ = Clock.reset(self, key, task)
+        return state, jax.random.randint(key, (8, 8, 1), 0, 256, jnp.int32)
+
+    def step(self, key, state, action, task):
+        outcome = Clock.step(self, key, state, action, task)
+        picture = jax.random.randint(key, (8, 8, 1), 0, 256, jnp.int32)
+        return Step(outcome.state, picture, outcome.reward, outcome.terminated)
+
+
+def test_pictures_are_learned_from_as_they_were_acted_on():
+    env = Pictures(horizon=3)
+    policy = GaussianMLP(hidden=(4,)).build(KEY, env.observation_space, env.action_space)
+    with closing(BatchedSampler(env, 2, 1)) as sampler:
+        rollout = sampler.submit(policy, env.sample_tasks(KEY, 1)[0], KEY).result()
+    assert rollout.observations.dtype == jnp.int32
+    seen = policy(rollout.observations).log_prob(rollout.actions)
+    np.testing.assert_allclose(seen[rollout.valid], rollout.log_probs[rollout.valid], atol=1e-5)
+
+
+def test_a_batch_of_another_task_is_of_that_task():
+    env = Gymnasium("support.gymnasium_envs:Goals", time_limit=50)
+    policy = GaussianMLP(hidden=()).build(KEY, env.observation_space, env.action_space)
+    tasks = [{"goal": jnp.full(2, x)} for x in (0.1, 0.9)]
+    with closing(BatchedStreams(env, 2, 4, 1)) as streams, closing(BatchedStreams(env, 2, 4, 1)) as others:
+        state, _ = streams.collect(policy, tasks[0], streams.start(policy, tasks[0], KEY), KEY)
+        one, other = (each.collect(policy, tasks[1], state, KEY)[1] for each in (streams, others))
+    np.testing.assert_array_equal(one.rewards, other.rewards)
+
+
+def test_an_episode_s_key_may_have_any_number_of_words():
+    history = ActionHistory(5, Discrete(3))
+    with jax.default_prng_impl("rbg"):
+        longer = ActionHistory(5, Discrete(3))
+        keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), 2)))
+    for one, words in ((history, keys[:, :2]), (longer, keys)):
+        one.begin(words, None)
+        one.add(np.arange(2), np.array([1, 2], np.int32))
+        again, taken = one.read(one.save())
+        np.testing.assert_array_equal(again, words)
+        assert [x.tolist() for x in taken] == [[1], [2]]
+
+
+def test_a_stream_s_first_batch_has_time_to_compile():
+    sampler = ProcessSampler(Clock(horizon=3), 1, workers=1, time_limit=1.0, attempts=1)
+    policy = GaussianMLP(hidden=(64, 64)).build(KEY, 1, Continuous(2))
+    with closing(RemoteStreams(sampler, 1, 4)) as streams:
+        start = streams.start(policy, jnp.ones(()), KEY)
+        _, rollout = streams.collect(policy, jnp.ones(()), start, KEY)
+    assert rollout.rewards.shape == (1, 4)

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -194,12 +196,20 @@ def test_runs_that_are_all_better_are_not_certain_to_be() -> None:
         (np.zeros((3, 1)), {"method": "bcaa"}, "Did you mean 'bca'"),
         (np.zeros((3, 1)), {"scheme": "seeds"}, "no resampling scheme 'seeds'"),
         (np.zeros((3, 1)), {"confidence": 95.0}, "confidence is 95"),
+        (np.zeros((3, 1)), {"resamples": 0}, "resamples is 0"),
         (np.zeros((3, 1)), {"method": "trimmed-t", "statistic": mean}, "for the interquartile mean"),
     ],
 )
 def test_bad_input_is_named(scores: np.ndarray, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         interval(scores, **options)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+@pytest.mark.parametrize("compare", [difference, improvement_interval])
+def test_comparisons_name_a_wrong_confidence(compare: Callable[..., Interval], confidence: float) -> None:
+    with pytest.raises(UserError, match="confidence is"):
+        compare(np.zeros((3, 1)), np.ones((3, 1)), confidence=confidence)
 
 
 def test_only_the_same_tasks_are_compared() -> None:

@@ -120,3 +120,27 @@ def without_pictures() -> gymnasium.Env:
 class Misdrawn(Rendered):
     def render(self) -> Any:
         return super().render().astype(float)
+
+
+class Changeable(ManyActions):
+    """Its tasks are whole numbers for the seed 0, and halves or large numbers for others."""
+
+    action_space = spaces.Discrete(2)
+
+    @staticmethod
+    def sample_tasks(seed: int, n: int) -> Any:
+        return np.ones(n, int) if seed == 0 else np.full(n, 0.5)
+
+
+class Memory(gymnasium.Env):
+    """Its observations are a vector of bytes, as the memory of an Atari."""
+
+    observation_space = spaces.Box(0, 255, (4,), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return self.observation_space.sample() // 2, {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return np.full(4, action, np.uint8), 1.0, False, False, {}

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from surefoot.algorithms.base import LearnerState, Setting, policy_objective
-from surefoot.algorithms.fragments import Fragment, Learned, fragment_gradient, learn_fragment
+from surefoot.algorithms.fragments import Fragment, Learned, begin_anew, fragment_gradient, learn_fragment
 from surefoot.algorithms.on_policy import AbstractOneTaskAlgorithm, OnPolicyState
 from surefoot.algorithms.reporting import Progress, count_steps
 from surefoot.envs import AbstractFamily
@@ -31,7 +31,8 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class A3C(Options, AbstractOneTaskAlgorithm):
-    """Asynchronous advantage actor-critic (Mnih et al., 2016, algorithm S3), with processes for threads.
+    """Asynchronous advantage actor-critic (Mnih et al., 2016, algorithm S3), with processes in
+    place of threads.
 
     Each worker takes a few steps in its own environments with the parameters it was given, and sends back
     the gradient. The learner applies each gradient as it arrives to its current parameters, and sends these
@@ -83,6 +84,10 @@ class A3C(Options, AbstractOneTaskAlgorithm):
         assert isinstance(sampler, AbstractRemoteSampler)
         if is_traced(state.policy):
             return _abstract_iteration(self, sampler.env, fragment, state)
+        if not np.any(state.own.progress.steps):
+            ends = [one.submit(begin_anew, about="The end of earlier episodes") for one in sampler.solo]
+            for end in ends:
+                end.result()
         if self.synchronous:
             return self._in_rounds(sampler, fragment, state, key)
         return self._as_they_arrive(sampler, fragment, state, key)
@@ -169,7 +174,7 @@ class _Learner:
         self._lengths.extend(one.lengths for one in learned)
 
     def state(self, fragment: Fragment) -> LearnerState:
-        """That of the next iteration."""
+        """The state of the next iteration."""
         old = self._state.own.progress
         returns, lengths = np.concatenate(self._returns), np.concatenate(self._lengths)
         progress = replace(

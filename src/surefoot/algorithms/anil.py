@@ -52,7 +52,7 @@ class ANIL(AbstractGradientMeta):
     def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:
         """Raises `UserError` if the policy is not a perceptron."""
         del space
-        if not hasattr(policy, "network"):
+        if not hasattr(getattr(policy, "network", None), "weights"):
             raise UserError(
                 "ANIL adapts the last layer of a perceptron, and this policy is none; use --policy "
                 "categorical-mlp or --policy gaussian-mlp."

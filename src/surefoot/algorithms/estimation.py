@@ -20,9 +20,9 @@ class Estimation(Options):
     reward-to-go where λ is 1. `k-step`: k rewards and the value of what follows them. `whole-return`: the
     return of the whole episode, as in plain REINFORCE."""
     gae_lambda: Annotated[float, Fraction] = 1.0
-    """λ of generalised advantage estimation; 1 is the reward-to-go less the baseline."""
+    """λ of generalised advantage estimation; 1 is the reward-to-go less the baseline. Used by `gae` only."""
     k: Annotated[int, at_least(1)] = 5
-    """Number of rewards that `k-step` sums before it adds the baseline's value."""
+    """Number of rewards that `k-step` sums before it adds the baseline's value. Used by it only."""
     normalise: bool = True
     """Whether each task's advantages are given mean 0 and standard deviation 1. It removes the scale between
     tasks, for a bias of the order of one over the number of episodes."""

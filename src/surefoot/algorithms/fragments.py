@@ -71,6 +71,11 @@ def learn_fragment(
     return Learned(gradient, loss, entropy, np.array(returns), np.array(lengths, int))
 
 
+def begin_anew(runner: HostRunner) -> None:
+    """In a worker: ends the episodes of an earlier training, which may be of another task."""
+    _ONGOING.pop(runner, None)
+
+
 @eqx.filter_jit
 def fragment_gradient(
     objective: AbstractObjective,

@@ -59,9 +59,7 @@ class GradientAdapter(AbstractAdapter):
         return cls(steps, objective, state.scales, state.baselines, rule, estimator)
 
     def begin(self, policy: AbstractPolicy) -> tuple[AbstractPolicy, PyTree]:
-        """The policy, with its context set to zero, and the rule's first state."""
-        context, rest = partition_by_role(policy, "context")
-        policy = eqx.combine(jax.tree.map(jnp.zeros_like, context), rest)
+        """The policy, whose context no outer step has changed, and the rule's first state."""
         return policy, self.rule.init(inner_part(policy)[0])
 
     def acting(self, learner: tuple[AbstractPolicy, PyTree]) -> AbstractPolicy:

@@ -46,7 +46,7 @@ class OnPolicyState(eqx.Module):
     task: Task
     """The task, with a leading axis of one; None where each batch has tasks of its own."""
     sampler: Any
-    """From which the sampler goes on; None where every batch begins anew."""
+    """The state that the sampler goes on from; None where every batch begins anew."""
     progress: Progress
     """Statistics of the episodes so far."""
 
@@ -154,7 +154,7 @@ class PreparedBatch(eqx.Module):
     batch: Batch
     """Axes `[episode time ...]`, in the scale that the policy sees."""
     state: LearnerState
-    """That of the next iteration, but for policy, rule and baselines."""
+    """The state of the next iteration, but for policy, rule and baselines."""
     metrics: Metrics
 
 

@@ -86,7 +86,7 @@ def episode_of_trials(rollout: Rollout, number: int, episodes: int) -> Rollout:
     horizon = rollout.valid.shape[-1] // episodes
 
     def cut(trial: Rollout) -> Rollout:
-        """That of one trial, axes `[time ...]`."""
+        """The episode of one trial, axes `[time ...]`."""
         its_own = trial.valid & (episode_numbers(trial.observations) == number)
         start, length = jnp.argmax(its_own), jnp.sum(its_own)
         steps = jnp.arange(horizon)

@@ -34,7 +34,8 @@ class LinearFeatures(Options, AbstractBaseline):
             raise UserError(
                 "The linear-features baseline is a linear function of the observation and its square, which "
                 "says nothing of an image; use --estimation.baseline value-network, time-dependent or "
-                "constant, or an actor-critic: --policy actor-critic."
+                "constant, or an actor-critic, which needs none: --policy actor-critic --estimation.baseline "
+                "zero."
             )
         return jnp.zeros(2 * sum(part.shape[0] for part in parts) + 4)
 

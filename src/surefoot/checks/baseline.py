@@ -27,7 +27,7 @@ from surefoot.checks.problem import (
 )
 from surefoot.options import UserError
 from surefoot.theory.averages import valid_mean
-from surefoot.types import Key, Observations, ObservationSpace, as_space, image, vector
+from surefoot.types import Key, Observations, ObservationSpace, image, vector
 
 _EPISODES, _TIME, _HORIZON, _TASKS = 6, 8, 10, 3
 _SEED = 7
@@ -217,24 +217,16 @@ def _is_plain(value: Any) -> bool:
 
 def _samples(key: Key, space: ObservationSpace) -> Samples:
     """Returns that depend on observations and time, far from zero; episodes of 4 steps or more."""
-    parts = as_space(space)
     lengths = jnp.array([8, 4, 8, 6, 5, 8])
     times = jnp.broadcast_to(jnp.arange(_TIME), (_EPISODES, _TIME))
     valid = times < lengths[:, None]
 
     def draw(key: Key) -> Observations:
-        keys = jax.tree.unflatten(jax.tree.structure(parts), list(jax.random.split(key, _leaves(parts))))
-
-        def one(part: jax.ShapeDtypeStruct, key: Key) -> Array:
-            shape = (_EPISODES, _TIME, *part.shape)
-            if jnp.issubdtype(part.dtype, jnp.integer):
-                drawn = jax.random.randint(key, shape, 0, 256).astype(part.dtype)
-            else:
-                drawn = jax.random.normal(key, shape, part.dtype)
+        def masked(drawn: Array) -> Array:
             steps = jnp.expand_dims(valid, tuple(range(2, drawn.ndim)))
             return jnp.where(steps, drawn, jnp.zeros_like(drawn))
 
-        return jax.tree.map(one, parts, keys)
+        return jax.tree.map(masked, common.random_observations(space, key, (_EPISODES, _TIME)))
 
     seen, following = map(draw, jax.random.split(key))
     features = jnp.concatenate(
@@ -250,7 +242,3 @@ def _samples(key: Key, space: ObservationSpace) -> Samples:
         following,
         valid,
     )
-
-
-def _leaves(tree: PyTree) -> int:
-    return len(jax.tree.leaves(tree))

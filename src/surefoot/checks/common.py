@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, summary
-from surefoot.types import ActionSpace, Continuous, Discrete, Key, is_key
+from surefoot.types import ActionSpace, Continuous, Discrete, Key, ObservationSpace, as_space, is_key
 
 
 def elements(method: str, result: Any, n: Literal[2, 3], why: str, remedy: str) -> Any:
@@ -217,6 +217,20 @@ def describe(x: Any) -> str:
     if isinstance(x, np.ndarray | np.generic):
         return f"a NumPy {x.dtype}[{','.join(map(str, x.shape))}]"
     return f"a Python {type(x).__name__}" if type(x).__module__ == "builtins" else f"a {type(x).__name__}"
+
+
+def random_observations(space: ObservationSpace, key: Key, shape: tuple[int, ...]) -> Any:
+    """Observations that are standard normal, or uniform bytes in pictures of whole numbers: shape `shape` +
+    that of each part."""
+    parts, structure = jax.tree.flatten(as_space(space))
+
+    def one(part: jax.ShapeDtypeStruct, key: Key) -> jax.Array:
+        if jnp.issubdtype(part.dtype, jnp.integer):
+            return jax.random.randint(key, (*shape, *part.shape), 0, 256).astype(part.dtype)
+        return jax.random.normal(key, (*shape, *part.shape), part.dtype)
+
+    keys = [key] if len(parts) == 1 else list(jax.random.split(key, len(parts)))
+    return jax.tree.unflatten(structure, map(one, parts, keys))
 
 
 def random_actions(space: ActionSpace, key: Key, shape: tuple[int, ...] = ()) -> jax.Array:

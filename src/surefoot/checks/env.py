@@ -372,7 +372,7 @@ def _array_problems(method: str, name: str, x: Any, wanted: Array | jax.ShapeDty
 
 
 def _foreign_leaves(tree: PyTree, method: str, name: str) -> Problems:
-    """What JAX can neither compile nor vmap over."""
+    """Leaves that JAX can neither compile nor vmap over."""
     for leaf_name, leaf in common.leaves_with_names(tree, name):
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float):
             yield error(

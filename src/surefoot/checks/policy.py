@@ -15,7 +15,7 @@ from surefoot.checks import common
 from surefoot.checks.policy_calls import BATCH, PolicyCalls, lacks
 from surefoot.checks.policy_capabilities import MemoryChecks, ValueChecks
 from surefoot.checks.problem import Problem, Problems, attempt, collect, error, require
-from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete, ObservationSpace
+from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete, Observations, ObservationSpace
 
 _SPACES = (Continuous(2), Discrete(3), MultiDiscrete((3, 2)))
 _MONTE_CARLO = 4096
@@ -62,10 +62,10 @@ class PolicyChecks:
     def __init__(self, calls: PolicyCalls) -> None:
         self.calls = calls
 
-    def scores(self, policy: Any, observations: Array) -> dict[str, Array]:
+    def scores(self, policy: Any, observations: Observations, axes: tuple[int, ...]) -> dict[str, Array]:
         """log_prob of the mode, entropy, and kl to the other policy."""
         require(self.calls.misfits)
-        here, there = (self.calls.distribution(x, observations) for x in (policy, self.calls.other))
+        here, there = (self.calls.distribution(x, observations, axes) for x in (policy, self.calls.other))
         return {
             "log_prob": attempt("log_prob", here.log_prob, self.calls.draw(here, "mode")),
             "entropy": attempt("entropy", here.entropy),
@@ -80,14 +80,14 @@ class PolicyChecks:
         return attempt("log_prob", eqx.filter_jit(self._estimates), self.calls.policy, self.calls.other)
 
     def _estimates(self, policy: Any, other: Any) -> dict[str, Any]:
-        here, there = (self.calls.distribution(x, self.calls.row) for x in (policy, other))
+        here, there = (self.calls.distribution(x, self.calls.row, ()) for x in (policy, other))
         keys = jax.random.split(self.calls.key, _MONTE_CARLO)
         actions = attempt("sample", jax.vmap(here.sample), keys)
         log_probs, others = (attempt("log_prob", jax.vmap(x.log_prob), actions) for x in (here, there))
-        sampled = self.calls.draw(self.calls.distribution(policy, self.calls.rows), "sample")
+        sampled = self.calls.draw(self.calls.distribution(policy, self.calls.rows, BATCH), "sample")
 
         def mean_log_prob(policy: Any) -> Array:
-            return jnp.mean(self.calls.distribution(policy, self.calls.rows).log_prob(sampled))
+            return jnp.mean(self.calls.distribution(policy, self.calls.rows, BATCH).log_prob(sampled))
 
         return {
             "probability": self._total_probability(here, actions),
@@ -166,28 +166,28 @@ class PolicyChecks:
                 )
 
     def check_distribution_has_methods(self) -> Problems:
-        yield from lacks(self.calls.predict(self.calls.policy, self.calls.row))
+        yield from lacks(self.calls.predict(self.calls.policy, self.calls.row, ()))
 
     def check_actions_fit_the_space(self) -> Problems:
         yield from self.calls.misfits
 
     def check_scores_are_sums(self) -> Problems:
-        for observations in (self.calls.row, self.calls.rows):
-            for name, score in self.scores(self.calls.policy, observations).items():
+        for observations, axes, form in self.calls.each:
+            for name, score in self.scores(self.calls.policy, observations, axes).items():
                 yield from common.has_form(
-                    f"For {common.describe(observations)} observations, `{name}` is",
+                    f"For {form} observations, `{name}` is",
                     score,
-                    jnp.zeros(observations.shape[:-1]),
+                    jnp.zeros(axes),
                     "Each action has one probability, entropy and divergence, whatever its size.",
                     "Sum over action dimensions, and over nothing else.",
                 )
 
     def check_rows_of_a_batch_agree(self) -> Problems:
         require(self.calls.misfits)
-        batch = self.calls.distribution(self.calls.policy, self.calls.rows)
+        batch = self.calls.distribution(self.calls.policy, self.calls.rows, BATCH)
         actions = self.calls.draw(batch, "mode")
         for i in np.ndindex(BATCH):
-            row = self.calls.distribution(self.calls.policy, self.calls.rows[i])
+            row = self.calls.distribution(self.calls.policy, self.calls.at(*i), ())
             told = (batch.log_prob(actions)[i], batch.entropy()[i], actions[i])
             if not common.close(
                 told, (row.log_prob(actions[i]), row.entropy(), self.calls.draw(row, "mode"))
@@ -201,11 +201,11 @@ class PolicyChecks:
 
     def check_compiles_and_vmaps(self) -> Problems:
         policies = (self.calls.policy, self.calls.other)
-        compiled = eqx.filter_jit(eqx.filter_vmap(lambda policy: self.scores(policy, self.calls.rows)))
+        compiled = eqx.filter_jit(eqx.filter_vmap(lambda policy: self.scores(policy, self.calls.rows, BATCH)))
         together = attempt("__call__", compiled, common.stack(policies))
         for i, policy in enumerate(policies):
             if not common.close(
-                self.scores(policy, self.calls.rows), jax.tree.map(lambda x, i=i: x[i], together)
+                self.scores(policy, self.calls.rows, BATCH), jax.tree.map(lambda x, i=i: x[i], together)
             ):
                 yield error(
                     "Compiled, and vmapped with parameters of its own for each task, the policy behaves "

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, require
 from surefoot.options import UserError
-from surefoot.types import ActionSpace, Continuous, ObservationSpace
+from surefoot.types import ActionSpace, Continuous, Observations, ObservationSpace
 
 BATCH = (2, 3)
 _SEED = 7
@@ -24,8 +24,18 @@ class PolicyCalls:
     def __init__(self, options: Any, observation_space: ObservationSpace, space: ActionSpace) -> None:
         self.options, self.observation_space, self.space = options, observation_space, space
         self.key = jax.random.key(_SEED)
-        self.rows = jax.random.normal(self.key, (*BATCH, observation_space))
-        self.row = self.rows[0, 0]
+        self.rows = common.random_observations(observation_space, self.key, BATCH)
+        self.row = self.at(0, 0)
+
+    def at(self, *index: Any) -> Observations:
+        """A part of `rows`."""
+        return jax.tree.map(lambda x: x[index], self.rows)
+
+    @property
+    def each(self) -> tuple[tuple[Observations, tuple[int, ...], str], ...]:
+        """One observation, and a batch of them: the observations, the axes of the batch, and their form."""
+        pairs = (self.row, ()), (self.rows, BATCH)
+        return tuple((x, axes, ", ".join(map(common.describe, jax.tree.leaves(x)))) for x, axes in pairs)
 
     def build(self) -> Any:
         """A new policy, always with the same key."""
@@ -76,15 +86,16 @@ class PolicyCalls:
         """Whether the policy says that it predicts values; one that says nothing does not."""
         return getattr(self.policy, "predicts_values", False) is True
 
-    def predict(self, policy: Any, observations: Array) -> Any:
-        """The policy's prediction at `observations`, which are first steps if it is recurrent."""
+    def predict(self, policy: Any, observations: Observations, axes: tuple[int, ...]) -> Any:
+        """The policy's prediction at a batch of observations with these axes, which are first steps if it is
+        recurrent."""
         if not self.is_recurrent:
             return attempt("__call__", policy, observations)
-        return self.act(policy, observations, self.fresh_memory(policy, observations.shape[:-1]))[0]
+        return self.act(policy, observations, self.fresh_memory(policy, axes))[0]
 
-    def distribution(self, policy: Any, observations: Array) -> Any:
+    def distribution(self, policy: Any, observations: Observations, axes: tuple[int, ...]) -> Any:
         """`predict`, whose result has all the methods of a distribution."""
-        result = self.predict(policy, observations)
+        result = self.predict(policy, observations, axes)
         require(lacks(result))
         return result
 
@@ -93,7 +104,7 @@ class PolicyCalls:
         memory = attempt("initial_memory", policy.initial_memory)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (*batch, *jnp.shape(x))), memory)
 
-    def act(self, policy: Any, observations: Array, memory: PyTree) -> tuple[Any, PyTree]:
+    def act(self, policy: Any, observations: Observations, memory: PyTree) -> tuple[Any, PyTree]:
         """`act`, whose result is a pair."""
         why = "The sampler takes a distribution and the memory for the next step from it."
         result = attempt("act", policy.act, observations, memory)
@@ -108,13 +119,13 @@ class PolicyCalls:
         """Samples and modes that are no actions of the space."""
         dtype = jnp.zeros(()).dtype if isinstance(self.space, Continuous) else jnp.int32
         found = []
-        for observations in (self.row, self.rows):
-            distribution = self.distribution(self.policy, observations)
+        for observations, axes, form in self.each:
+            distribution = self.distribution(self.policy, observations, axes)
             for name in ("sample", "mode"):
                 found += common.has_form(
-                    f"For {common.describe(observations)} observations and {self.space!r}, `{name}` gives",
+                    f"For {form} observations and {self.space!r}, `{name}` gives",
                     self.draw(distribution, name),
-                    jax.ShapeDtypeStruct((*observations.shape[:-1], *self.space.shape), dtype),
+                    jax.ShapeDtypeStruct((*axes, *self.space.shape), dtype),
                     "Environments take the actions as they are.",
                     "Refuse this action space in `build` with a UserError, or draw actions of that form.",
                 )

@@ -28,7 +28,7 @@ class MemoryChecks:
 
     def _unrolled(self, policy: Any) -> dict[str, tuple[Any, Any]]:
         fresh = self.calls.fresh_memory(policy, BATCH[:1])
-        _, memory = self.calls.act(policy, self.calls.rows[:, -1], fresh)
+        _, memory = self.calls.act(policy, self.calls.at(slice(None), -1), fresh)
         begun = jnp.zeros(BATCH, bool).at[:, 0].set(True)
 
         def both_ways(together: Any, starts: Array, memory: PyTree) -> tuple[Any, Any]:
@@ -36,7 +36,7 @@ class MemoryChecks:
             actions, steps = self.calls.draw(together, "mode"), []
             for t in range(BATCH[1]):
                 memory = jax.tree.map(partial(jax.vmap(jnp.where), starts[:, t]), fresh, memory)
-                distribution, memory = self.calls.act(policy, self.calls.rows[:, t], memory)
+                distribution, memory = self.calls.act(policy, self.calls.at(slice(None), t), memory)
                 steps.append((distribution.log_prob(actions[:, t]), distribution.entropy()))
             by_step = jax.tree.map(lambda *xs: jnp.stack(xs, axis=-1), *steps)
             return (together.log_prob(actions), together.entropy()), by_step
@@ -86,12 +86,9 @@ class ValueChecks:
         if not self.calls.predicts_values:
             return
         # To a recurrent policy a row is an episode.
-        for observations in (
-            (self.calls.rows,) if self.calls.is_recurrent else (self.calls.row, self.calls.rows)
-        ):
+        for observations, axes, given in self.calls.each[self.calls.is_recurrent :]:
             values = attempt("values", self.calls.policy.values, observations)
-            records = observations, values, jnp.zeros(observations.shape[:-1])
-            given, told, wanted = map(common.describe, records)
+            told, wanted = map(common.describe, (values, jnp.zeros(axes)))
             also = "" if common.finite(values) else ", not finite"
             if told != wanted or also:
                 yield error(
@@ -150,15 +147,16 @@ class ValueChecks:
         return attempt("unroll_outputs", eqx.filter_jit(self._unrolled_outputs), self.calls.policy)
 
     def _unrolled_outputs(self, policy: Any) -> tuple[Any, Any]:
-        _, memory = self.calls.act(policy, self.calls.rows[:, -1], self.calls.fresh_memory(policy, BATCH[:1]))
+        fresh, last = self.calls.fresh_memory(policy, BATCH[:1]), self.calls.at(slice(None), -1)
+        _, memory = self.calls.act(policy, last, fresh)
         starts = jnp.zeros(BATCH, bool).at[0, -1].set(True)
-        actions = self.calls.draw(self.calls.distribution(policy, self.calls.rows), "mode")
+        actions = self.calls.draw(self.calls.distribution(policy, self.calls.rows, BATCH), "mode")
         together = attempt("unroll", policy.unroll, self.calls.rows, starts, memory)
         outputs = attempt("unroll_outputs", policy.unroll_outputs, self.calls.rows, actions, starts, memory)
         told = (outputs.distribution.log_prob(actions), outputs.values)
         # Of whole episodes, the value after a step is that of the next one.
-        fresh, begun = self.calls.fresh_memory(policy, BATCH[:1]), jnp.zeros(BATCH, bool).at[:, 0].set(True)
-        now, after = self.calls.rows[:, :-1], self.calls.rows[:, 1:]
+        begun = jnp.zeros(BATCH, bool).at[:, 0].set(True)
+        now, after = self.calls.at(slice(None), slice(-1)), self.calls.at(slice(None), slice(1, None))
         pair = attempt("unroll_values", policy.unroll_values, now, after, begun[:, :-1], fresh)
         streamed, _ = policy.unroll_values(self.calls.rows, self.calls.rows, starts, memory)
         values = attempt("values", policy.values, self.calls.rows)

@@ -16,24 +16,24 @@ surefoot: policy optimisation and meta-reinforcement learning
                                         learning curves as PNG and SVG
   surefoot report RUN…                  make one HTML file of runs, with curves to zoom, that needs no network
   surefoot watch RUN                    show the curves of a run in a browser while it trains
-  surefoot trace RUN                    draw what the workers of a run did when (train it with --trace)
-  surefoot video RUN                    film a MuJoCo policy before and after adaptation, as MP4 and GIF
+  surefoot trace RUN                    draw a timeline of a run's workers (train it with --trace)
+  surefoot video RUN                    film a policy before and after adaptation, as MP4 and GIF
   surefoot export RUN -o FOLDER         write a policy as StableHLO and NumPy arrays, for use elsewhere
   surefoot list [WHAT]                  presets, envs, policies, baselines, rules, algorithms, …
-  surefoot check KIND MODULE:NAME       find mistakes in an environment, policy, rule or sampler of yours
+  surefoot check KIND MODULE:NAME       find mistakes in your environment, policy, rule, sampler, …
   surefoot lab [EXPERIMENT | all]       measure what the theory says: a figure, a table and the claims
   surefoot reproduce TABLE              run what a published table needs, and print our figures beside it
 
 Start with: surefoot train navigation-2d
 The options of a command, and of a preset: surefoot evaluate --help, surefoot train bandit --help
 The version: surefoot --version
-Exit codes: 0 done, 1 training failed or a check found something, 2 wrong input, 130 and 143 interrupted
+Exit codes: 0 done, 1 training failed, 2 wrong input or an error found by check, 130 and 143 interrupted
 """
 
 
 def main() -> None:
-    """Runs the program. It exits with 0, 1 (training failed, a check found something, a laboratory's claim
-    does not hold, or the output was closed), 2 (wrong input), or 130 and 143 (interrupted)."""
+    """Runs the program. It exits with 0, 1 (training failed, a laboratory's claim does not hold, or the
+    output was closed), 2 (wrong input, or an error found by `check`), or 130 and 143 (interrupted)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no letter for θ
             stream.reconfigure(errors="replace")

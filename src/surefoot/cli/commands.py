@@ -61,10 +61,11 @@ def execute(name: str, *arguments: str) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.errno not in _DISK:
             raise
-        where = f" {error.filename}" if error.filename else " a file of the run"
+        where = error.filename or "a file of the run"
+        remedy = "Make room, then" if error.errno in _FULL else "Once that is mended,"
         console.print(
-            f"[bold red]error:[/bold red] Writing{escape(where)} failed: {error.strerror}. What was written "
-            "before is kept. Make room, then go on: surefoot resume RUN"
+            f"[bold red]error:[/bold red] {escape(str(where))}: {error.strerror}. What was written before is "
+            f"kept. {remedy} give the command again, or go on with training: surefoot resume RUN"
         )
         return 2
     except NonFiniteError as error:
@@ -74,8 +75,10 @@ def execute(name: str, *arguments: str) -> int:
         return 130
 
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE}
-"""Error numbers of a disk that is full, gone or closed to writing."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+"""Error numbers of a disk that is full."""
+_DISK = {*_FULL, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE}
+"""Those, and the numbers of a file or disk that is gone or closed."""
 
 
 def _show_warning(console: Console, shown: set[str], message: Warning | str, *_: Any) -> None:

@@ -104,8 +104,10 @@ def _print(comparison: Comparison) -> None:
     differences = differences_in_words(comparison.groups)
     if differences:
         print("differs  " + "\n         ".join(differences))
-    else:
+    elif len(comparison.groups) == 1:
         print("differs  nothing but the seeds: there is one group of runs")
+    else:
+        print("differs  no option: the groups are runs of other folders with the same seeds")
     table = Table("runs", *(_right(name) for name in ("seeds", "IQM", "95% interval", "steps", "hours")))
     for group in comparison.groups:
         reached = comparison.reached(group)
@@ -175,7 +177,7 @@ def _as_csv(comparison: Comparison) -> str:
             one = against[key] if against else {"estimate": None, "ci95": [None, None]}
             row |= {name: one["estimate"], f"{name}_low": one["ci95"][0], f"{name}_high": one["ci95"][1]}
         row["verdict"] = against["verdict"] if against else "baseline"
-        rows.append({**row, **found["options"]})
+        rows.append(row | {f"--{name}": value for name, value in found["options"].items()})
     file = io.StringIO()
     writer = tables.DictWriter(file, rows[0], lineterminator="\n")
     writer.writeheader()

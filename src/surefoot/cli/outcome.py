@@ -36,7 +36,8 @@ def print_outcome(out: Path, code: int) -> None:
     seeds = run_folders(out) if not (out / "config.yaml").exists() else []
     found: dict[str, Any] = {"folder": str(out), "status": _STATUS.get(code, "interrupted")}
     if seeds:
-        found |= {"runs": [_run(path) for path in seeds], "summary": _document(out / "seeds.json")}
+        summary = _document(out / "seeds.json") or _document(out / "sweep.json")
+        found |= {"runs": [_run(path) for path in seeds], "summary": summary}
     else:
         found |= _run(out)
     print(json.dumps(found))

@@ -1,5 +1,6 @@
 """`surefoot reproduce`: a published table, and our figures beside it."""
 
+import sys
 import textwrap
 from contextlib import nullcontext
 from json import dumps
@@ -55,10 +56,11 @@ def command_reproduce(arguments: list[str]) -> int:
                     name, folder, seeds=count, quick=quick, on=on, together=together, quiet=False
                 )
         except InterruptedTrainingError as interrupted:
-            print("Interrupted; nothing is lost. To go on:")
+            where = sys.stderr if json else sys.stdout
+            print("Interrupted; nothing is lost. To go on:", file=where)
             options = " --quick" * quick + f" --seeds {count}" + " --together" * together
             options += f" --on {on}" * (on != "here")
-            print(f"  surefoot reproduce {name}{options} --out {quoted(folder)}")
+            print(f"  surefoot reproduce {name}{options} --out {quoted(folder)}", file=where)
             return exit_code(interrupted.signal)
         if json:
             print(dumps(summary))

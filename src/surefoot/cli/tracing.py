@@ -29,7 +29,7 @@ def command_trace(arguments: list[str]) -> int:
         iterations: tuple[int, ...] = (),
         out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     ) -> int:
-        """Draw what the workers and the learner of a run did when, and print how busy they were.
+        """Draw a timeline of a run's workers and learner, and print how busy they were.
 
         The run was trained with `surefoot train … --sampler processes --trace`. A worker's share is that of
         the time in which it sampled; starting its process and compiling do not count.

@@ -105,11 +105,10 @@ class AtariSimulator(AbstractReplayedSimulator):
         self._rows = 0
 
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> UInt8[np.ndarray, "rows ..."]:
-        del tasks
         if self._rows != len(keys):
             self.close()
             self._env, self._rows = self._make(len(keys)), len(keys)
-        self._history.begin(keys)
+        self._history.begin(keys, tasks)
         return self.renew(np.arange(len(keys)), keys)
 
     def renew(
@@ -165,12 +164,12 @@ def _pictures(
 
 def _rom(name: str) -> str:
     """The name of a game's ROM: `ms_pacman` of `ALE/MsPacman-v5`. Raises `UserError` if there is none."""
-    known = _ale().roms.get_all_rom_ids()
-    bare = re.sub(r"-v\d+$", "", name.removeprefix("ALE/"))
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", bare).lower()
-    if words in known:
-        return words
-    raise UserError(f"There is no game {name!r}.{suggestion(words, known)} It is named as `Pong-v5`.")
+    known = {rom.replace("_", ""): rom for rom in _ale().roms.get_all_rom_ids()}
+    letters = re.sub(r"-v\d+$", "", name.removeprefix("ALE/")).replace("_", "").lower()
+    if letters in known:
+        return known[letters]
+    alike = suggestion(letters, known)
+    raise UserError(f"There is no game {name!r}.{alike} It is named as `Pong-v5`.")
 
 
 @lru_cache

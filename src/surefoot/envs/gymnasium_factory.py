@@ -9,7 +9,10 @@ from typing import Any
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium import Gymnasium
+from surefoot.envs.gymnasium_simulator import close_env
 from surefoot.envs.simulation import AbstractSimulator
+from surefoot.loading import FAILURES, told
+from surefoot.options import UserError, shown
 from surefoot.types import ActionSpace, Key, ObservationSpace, Task
 
 _NUMBERS = count()
@@ -18,10 +21,11 @@ _STEPS = 1000
 
 @dataclass(frozen=True)
 class GymnasiumFactory(AbstractFamily):
-    """The Gymnasium environment that a class or a function without arguments makes. It lives in this process:
-    a run of it cannot be written to a folder, which `Gymnasium("my_module:MyEnv")` can.
+    """The Gymnasium environment that a class or a function without arguments makes.
 
-    In all other respects it is as `Gymnasium`.
+    A run of it cannot be written to a folder, and worker processes take it only if they can import what makes
+    it. `Gymnasium("my_module:MyEnv")` can do both, be filmed, and take arguments; otherwise this is the same.
+    Raises `UserError` if no environment of Gymnasium is made.
     """
 
     make: Callable[[], Any]
@@ -34,12 +38,22 @@ class GymnasiumFactory(AbstractFamily):
     def _registered(self) -> Gymnasium:
         gymnasium = importlib.import_module("gymnasium")
         name = f"surefoot-made/{getattr(self.make, '__name__', 'env').strip('<>')}{next(_NUMBERS)}-v0"
-        env = self.make()
-        spec = getattr(env, "spec", None)
-        env.close()
+        made = f"{getattr(self.make, '__name__', 'The function')}()"
+        try:
+            env = self.make()
+        except FAILURES as error:
+            raise UserError(f"{made}, which makes the environment, raised {told(error)}.") from error
+        if not isinstance(env, gymnasium.Env):
+            raise UserError(f"{made} gave {shown(env)}; it must make an environment of Gymnasium.")
+        spec = env.spec
+        close_env(made, env)
         limit = self.time_limit or getattr(spec, "max_episode_steps", None) or _STEPS
         gymnasium.register(name, entry_point=self.make)
         return Gymnasium(name, time_limit=limit)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is registered here is not registered in another process.
+        return GymnasiumFactory, (self.make, self.time_limit)
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)

@@ -50,7 +50,7 @@ class GymnasiumSimulator(AbstractReplayedSimulator):
         while len(self._episodes) < len(keys):
             self._episodes.append(_Episode(self._name, self.make()))
         self._mapped = action_map(self._episodes[0].env.action_space, self._scaled)
-        self._history.begin(keys)
+        self._history.begin(keys, self._tasks)
         return self.renew(np.arange(len(keys)), keys)
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
@@ -215,11 +215,12 @@ def close_env(name: str, env: Any) -> None:
 
 
 def _stacked(rows: Sequence[Observations]) -> Observations:
-    """With a leading axis of rows. All but bytes are in single precision."""
+    """With a leading axis of rows. All but pictures of bytes are in single precision."""
 
     def stack(*leaves: np.ndarray) -> np.ndarray:
         stacked = np.stack(leaves)
-        return stacked if stacked.dtype == np.uint8 else _float32(stacked)
+        is_picture = stacked.dtype == np.uint8 and stacked.ndim == 4
+        return stacked if is_picture else _float32(stacked)
 
     return jax.tree.map(stack, *rows)
 

@@ -27,7 +27,15 @@ def sample_tasks(cls: Any, key: Key, n: int) -> Task:
         same_structure = jax.tree.structure(tasks) == jax.tree.structure(form)
         if not same_structure or any(np.shape(x) != f.shape for x, f in zip(leaves, expected, strict=True)):
             raise _wrong_shapes(cls, seed, n, tasks)
-        return jax.tree.map(lambda x, f: np.asarray(x, f.dtype), tasks, form)
+        arrays = jax.tree.map(lambda x, f: np.asarray(x, f.dtype), tasks, form)
+        for x, taken in zip(leaves, jax.tree.leaves(arrays), strict=True):
+            if taken.dtype.kind in "biu" and not np.array_equal(x, taken):
+                raise UserError(
+                    f"{cls.__name__}.sample_tasks({seed}, {n}) gave {shown(x)}, and sample_tasks(0, 1) gave "
+                    f"numbers of the type {taken.dtype}, which cannot hold them. Return one type for every "
+                    "seed: np.asarray(tasks, np.float32)."
+                )
+        return arrays
 
     words = jax.random.key_data(key)
     if isinstance(key, Tracer):

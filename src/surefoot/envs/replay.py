@@ -3,14 +3,12 @@
 import math
 from abc import abstractmethod
 
+import jax
 import numpy as np
 from jaxtyping import Int, Shaped, UInt32
 
 from surefoot.envs.simulation import AbstractResumableSimulator
 from surefoot.types import ActionSpace, Continuous, Task
-
-_HEADER = 3
-"""Words before the actions of a saved episode: those of its key, and the number of actions."""
 
 
 class ActionHistory:
@@ -25,11 +23,16 @@ class ActionHistory:
         self._horizon, self._shape = horizon, actions.shape
         self.dtype = np.float32 if isinstance(actions, Continuous) else np.int32
         """The type of the actions that are saved."""
-        self._keys = np.zeros((0, 2), np.uint32)
+        self._of_key = jax.random.key_data(jax.random.key(0)).size
+        self._header = self._of_key + 1
+        """Words before the actions of a saved episode: those of its key, and the number of actions."""
+        self._keys = np.zeros((0, self._of_key), np.uint32)
+        self._tasks: Task = None
         self._taken: list[list[np.ndarray]] = []
 
-    def begin(self, keys: UInt32[np.ndarray, "rows words"]) -> None:
+    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
         """New episodes in all rows."""
+        self._tasks = tasks
         self._keys, self._taken = keys.copy(), [[] for _ in keys]
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> None:
@@ -45,30 +48,32 @@ class ActionHistory:
 
     def words(self) -> int:
         """The length of a saved row; 0 if it differs from one time to the next."""
-        return _HEADER + self._horizon * math.prod(self._shape) if self._horizon else 0
+        return self._header + self._horizon * math.prod(self._shape) if self._horizon else 0
 
     def save(self) -> UInt32[np.ndarray, "rows words"]:
         """All rows as words."""
         taken = [self._joined(row) for row in range(len(self._keys))]
-        width = self.words() or _doubled(_HEADER + max(x.size for x in taken))
+        width = self.words() or _doubled(self._header + max(x.size for x in taken))
         saved = np.zeros((len(taken), width), np.uint32)
-        saved[:, :2], saved[:, 2] = self._keys, [len(actions) for actions in taken]
+        saved[:, : self._of_key], saved[:, self._of_key] = self._keys, [len(actions) for actions in taken]
         for row, actions in zip(saved, taken, strict=True):
-            row[_HEADER : _HEADER + actions.size] = actions.reshape(-1).view(np.uint32)
+            row[self._header : self._header + actions.size] = actions.reshape(-1).view(np.uint32)
         return saved
 
-    def holds(self, saved: UInt32[np.ndarray, "rows words"]) -> bool:
-        """Whether the rows are those that were saved, whatever zeros follow their actions."""
-        if len(saved) != len(self._keys):
+    def holds(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> bool:
+        """Whether the rows are those that were saved, of the same tasks, whatever zeros follow their
+        actions."""
+        if len(saved) != len(self._keys) or not _same(tasks, self._tasks):
             return False
-        used, now = _HEADER + int(saved[:, 2].max(initial=0)) * math.prod(self._shape), self.save()
+        longest = int(saved[:, self._of_key].max(initial=0))
+        used, now = self._header + longest * math.prod(self._shape), self.save()
         return np.array_equal(saved[:, :used], now[:, :used])
 
     def read(self, saved: UInt32[np.ndarray, "rows words"]) -> tuple[np.ndarray, list[np.ndarray]]:
         """The keys of saved rows, `[row word]`, and the actions of each, `[time ...]`."""
         size = math.prod(self._shape)
-        words = [row[_HEADER : _HEADER + row[2] * size] for row in saved]
-        return saved[:, :2], [x.view(self.dtype).reshape(-1, *self._shape) for x in words]
+        words = [row[self._header : self._header + row[self._of_key] * size] for row in saved]
+        return saved[:, : self._of_key], [x.view(self.dtype).reshape(-1, *self._shape) for x in words]
 
     def _joined(self, row: int) -> Shaped[np.ndarray, "time ..."]:
         """The actions of a row, which are kept as one array from now on."""
@@ -97,10 +102,15 @@ class AbstractReplayedSimulator(AbstractResumableSimulator):
         return self._history.save()
 
     def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
-        if not self._history.holds(saved):
+        if not self._history.holds(saved, tasks):
             keys, taken = self._history.read(saved)
             self.begin(keys, tasks)
             self.replay(keys, taken)
+
+
+def _same(one: Task, other: Task) -> bool:
+    same = jax.tree.structure(one) == jax.tree.structure(other)
+    return same and all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
 def _doubled(words: int) -> int:

@@ -28,8 +28,8 @@ _STEPS_AT_ONCE = 100_000
 """Steps of the environment that are kept in memory at a time: tasks are evaluated in chunks."""
 _TASKS_SHOWN = 4
 """Number of tasks of which a result keeps the rollouts, for pictures."""
-_MODE_STREAM = 1
-"""Folded into the key of a phase for the episodes that evaluate the mode, beside those that it adapts on."""
+_MODE_STREAM = 0x30DE
+"""Folded into the key of a phase for the episodes that evaluate the mode: a number that no task has."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def adapt(
 ) -> tuple[AbstractAdapter, Adaptation]:
     """Adapts a trained policy to tasks (with a leading task axis), as its configuration says or as it is
     told; the adapter, and what came of it."""
-    with closing(config.episode_setting(episodes or config.episodes)) as setting:
+    with closing(config.episode_setting(config.episodes if episodes is None else episodes)) as setting:
         adapter = config.algorithm.adapter(setting.estimator, learner, inner)
         return adapter, adapt_to_tasks(setting.sampler, adapter, learner.policy, tasks, key, steps)
 

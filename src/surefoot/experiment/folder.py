@@ -4,7 +4,7 @@ RUN/config.yaml               the configuration, complete
 RUN/provenance.json           versions, commit, machine and command line of each training
 RUN/metrics.jsonl             one line for each iteration
 RUN/tensorboard/              the same for TensorBoard
-RUN/timeline.jsonl            for each iteration, what workers and the learner did when; only with --trace
+RUN/timeline.jsonl            the timeline of workers and learner; only with --trace
 RUN/checkpoints/000100.ckpt   the training state after 100 iterations
 RUN/evaluation.json           the returns at the end: before and after adaptation, if the policy adapts
 RUN/adaptation.png            the same as a picture; learning.png of a policy that does not adapt
@@ -123,6 +123,13 @@ class RunFolder:
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 
+    def is_evaluated_at(self, iteration: int) -> bool:
+        """Whether the evaluation can be read, and is that of the policy after this number of iterations."""
+        try:
+            return json.loads(self.evaluation.read_text(encoding="utf-8"))["iteration"] == iteration
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+
     def checkpoint(self, iteration: int) -> Path:
         """The file of the state after this number of iterations."""
         return self.path / "checkpoints" / f"{iteration:06d}.ckpt"
@@ -138,6 +145,14 @@ class RunFolder:
         """The checkpoint files, the oldest first."""
         files = [x for x in (self.path / "checkpoints").glob("*.ckpt") if x.stem.isdecimal()]
         return sorted(files, key=lambda file: int(file.stem))
+
+    def drop_checkpoints_after(self, iteration: int) -> None:
+        """Moves the checkpoints of later iterations to `checkpoints/dropped`."""
+        later = [file for file in self.checkpoints() if int(file.stem) > iteration]
+        for file in later:
+            dropped = file.parent / "dropped"
+            dropped.mkdir(exist_ok=True)
+            file.replace(dropped / file.name)
 
     def load(self, file: Path, like: Any) -> Any:
         """The state in a checkpoint of this run, of the form of `like`. Raises `UserError`; where the file is

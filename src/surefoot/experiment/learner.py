@@ -220,6 +220,8 @@ class Learner:
         adapts by, `episodes` the number of episodes that it was trained with.
         """
         key = jax.random.key(self.config.evaluation.seed) if key is None else key
+        check(is_key(key), "key", key, "a random key, jax.random.key(0)")
+        check(fits(steps, int) and steps >= 0, "steps", steps, "a whole number, 0 or more")
         adapter, adaptation = adapt(
             self.config,
             self.state.learner,
@@ -239,9 +241,11 @@ class Learner:
         check_round_trip(config)
         made = RunFolder.create(Path(folder))
         save_config(config, made.config)
-        with MetricsWriter(made.path, 0, hyperparameters(config)) as writer:
-            for row in self.history:
-                writer.write(int(row["iteration"]), {k: v for k, v in row.items() if k != "iteration"})
+        # Training that went on from an earlier state has done its iterations twice.
+        rows = {int(row["iteration"]): row for row in self.history}
+        with closing(MetricsWriter(made.path, 0, hyperparameters(config))) as writer:
+            for iteration in sorted(i for i in rows if i <= self.iteration):
+                writer.write(iteration, {k: v for k, v in rows[iteration].items() if k != "iteration"})
         made.save(self.state)
 
     def export(

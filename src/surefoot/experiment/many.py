@@ -31,7 +31,7 @@ from surefoot.experiment.loop import stack, take
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.own_env import check_own_env
 from surefoot.experiment.presets import with_options
-from surefoot.experiment.run import Run, load, states_of, train_runs
+from surefoot.experiment.run import Run, load, train_runs
 from surefoot.experiment.serialise import check_round_trip, flat_options
 from surefoot.experiment.training import ManyOutcome, new_run, to_resume
 from surefoot.options import UserError, check
@@ -269,8 +269,7 @@ def _train(programs: list[_Program], runs: list[Run], quiet: bool) -> ManyOutcom
 
 def _side_by_side(runs: list[Run], lowered: Callable[[], Any], quiet: bool) -> ManyOutcome:
     outcome = train_runs(runs, lowered, many=True, quiet=quiet)
-    states = states_of(outcome, many=True)
-    done = [replace(run, state=state) for run, state in zip(runs, states, strict=True)]
+    done = [replace(run, state=take(outcome.state, i, True)) for i, run in enumerate(runs)]
     failed = [run for run, member in zip(done, outcome.members, strict=True) if member.failed]
     return ManyOutcome(done, failed, outcome.interrupted)
 

@@ -99,12 +99,6 @@ class MetricsWriter:
         self._board = TensorBoard(folder / "tensorboard", purge_step=last + 1)
         self._board.start(parameters)
 
-    def __enter__(self) -> "MetricsWriter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
         """Writes one iteration's metrics; they are on disk when this returns."""
         self._file.write(_line({"iteration": iteration, **metrics}))

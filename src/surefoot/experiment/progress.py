@@ -66,7 +66,7 @@ class TrainingProgress:
             fields.pop()
         shown = ", ".join(fields)
         bar = min(free - len(shown), _LARGEST_BAR)
-        full = bar * self._done // self._total
+        full = bar * self._done // max(1, self._total)
         bars = [" ", ("━" * full, "bar.complete"), ("━" * (bar - full), "bar.back"), " "]
         between = bars if bar >= _SMALLEST_BAR else [", "]
         return Text.assemble(spinner, count, *between, shown, no_wrap=True, overflow="ellipsis")

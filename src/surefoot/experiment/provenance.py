@@ -54,9 +54,14 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
     """The commit of the library's source, with `+` if it was changed; None where it is no checkout of git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        git("ls-files", "--error-unmatch", here.name)  # it may be installed in another project's folder
+        return git("describe", "--always", "--abbrev=40", "--dirty=+").strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()

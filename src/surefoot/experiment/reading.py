@@ -14,19 +14,21 @@ from surefoot.options import UserError
 
 
 def read_metrics(run: Run | str | Path) -> Any:
-    """The metrics of a run, or of a folder of several seeds: a pandas `DataFrame` where pandas is installed,
-    otherwise a dictionary with a NumPy array for each column. Either way `read_metrics(run)["return"]` is one
-    metric of all iterations.
+    """The metrics of a run, or of a folder of several seeds or of a sweep: a pandas `DataFrame` where pandas
+    is installed, otherwise a dictionary with a NumPy array for each column. Either way
+    `read_metrics(run)["return"]` is one metric of all iterations.
 
-    There is a row for each iteration, and for several seeds a column `seed`. Values that are unknown or not
+    There is a row for each iteration, for several seeds a column `seed`, and for a sweep a column `setting`,
+    such as "rule.lr=0.001". Values that are unknown or not
     finite are NaN. Raises `UserError` if there is no such run, or if its metrics are damaged.
     """
     path = run.folder.path if isinstance(run, Run) else Path(run)
     seeds = [] if (path / "config.yaml").exists() else run_folders(path)
     rows: list[Mapping[str, Any]] = []
     for folder in seeds:
-        seed = int(folder.name.removeprefix("seed"))
-        rows += [{"seed": seed, **row} for row in read_rows(folder / "metrics.jsonl")]
+        setting = {} if folder.parent == path else {"setting": folder.parent.name}
+        of_run = {**setting, "seed": int(folder.name.removeprefix("seed"))}
+        rows += [{**of_run, **row} for row in read_rows(folder / "metrics.jsonl")]
     if not seeds:
         rows += read_rows(RunFolder.open(path).metrics)
     if not rows:
@@ -40,6 +42,8 @@ def read_metrics(run: Run | str | Path) -> Any:
 
 
 def _column(name: str, rows: list[Mapping[str, Any]]) -> np.ndarray:
+    if name == "setting":
+        return np.array([row[name] for row in rows])
     if name in ("seed", "iteration"):
         return np.array([row[name] for row in rows], np.int64)
     return np.array([np.nan if row.get(name) is None else row[name] for row in rows], float)

@@ -15,7 +15,7 @@ from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
 from surefoot.experiment.loggers import hyperparameters
-from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, take
+from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.provenance import record_provenance
@@ -130,18 +130,15 @@ def raise_failure(run: Run, outcome: LoopOutcome) -> None:
     outcome.raise_failure(f" The state before it is kept in {good}.")
 
 
-def states_of(outcome: LoopOutcome, many: bool) -> list[TrainingState]:
-    """The state of each run."""
-    return [take(outcome.state, i, many) for i in range(len(outcome.members))]
-
-
 class Recorder:
-    """A callback that writes metrics and checkpoints to a run folder."""
+    """A callback that writes metrics and checkpoints to a run folder. Those of later iterations, where a run
+    goes on from an earlier checkpoint, are moved aside."""
 
     def __init__(self, run: Run) -> None:
         self._folder, self._every = run.folder, run.config.checkpoint_every
         self._kept = run.config.checkpoints_kept
         self._writer = MetricsWriter(run.folder.path, run.iteration, hyperparameters(run.config))
+        self._folder.drop_checkpoints_after(run.iteration)
         self._last: Event | None = None
 
     def __call__(self, event: Event) -> None:

@@ -106,7 +106,9 @@ def to_resume(runs: list[Run], path: Path, iterations: int | None) -> list[Run]:
     done, wanted = max((run.iteration, run.config.iterations) for run in runs)
     if any(run.iteration > run.config.iterations for run in runs):
         raise UserError(f"{path} is at iteration {done} already, beyond {wanted}.")
-    if all(run.iteration == run.config.iterations and run.folder.evaluation.exists() for run in runs):
+    if all(
+        run.iteration == run.config.iterations and run.folder.is_evaluated_at(run.iteration) for run in runs
+    ):
         raise UserError(
             f"{path} is complete: {done} of {wanted} iterations. "
             f"To train it longer: surefoot resume {quoted(path)} --iterations {2 * wanted}"

@@ -19,6 +19,8 @@ from surefoot.theory.advantages import gae, k_step_advantages
 
 Name = tuple[str, float, float]
 """An estimator: its kind, its γ, and its λ or k."""
+_NAMED = 3
+"""The largest k that the figure names; longer ones are close together."""
 
 
 @dataclass(frozen=True)
@@ -184,12 +186,12 @@ class AdvantageEstimation(AbstractExperiment):
             biases.append(Line(self.lambdas, bias, label, colour))
             biases.append(Line(self.lambdas, [x.sample.bias for x in curve], "", colour, "o"))
             variances.append(Line(self.lambdas, variance, label, colour, "o-"))
-            notes = [f"{x:g}" for x in self.lambdas] if discount == 1 else []
-            plane.append(Line(variance, bias, label, colour, "o-", notes=notes, notes_at=(-3.0, -11.0)))
+            inner = [f"λ={x:g}" * (0 < x < 1) for x in self.lambdas] if discount == 1 else []
+            plane.append(Line(variance, bias, label, colour, "o-", notes=inner, notes_at=(6.0, 2.0)))
         steps = range(1, self.horizon + 1)
         curve = [found["k-step", 1.0, float(k)] for k in steps]
         variance, bias = [x.sample.variance for x in curve], [x.bias for x in curve]
-        notes = [f"k={k}" for k in steps]
+        notes = [f"k={k}" * (k <= _NAMED) for k in steps]
         plane.append(Line(variance, bias, "k-step, γ = 1", VIOLET, "o-", notes=notes))
         return [
             Panel("Bias: exact (lines), measured (dots)", "λ", "‖E[g] − ∇J‖", biases),

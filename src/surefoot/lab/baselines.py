@@ -198,5 +198,5 @@ def _panels(found: Mapping[str, Quality], constants: ConstantBaselines) -> list[
     return [
         Panel("Variance", "relative to plain REINFORCE", "", bars, ticks),
         Panel("Bias", "standard errors", "", biases, errors),
-        Panel("Exact variance with a constant", "b", "Var[s (R − b)]", curves),
+        Panel("Exact variance with a constant", "b", "Var[ψ (R − b)]", curves),
     ]

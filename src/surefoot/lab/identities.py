@@ -29,9 +29,9 @@ from surefoot.theory.objectives import AbstractObjective
 
 _NATURAL = NaturalGradient(lr=1.0, damping=0.0, cg_iterations=100, cg_tolerance=1e-14)
 
-NATURAL = "KL: off the natural step"
-GREEDY = "KL: off policy iteration"
-PLAIN = "Euclidean: off the gradient step"
+NATURAL = "KL penalty: from the natural step"
+GREEDY = "KL penalty: from policy iteration"
+PLAIN = "Euclidean penalty: from the gradient step"
 
 
 class EuclideanSurrogate(AbstractObjective):
@@ -224,7 +224,7 @@ class Identities(AbstractExperiment):
             path(np.stack([*found.optima, old]), "KL penalty, β from ∞ to 0", RED),
             path(natural, "natural steps, growing rate", BLUE, "--"),
             path(plain, "gradient steps, growing rate", YELLOW, "--"),
-            Line((0, 1), (1, 0), "", GREY),
+            Line((0, 1), (1, 0), "sum of both = 1", GREY),
             path(old[None], "old policy", "black", "s", 5.0),
             path(greedy[None], "greedy policy", "black", "*", 10.0),
         ]
@@ -237,7 +237,13 @@ class Identities(AbstractExperiment):
         ]
         log = {"xscale": "log", "yscale": "log"}
         return [
-            Panel("One problem, three methods", "β", "distance", limits, log),
+            Panel(
+                "The optimum's distance from three methods",
+                "β",
+                "relative distance; total variation",
+                limits,
+                log,
+            ),
             Panel("Policies in one state", "π(best action)", "π(another)", paths),
             Panel("A chain, no constraint", "round", "J", values, {"xticks": rounds}),
         ]

@@ -190,7 +190,8 @@ class ImportanceWeights(AbstractExperiment):
                 Line(x, [value(found[setting][name]) for setting in settings], name * label, *style)
                 for name, style in zip(WEIGHTS, styles, strict=False)
             ]
-            return Panel(title, along, ylabel, [*lines, *more], {"yscale": "log", "xticks": x})
+            axis = "distance of the policies (logits)" if along == "distance" else "horizon [steps]"
+            return Panel(title, axis, ylabel, [*lines, *more], {"yscale": "log", "xticks": x})
 
         predicted = [1 / second_moment(*start(setting)) for setting in self.by_horizon]
         limit = Line(self.horizons, predicted, "1 / E[W²], many episodes", GREY)

@@ -92,7 +92,7 @@ def estimates(
         FIRST_ORDER: of(meta(tasks, PSEUDO, first_order=True)),
         EMAML: of(emaml(tasks)),
         PROMP: of(promp(tasks, steps), moved),
-        REPTILE: of(DistanceToAdapted(PSEUDO, tasks.inner, len(tasks.problems.start))) / (tasks.lr * steps),
+        REPTILE: of(reptile(tasks)) / (tasks.lr * steps),
     }
 
 
@@ -120,6 +120,11 @@ def promp(tasks: Tasks, steps: int) -> AbstractMetaObjective:
     """The clipped surrogate with the KL of the support sets."""
     kl = SupportKL(jnp.full(steps, KL_COEFFICIENT), None)
     return meta(tasks, SURROGATE, outer=SURROGATE.clipped(CLIP), terms={"support_kl": kl})
+
+
+def reptile(tasks: Tasks) -> AbstractMetaObjective:
+    """The distance to the adapted policies."""
+    return DistanceToAdapted(PSEUDO, tasks.inner, len(tasks.problems.start))
 
 
 def ascent(

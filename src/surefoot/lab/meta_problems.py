@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from surefoot.lab.exact import all_trajectories, solve
 from surefoot.lab.problems import Episodes, Problem, SoftmaxTable, chain
 from surefoot.rules import GradientStep
+from surefoot.theory.meta import inner_step
 from surefoot.theory.objectives import AbstractObjective
 from surefoot.theory.returns import reward_to_go
 from surefoot.types import Batch, Transitions
@@ -171,10 +172,10 @@ def limit(
                 batch = batch_of(task.problems, at, task.episodes, values)
                 chances = task.chances * jnp.exp(batch.log_probs.sum(axis=1))
                 listed = jax.tree.map(lambda x: x[:, None], batch)
-                moved, state, _ = rule.step(Expected(inner), policy, (listed, chances), state)
-                if first_order:
-                    moved = SoftmaxTable(policy.table + jax.lax.stop_gradient(moved.table - policy.table))
-                policy = moved
+                data: Any = listed, chances
+                policy, state = inner_step(
+                    Expected(inner), rule, policy, data, state, first_order=first_order
+                )
             return expected_return(task.problems, policy.table.reshape(-1))
 
         return jax.grad(after)(vector)

@@ -187,8 +187,8 @@ class TrustRegionSteps(AbstractExperiment):
         region, from_zero = {"ylim": (0, 1.25 * self.max_kl)}, {"ylim": (0, None)}
         improvement = "J(new) − J(old)"
         return [
-            Panel("One full step", "δ", "actual over predicted", models, {"xscale": "log"}),
-            Panel("KL of each step of the rule", "step", "mean KL(old ‖ new)", regions, region),
+            Panel("One full step", "δ [nats]", "actual over predicted", models, {"xscale": "log"}),
+            Panel("KL of each step of the rule", "step", "mean KL(old ‖ new) [nats]", regions, region),
             Panel("Improvement of each step of the rule", "step", improvement, gains, from_zero),
         ]
 

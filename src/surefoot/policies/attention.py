@@ -179,7 +179,8 @@ class AttentionActorCritic(HeadOptions, EncoderOptions, PolicyOptions):
     heads: Annotated[int, at_least(1)] = 4
     """Number of attention heads in each layer."""
     length: Annotated[int, at_least(1)] = 1024
-    """Longest episode, or trial, in steps. The memory is no larger than the environment's episodes need."""
+    """Longest episode, or trial, in steps; where episodes have no limit, the steps that the policy looks back
+    on. The memory is no larger than the environment's episodes need."""
 
     def __post_init__(self) -> None:
         HeadOptions.__post_init__(self)
@@ -192,7 +193,7 @@ class AttentionActorCritic(HeadOptions, EncoderOptions, PolicyOptions):
                 f"An episode, or a trial, has up to {horizon} steps, and the attention policy looks back on "
                 f"{self.length} at most; use --policy.length {horizon}."
             )
-        return replace(self, length=max(horizon, 1))
+        return replace(self, length=horizon or self.length)
 
     def build(
         self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace

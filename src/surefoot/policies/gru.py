@@ -96,6 +96,10 @@ def _vmapped(cell: eqx.nn.GRUCell, axes: int) -> Callable[[Array, Array], Array]
     return vmapped
 
 
+_TIMES_STREAM, _ENCODER_STREAM = 0x71E5, 0xE2C0
+"""Folded into keys that are split as well: `fold_in(key, 1)` is the second key of `split(key)`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellOptions(Options):
     """Options of gated recurrent units."""
@@ -110,7 +114,8 @@ class CellOptions(Options):
         cell = eqx.nn.GRUCell(inputs, units, key=key)
         if self.memory_span is None:
             return cell
-        times = jax.random.uniform(jax.random.fold_in(key, 1), (units,), float, 1.0, self.memory_span)
+        times_key = jax.random.fold_in(key, _TIMES_STREAM)
+        times = jax.random.uniform(times_key, (units,), float, 1.0, self.memory_span)
         kept = jnp.log(jnp.maximum(times - 1.0, 0.01))
         # Equinox has the biases of reset gates, update gates and candidates one after another.
         bias = jnp.asarray(cell.bias).at[units : 2 * units].set(kept)
@@ -127,6 +132,6 @@ class GRU(CellOptions, HeadOptions, EncoderOptions, PolicyOptions):
 
     def build(self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace) -> GRUPolicy:
         cell_key, head_key = jax.random.split(key)
-        encoder = Encoder.new(jax.random.fold_in(key, 1), observation_space, self.encoder)
+        encoder = Encoder.new(jax.random.fold_in(key, _ENCODER_STREAM), observation_space, self.encoder)
         cell = self.cell(cell_key, encoder.size(observation_space), self.units)
         return GRUPolicy(encoder, cell, self.head(head_key, self.units, action_space))

@@ -63,7 +63,7 @@ class AbstractCamera(ABC):
         return described(self.task(row))
 
     def status(self, steps: int) -> str:
-        """How far an episode is, in words."""
+        """The progress of an episode, in words."""
         return f"step {steps}"
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)

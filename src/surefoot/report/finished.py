@@ -131,15 +131,18 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
-    """The runs in groups, in the order in which they were named; of a seed that a group has twice, the first.
+    """The runs in groups, in the order in which they were named. Where the same options and seed are there
+    twice, as before and after a change of the code, the runs of the other folder are a group of their own.
     Raises `UserError` for runs of different environments."""
     groups: list[list[FinishedRun]] = []
     for run in runs:
-        same = next((group for group in groups if group[0].options == run.options), None)
-        if same is None:
+        alike = [group for group in groups if group[0].options == run.options]
+        free = [group for group in alike if run.seed not in [other.seed for other in group]]
+        beside = [group for group in free if group[0].path.resolve().parent == run.path.resolve().parent]
+        if free and (beside or free == alike):
+            (beside or free)[0].append(run)
+        else:
             groups.append([run])
-        elif run.seed not in [other.seed for other in same]:
-            same.append(run)
     firsts = [group[0] for group in groups]
     names = {name: None for run in firsts for name in run.options}
     apart = [name for name in names if len({repr(run.options.get(name)) for run in firsts}) > 1]

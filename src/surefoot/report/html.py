@@ -199,7 +199,7 @@ def _adaptation(groups: Sequence[Group]) -> str:
 
 
 def page_data(groups: Sequence[Group], comparison: Comparison | None = None) -> dict[str, Any]:
-    """What the charts draw."""
+    """The data that the charts draw."""
     runs = [(i, run) for i, group in enumerate(groups) for run in group.runs]
     by_steps = all(run.steps is not None for _, run in runs)
     curves = []

@@ -1,4 +1,4 @@
-"""What the runs of several seeds come to: a summary, and its picture."""
+"""A summary of the runs of several seeds, and its picture."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -45,8 +45,8 @@ def finish_seeds(runs: list[Run], out: Path) -> dict[str, Any]:
 
 
 def summarise(returns: Float[np.ndarray, " seed"]) -> dict[str, Any]:
-    """What seeds come to: each, their interquartile mean with its 95% interval, mean and standard deviation.
-    Of one seed nobody knows the spread."""
+    """The returns of seeds: each, their interquartile mean with its 95% interval, mean and standard
+    deviation. One seed has neither interval nor deviation."""
     several = len(returns) > 1
     found = interval(returns[:, None]) if several else None
     return {

@@ -33,15 +33,18 @@ def finish_sweep(runs: Sequence[Run], out: Path) -> dict[str, Any]:
     evaluate_missing(runs)
     groups = group_runs([FinishedRun.read(run.folder.path) for run in runs])
     rows = [_row(group) for group in groups]
-    best = int(np.argmax([row["iqm"] for row in rows]))
     if all(len(group.runs) > 1 for group in groups):
-        comparison = Comparison(groups, best)
-        for row, group in zip(rows, groups, strict=True):
-            row["verdict"] = "best" if group is groups[best] else comparison.against(group).verdict
+        reached = list(map(Comparison(groups).reached, groups))
+        comparison = Comparison(groups, int(np.argmax([one.estimate for one in reached])))
+        best = groups[comparison.baseline]
+        for row, group, one in zip(rows, groups, reached, strict=True):
+            verdict = "best" if group is best else comparison.against(group).verdict
+            row |= {"iqm": one.estimate, "ci95": [one.low, one.high], "verdict": verdict}
         if len(groups) <= _IN_A_LEGEND:
             for kind, content in draw_comparison(comparison).items():
                 write_atomically(out / f"comparison.{kind}", content)
-    summary = {"preset": runs[0].config.preset, "best": rows[best]["label"], "settings": rows}
+    best = max(rows, key=lambda row: row["iqm"])
+    summary = {"preset": runs[0].config.preset, "best": best["label"], "settings": rows}
     write_atomically(out / "sweep.json", json.dumps(summary, indent=2).encode() + b"\n")
     write_atomically(out / "sweep.png", draw_sweep(summary))
     return summary

@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from surefoot.theory.objectives import AbstractObjective
+from surefoot.types import Batch
 
 Metrics = Mapping[str, Float[Array, ""]]
 
@@ -49,3 +50,8 @@ class AbstractRule(ABC):
 
         `metrics` holds scalars of floating-point type; `loss` is always among them, taken before the step.
         """
+
+
+def valid_of_steps(batch: PyTree) -> Bool[Array, " step"] | None:
+    """Which steps of a batch `[step ...]` of one task are no padding; None of any other batch."""
+    return batch.valid if isinstance(batch, Batch) and batch.valid.ndim == 1 else None

@@ -14,10 +14,10 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from surefoot.options import NonNegative, OpenFraction, Options, Positive, UserError, at_least
-from surefoot.rules.base import AbstractRule, Metrics
+from surefoot.rules.base import AbstractRule, Metrics, valid_of_steps
 from surefoot.theory.minibatches import shuffled
 from surefoot.theory.objectives import AbstractObjective, Penalised, adaptive_kl_coefficient
-from surefoot.types import Batch, Key
+from surefoot.types import Key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class EpochState(eqx.Module):
 
     optimiser: PyTree
     key: Key
-    """From which the next batch's minibatches are drawn."""
+    """Draws the next batch's minibatches."""
     batches: Int[Array, ""]
     """Batches learned from."""
     beta: Float[Array, ""]
@@ -196,8 +196,7 @@ def _parts(options: EpochOptions, batch: PyTree, key: Key) -> Int[Array, "parts 
             f"{options.minibatches} minibatches; lower --rule.minibatches (--outer.minibatches of a "
             "meta-algorithm), or sample more."
         )
-    valid = batch.valid if isinstance(batch, Batch) and batch.valid.ndim == 1 else None
-    draw = jax.vmap(lambda k: shuffled(k, total, options.minibatches, valid))
+    draw = jax.vmap(lambda k: shuffled(k, total, options.minibatches, valid_of_steps(batch)))
     parts = draw(jax.random.split(key, options.epochs))
     return parts.reshape(-1, parts.shape[-1])
 

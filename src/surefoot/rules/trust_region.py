@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
 from surefoot.options import Bound, OpenFraction, Positive, at_least
-from surefoot.rules.base import AbstractRule, Metrics
+from surefoot.rules.base import AbstractRule, Metrics, valid_of_steps
 from surefoot.rules.natural_gradient import NaturalOptions
+from surefoot.theory.minibatches import shuffled
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.theory.trust_region import line_search, step_length
 from surefoot.types import Key
@@ -30,7 +32,7 @@ class TrustRegion(NaturalOptions, AbstractRule):
     from, drawn anew at each step. Gradient, loss and KL always use the whole batch."""
 
     def init(self, policy: PyTree) -> Key:
-        """From which the Fisher matrix's part of the next batch is drawn."""
+        """The key that draws the part of the next batch that the Fisher matrix uses."""
         del policy
         return jax.random.key(0)
 
@@ -64,5 +66,7 @@ class TrustRegion(NaturalOptions, AbstractRule):
         part = max(1, round(self.fisher_fraction * total))
         if part == total:
             return batch
-        chosen = jax.random.permutation(key, total)[:part]
+        order = shuffled(key, total, 1, valid_of_steps(batch))[0]
+        # Evenly along the order, which has the padding at its end: steps and padding in proportion.
+        chosen = order[jnp.arange(part) * total // part]
         return jax.tree.map(lambda x: x[chosen], batch)

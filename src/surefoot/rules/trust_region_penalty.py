@@ -21,8 +21,8 @@ from surefoot.theory.trust_region import line_search
 
 @dataclass(frozen=True)
 class TrustRegionPenalty(NaturalOptions, AbstractRule):
-    """Minimise L(θ) + β KL(θ_old ‖ θ) (Schulman et al., 2015, eq. 9), in its quadratic model and then for
-    real.
+    """Minimise L(θ) + β KL(θ_old ‖ θ) (Schulman et al., 2015, eq. 9), first in its quadratic model, then
+    itself.
 
     To first order in L and second in the KL the minimum is θ − F⁻¹g / β. That step is shortened until the
     penalised loss itself falls; no bound is put on the KL.

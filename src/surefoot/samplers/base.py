@@ -168,10 +168,11 @@ def empty_arrays(
 
 
 def empty_observations(env: AbstractFamily, axes: tuple[int, ...], zeros: Callable[..., Any]) -> Observations:
-    """Observations made by `zeros(shape, dtype)`; bytes remain bytes, and all else is in single precision."""
+    """Observations made by `zeros(shape, dtype)`: real numbers in single precision, whole ones unchanged."""
 
     def empty(part: jax.ShapeDtypeStruct) -> Any:
-        return zeros((*axes, *part.shape), np.uint8 if part.dtype == np.uint8 else np.float32)
+        real = jnp.issubdtype(part.dtype, jnp.inexact)
+        return zeros((*axes, *part.shape), np.float32 if real else part.dtype)
 
     return jax.tree.map(empty, as_space(env.observation_space))
 

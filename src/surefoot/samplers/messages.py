@@ -114,8 +114,8 @@ def _failed(error: BaseException) -> bytes:
 
 
 def _form(arguments: tuple[Any, ...]) -> Any:
-    """What the compiled program of a call depends on: structure, shapes and types; of other objects their
-    type."""
+    """The form of a call's arguments, on which its compiled program depends: structure, shapes and types; of
+    other objects their type."""
     leaves, structure = jax.tree.flatten(arguments)
     return structure, *((getattr(x, "shape", None), getattr(x, "dtype", type(x))) for x in leaves)
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt32
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.envs.simulation import AbstractSimulator, Outcome
+from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.base import AbstractHostSampler, empty_rollout, indexed_keys
 from surefoot.samplers.host_rollouts import key_data
@@ -128,12 +128,13 @@ def idle_runner(runner: HostRunner) -> HostRunner:
     return HostRunner(env, threads=1, in_halves=False)
 
 
-class _IdleSimulator(AbstractSimulator):
+class _IdleSimulator(AbstractResumableSimulator):
     def __init__(self, env: AbstractFamily) -> None:
         self._env, self._rows = env, 0
 
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Any:
         del tasks
+        self._rows = len(keys)
         return self._still(len(keys))
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Any:
@@ -144,6 +145,16 @@ class _IdleSimulator(AbstractSimulator):
         del actions
         ended = np.ones(len(rows), bool)
         return Outcome(self._still(len(rows)), np.zeros(len(rows), np.float32), ended, ~ended)
+
+    def words(self) -> int:
+        return 1
+
+    def save(self) -> UInt32[np.ndarray, "rows words"]:
+        return np.zeros((self._rows, 1), np.uint32)
+
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        del tasks
+        self._rows = len(saved)
 
     def _still(self, rows: int) -> Any:
         """Observations of zeros, `[rows ...]`."""

@@ -8,7 +8,8 @@ from surefoot.samplers.base import StreamState
 from surefoot.samplers.batched import AbstractHostStreams, continue_streams, joined, rows_of
 from surefoot.samplers.host_rollouts import Words
 from surefoot.samplers.host_runner import HostRunner
-from surefoot.samplers.remote import AbstractRemoteSampler
+from surefoot.samplers.messages import with_warm_up
+from surefoot.samplers.remote import AbstractRemoteSampler, idle_runner
 from surefoot.samplers.timeline import Timeline
 from surefoot.types import Rollout, Task
 
@@ -58,6 +59,7 @@ class RemoteStreams(AbstractHostStreams):
         self._sampler.close()
 
 
+@with_warm_up(idle_runner)
 def continue_stream(runner: HostRunner, number: int, *arguments: Any) -> tuple[StreamState, Rollout]:
     """`continue_streams` of one stream, in a worker.
 

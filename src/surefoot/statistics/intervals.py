@@ -87,7 +87,7 @@ def interval(
     """
     scores = _checked(scores)
     check_scheme(scheme)
-    check(0 < confidence < 1, "confidence", confidence, "above 0 and below 1")
+    _check_numbers(confidence, resamples)
     if method not in METHODS:
         known = suggestion(method, METHODS)
         raise UserError(f"There is no interval method {method!r}.{known} There are: {', '.join(METHODS)}.")
@@ -131,6 +131,7 @@ def difference(
             seed=seed,
         )
     check_scheme(scheme)
+    _check_numbers(confidence, resamples)
     rng = np.random.default_rng(seed)
     tasks = scores.shape[1]
     columns = task_indices(tasks, scheme, resamples, rng)  # the same for both
@@ -158,6 +159,7 @@ def improvement_interval(
     """
     from scipy.optimize import root_scalar  # here: commands that need no interval should not wait for it
 
+    _check_numbers(confidence)
     scores, baseline = _checked(scores), _checked(baseline)
     tasks, ours, theirs = scores.shape[1], len(scores), len(baseline)
     if baseline.shape[1] != tasks:
@@ -189,6 +191,11 @@ def _checked(scores: np.ndarray) -> Float[np.ndarray, "seed task"]:
     if not np.isfinite(scores).all():
         raise UserError("A score is not a finite number; leave the runs out that failed, and say so.")
     return scores
+
+
+def _check_numbers(confidence: float, resamples: int = 1) -> None:
+    check(0 < confidence < 1, "confidence", confidence, "above 0 and below 1")
+    check(resamples >= 1, "resamples", resamples, "1 or more")
 
 
 def _freedom(shape: tuple[int, ...], scheme: str) -> int:

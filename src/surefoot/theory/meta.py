@@ -171,7 +171,7 @@ class Adapted(AbstractMetaObjective):
     def divergence(
         self, old: AdaptedPrediction, new: AdaptedPrediction, batch: MetaBatch
     ) -> Float[Array, ""]:
-        """That of the adapted policies on the query sets."""
+        """The divergence of the adapted policies on the query sets."""
         return jnp.mean(jax.vmap(self.outer.divergence)(old.query, new.query, batch.query))
 
     def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:

@@ -111,6 +111,8 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
         if mask.all():
             self._observations = self._simulator.begin(self._keys(rows), self.tasks)
         else:
+            if not self._given:  # the rows may have new tasks
+                self._simulator.restore(self._simulator.save(), self.tasks)
             self._observations[rows] = self._simulator.renew(rows, self._keys(rows))
         return self._observations.copy(), {}
 
