@@ -81,4 +81,7 @@ def test_a_run_that_fails_is_exit_code_1(more: list[str], capfd: pytest.CaptureF
     assert cli.run(arguments) == 1
     out, errors = capfd.readouterr()
     assert "training stopped" in errors
-    assert out == ""
+    if more:
+        assert json.loads(out)["status"] == "failed"
+    else:
+        assert out == ""

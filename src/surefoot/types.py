@@ -26,6 +26,16 @@ def is_key(x: Any) -> bool:
     return isinstance(x, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
+def without_key(x: Any) -> Any:
+    """The data of random keys, and anything else as it is."""
+    return jax.random.key_data(x) if is_key(x) else x
+
+
+def with_key(x: Any, like: Any) -> Array:
+    """An array that `without_key` gave, as random keys where `like` is."""
+    return jax.random.wrap_key_data(jnp.asarray(x)) if is_key(like) else jnp.asarray(x)
+
+
 Task = PyTree[Shaped[Array, "..."] | Shaped[np.ndarray, "..."]]
 """The parameters that tell one task of a family from another: arrays, with a leading axis where there are
 many. Where the host steps environments they are NumPy's."""
@@ -226,8 +236,8 @@ class Batch(eqx.Module):
     memory: PyTree = None
     """As in `Rollout`."""
     advantage_scale: Float[Array, "*axes time"] | None = None
-    """The standard deviation by which the task's advantages were divided, at each step; None where they were
-    not normalised."""
+    """The number by which the task's advantages were divided, at each step; None where they were not
+    normalised."""
 
 
 class MetaBatch(eqx.Module):

@@ -40,7 +40,7 @@ def test_a_recurrent_policy_learns_to_remember(
 ):
     """From one half, which is chance, to nearly all."""
     first, last = recalled(rule, GRU(units=8), sampler, iterations)
-    assert abs(first - ENV.memoryless_return) < 0.15
+    assert abs(first - 1 / ENV.cues) < 0.15
     assert last > 0.9
 
 
@@ -48,10 +48,10 @@ def test_a_recurrent_policy_learns_to_remember(
 def test_so_does_one_that_attends_to_the_past(sampler: AbstractCollector):
     options = AttentionActorCritic(units=16, heads=2, layers=1, length=ENV.horizon)
     first, last = recalled(PPOClip(lr=0.005, epochs=4), options, sampler, 30)
-    assert abs(first - ENV.memoryless_return) < 0.15
+    assert abs(first - 1 / ENV.cues) < 0.15
     assert last > 0.9
 
 
 def test_a_policy_without_memory_does_not():
     _, last = recalled(PPOClip(lr=0.02, epochs=4), CategoricalMLP(hidden=(8,)), SAMPLERS["episodes"], 40)
-    assert abs(last - ENV.memoryless_return) < 0.15
+    assert abs(last - 1 / ENV.cues) < 0.15

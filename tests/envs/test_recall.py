@@ -40,7 +40,6 @@ def episode(env: Recall, cue: int, answer: int) -> tuple[list, list, list]:
 def test_what_it_is():
     env = Recall(cues=3, delay=5)
     assert (env.observation_space, env.action_space, env.horizon) == (vector(4), Discrete(3), 8)
-    assert (env.best_return, env.memoryless_return) == (1.0, 1 / 3)
     assert env.time_limit_ends_return
 
 
@@ -92,7 +91,7 @@ def test_a_policy_without_memory_recalls_no_more_than_chance():
             np.testing.assert_array_equal(rollout.valid.sum(1), 5)
             np.testing.assert_array_equal(rollout.terminated.sum(1), 1)
             recalled = rollout.rewards.sum(1)
-            assert abs(recalled.mean() - env.memoryless_return) < 4 * np.sqrt(0.25 / EPISODES)
+            assert abs(recalled.mean() - 1 / env.cues) < 4 * np.sqrt(0.25 / EPISODES)
 
 
 def test_a_policy_that_remembers_earns_the_best_return():
@@ -107,7 +106,7 @@ def test_a_policy_that_remembers_earns_the_best_return():
         return earned
 
     returns = jax.jit(jax.vmap(played))(jax.random.split(KEY, 20))
-    np.testing.assert_array_equal(returns, env.best_return)
+    np.testing.assert_array_equal(returns, 1)
 
 
 @pytest.mark.parametrize("options", [{"cues": 1}, {"delay": -1}])

@@ -41,7 +41,7 @@ class Exploration(AbstractTerm):
         others = (jnp.sum(reached) - reached) / max(tasks - 1, 1)
         query = batch.query
         length = jnp.sum(query.valid, axis=(1, 2)).astype(reached.dtype) / query.valid.shape[1]
-        scale = 1.0 if query.advantage_scale is None else query.advantage_scale[:, 0, 0] + 1e-8
+        scale = 1.0 if query.advantage_scale is None else query.advantage_scale[:, 0, 0]
         return (reached - others) / (length * scale)
 
     def __call__(

@@ -14,7 +14,7 @@ from surefoot.algorithms.estimation import Estimation
 from surefoot.algorithms.normalisation import Normalisation, Scales
 from surefoot.baselines import Samples
 from surefoot.envs import AbstractFamily
-from surefoot.theory.advantages import gae, k_step_advantages, normalise, standard_deviation
+from surefoot.theory.advantages import advantage_scale, gae, k_step_advantages, normalise
 from surefoot.theory.returns import discounted_return, reward_to_go
 from surefoot.types import Batch, Key, Rollout, Transitions
 
@@ -80,7 +80,7 @@ class Estimator:
         )
         scale = None
         if self.estimation.normalise:
-            scale = jnp.broadcast_to(standard_deviation(advantages, rollout.valid), advantages.shape)
+            scale = jnp.broadcast_to(advantage_scale(advantages, rollout.valid), advantages.shape)
             advantages = normalise(advantages, rollout.valid)
         return Batch(
             rollout.observations,

@@ -21,7 +21,7 @@ from surefoot.envs import AbstractFamily, Bandit, Navigation2D, Trial
 from surefoot.options import UserError
 from surefoot.policies import GRU, ActorCritic, GaussianMLP, PolicyOptions
 from surefoot.samplers import InProcess, Processes, SamplerOptions
-from surefoot.types import is_key
+from surefoot.types import with_key, without_key
 
 _EPISODES, _SEED, _TASKS, _ITERATIONS = 4, 7, 2, 3
 _CONTRACT = "surefoot.algorithms.AbstractAlgorithm"
@@ -311,5 +311,4 @@ def _same(one: PyTree, other: PyTree) -> bool:
 
 def _restored(leaf: Any) -> Any:
     """An array as a checkpoint gives it back."""
-    data = np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf)
-    return jax.random.wrap_key_data(jnp.asarray(data)) if is_key(leaf) else jnp.asarray(data)
+    return with_key(np.array(without_key(leaf)), leaf)

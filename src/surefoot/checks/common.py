@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, summary
-from surefoot.types import ActionSpace, Continuous, Discrete, Key, ObservationSpace, as_space, is_key
+from surefoot.types import (
+    ActionSpace,
+    Continuous,
+    Discrete,
+    Key,
+    ObservationSpace,
+    as_space,
+    without_key,
+)
 
 
 def elements(method: str, result: Any, n: Literal[2, 3], why: str, remedy: str) -> Any:
@@ -200,7 +208,7 @@ def _agree(a: PyTree, b: PyTree, compare: Callable[[np.ndarray, np.ndarray], boo
 
 def _numbers(leaf: Any) -> np.ndarray:
     """A leaf as NumPy holds it, NaN made comparable."""
-    array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+    array = np.asarray(without_key(leaf))
     floating = jnp.issubdtype(array.dtype, jnp.floating)
     return np.asarray(np.nan_to_num(array.astype(np.float64), nan=-1.25e300)) if floating else array
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from surefoot.cli.options import parse
-from surefoot.experiment.files import make_folder, write_atomically
+from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.options import UserError
 from surefoot.report.comparing import draw_comparison
 from surefoot.report.comparison import Comparison, differences_in_words
@@ -59,8 +59,8 @@ def command_compare(arguments: list[str]) -> int:
         folder = out
         if folder is None and not (json or csv):
             folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        if folder is not None and folder.exists():
-            raise UserError(f"{folder} exists already, and nothing is written over. Choose another --out.")
+        if folder is not None:
+            must_not_exist(folder)
         comparison = _compare(runs, against, step, seed)
         pictures = [] if folder is None else _leave_pictures(comparison, folder)
         if json:

@@ -9,7 +9,7 @@ import tyro
 
 from surefoot.cli.options import parse
 from surefoot.experiment import load
-from surefoot.experiment.files import make_folder, write_atomically
+from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.options import UserError
 from surefoot.report.finished import FinishedRun, Group, find_runs, group_runs
 from surefoot.report.goals import SIDE, GoalField, has_goal_field, make_goal_field
@@ -36,8 +36,7 @@ def command_report(arguments: list[str]) -> int:
         """
         if not runs:
             raise UserError("Which runs? Name one folder or more: surefoot report RUN… -o report.html")
-        if out.exists():
-            raise UserError(f"{out} exists already, and nothing is written over. Choose another --out.")
+        must_not_exist(out)
         groups = group_runs([FinishedRun.read(path) for path in find_runs(list(runs))])
         page = make_report(groups, _goal_fields(groups))
         make_folder(out.parent)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surefoot.cli.options import parse
-from surefoot.experiment.files import make_folder, write_atomically
+from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.serialise import load_config
 from surefoot.experiment.timeline import IterationTimeline, traced_iterations
@@ -43,8 +43,8 @@ def command_trace(arguments: list[str]) -> int:
         folder = RunFolder.open(run)
         traced = traced_iterations(folder.path)
         chosen = _chosen(folder.path, traced, iterations)
-        if out is not None and out.exists():
-            raise UserError(f"{out} exists already, and nothing is written over. Choose another --out.")
+        if out is not None:
+            must_not_exist(out)
         picture = draw_timeline(load_config(folder.config).preset, chosen)
         path = out or folder.path / "timeline.png"
         make_folder(path.parent)

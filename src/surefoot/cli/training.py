@@ -15,7 +15,7 @@ from surefoot.cli.options import base_config, parse, swap_parts
 from surefoot.cli.outcome import print_outcome, stdout_reserved
 from surefoot.cli.seeds import print_seeds
 from surefoot.cli.sweep import every_setting, print_sweep, random_settings, swept, take_sweeps
-from surefoot.experiment import Config, resume, resume_many, train, train_many
+from surefoot.experiment import Config, NonFiniteError, resume, resume_many, train, train_many
 from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import exit_code
@@ -76,11 +76,16 @@ def command_train(arguments: list[str]) -> int:
     if many and options.trace:
         raise UserError("A timeline is that of one run; leave out --trace, or --seeds and --sweep.")
     quiet = options.quiet
-    with stdout_reserved(discard=quiet) if options.json else nullcontext():
-        if many:
-            code = _finish_many(train_many(many, out, quiet=quiet, on=options.on), out, quiet)
-        else:
-            code = _finish(train(options.config, out, quiet=quiet, trace=options.trace), quiet)
+    try:
+        with stdout_reserved(discard=quiet) if options.json else nullcontext():
+            if many:
+                code = _finish_many(train_many(many, out, quiet=quiet, on=options.on), out, quiet)
+            else:
+                code = _finish(train(options.config, out, quiet=quiet, trace=options.trace), quiet)
+    except NonFiniteError:
+        if options.json:
+            print_outcome(out, 1)
+        raise
     if options.json:
         print_outcome(out, code)
     return code

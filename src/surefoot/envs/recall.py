@@ -44,16 +44,6 @@ class Recall(Options, AbstractEnv):
         return self.delay + 3
 
     @property
-    def best_return(self) -> float:
-        """The return of the best policy with memory."""
-        return 1.0
-
-    @property
-    def memoryless_return(self) -> float:
-        """The expected return of any policy without memory."""
-        return 1.0 / self.cues
-
-    @property
     def observation_space(self) -> ObservationSpace:
         return vector(self.cues + 1)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 
-from surefoot.types import Key, Keys, Observations, Task, is_key
+from surefoot.types import Key, Keys, Observations, Task, with_key, without_key
 
 
 class EpisodeKeys(NamedTuple):
@@ -151,7 +151,7 @@ class JaxSimulator(AbstractResumableSimulator):
         return 0  # known when a state has been seen
 
     def save(self) -> UInt32[np.ndarray, "rows words"]:
-        leaves = [self._keys, self._times, *map(_raw, jax.tree.leaves(self._states))]
+        leaves = [self._keys, self._times, *map(_on_host, jax.tree.leaves(self._states))]
         rows = len(self._keys)
         parts = [np.ascontiguousarray(x).reshape(rows, x.size // rows).view(np.uint8) for x in leaves]
         data = np.concatenate(parts, axis=1)
@@ -167,11 +167,11 @@ class JaxSimulator(AbstractResumableSimulator):
 
         def taken(leaf: Array) -> Array:
             nonlocal place
-            form = _raw(leaf)
+            form = _on_host(leaf)
             end = place + form.nbytes // len(saved)
             values = np.ascontiguousarray(data[:, place:end]).view(form.dtype).reshape(form.shape)
             place = end
-            return jax.random.wrap_key_data(jnp.asarray(values)) if is_key(leaf) else jnp.asarray(values)
+            return with_key(values, leaf)
 
         self._states = jax.tree.map(taken, self._states)
 
@@ -186,8 +186,8 @@ class JaxSimulator(AbstractResumableSimulator):
         self._states = jax.tree.map(choose, states, self._states)
 
 
-def _raw(leaf: Array) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+def _on_host(leaf: Array) -> np.ndarray:
+    return np.asarray(without_key(leaf))
 
 
 def _rows(tree: PyTree, rows: Int[np.ndarray, " n"]) -> PyTree:

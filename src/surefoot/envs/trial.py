@@ -6,12 +6,12 @@ from typing import Annotated, Any, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from surefoot.envs.bandit import Bandit
 from surefoot.envs.base import AbstractEnv, AbstractFamily, Step, time_limit_field
 from surefoot.envs.simulation import AbstractSimulator, JaxSimulator
-from surefoot.envs.trial_simulator import NEXT_EPISODE, TrialSimulator
+from surefoot.envs.trial_simulator import NEXT_EPISODE, TrialSimulator, trial_observation
 from surefoot.options import Options, UserError, at_least
 from surefoot.types import ActionSpace, Key, Observations, ObservationSpace, Task, as_space, vector
 
@@ -112,8 +112,8 @@ class Trial(Options, AbstractFamily):
         episode, observation = self._episodes.reset(key, task)
         zero = jnp.zeros((), jnp.int32)
         kept = observation if self.previous_observation else None
-        before, nothing = jax.tree.map(jnp.zeros_like, kept), jnp.zeros(self.action_space.features)
-        seen = _observed(observation, before, nothing, jnp.zeros(()), jnp.zeros((), bool))
+        before, nothing = jax.tree.map(jnp.zeros_like, kept), jnp.zeros(())
+        seen = trial_observation(observation, before, jnp.zeros(self.action_space.features), nothing, nothing)
         return TrialState(episode, zero, zero, zero, kept), seen
 
     def step(self, key: Key, state: TrialState, action: Array, task: Task) -> Step:
@@ -128,10 +128,10 @@ class Trial(Options, AbstractFamily):
         )
         kept = observation if self.previous_observation else None
         following = TrialState(episode, jnp.where(over, 0, state.time + 1), ended, steps, kept)
-        encoded = self.action_space.encode(action)
+        last = (x.astype(float) for x in (self.action_space.encode(action), step.reward, over))
         # At the horizon it is the sampler's time limit that ends it.
         terminated = (ended == self.episodes) & (steps < self.horizon)
-        seen = _observed(observation, state.observation, encoded, step.reward, over)
+        seen = trial_observation(observation, state.observation, *last)
         return Step(following, seen, step.reward, terminated)
 
     @property
@@ -144,20 +144,3 @@ def episode_numbers(observations: Any) -> Int[Array, "*axes time"]:
     """The number of the episode that each step of a trial belongs to, from 0 on."""
     ended = observations["episode_ended"][..., 0] > 0
     return jnp.cumsum(ended.astype(jnp.int32), axis=-1)
-
-
-def _observed(
-    observation: Observations,
-    before: Observations | None,
-    action: Float[Array, " act"],
-    reward: Float[Array, ""],
-    over: Bool[Array, ""],
-) -> Observations:
-    dtype = jnp.zeros(()).dtype
-    seen = {
-        "observation": observation,
-        "previous_action": action.astype(dtype),
-        "previous_reward": reward[None].astype(dtype),
-        "episode_ended": over[None].astype(dtype),
-    }
-    return seen | ({} if before is None else {"previous_observation": before})

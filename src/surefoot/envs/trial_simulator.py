@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
+from jaxtyping import Array, Bool, Int, Shaped, UInt32
 
 from surefoot.envs.simulation import AbstractSimulator, Outcome
 from surefoot.types import Observations, Task
@@ -56,7 +56,8 @@ class TrialSimulator(AbstractSimulator):
         # At the horizon it is the sampler's time limit that ends it.
         early = self._steps[rows] < self._episodes * self._limit
         terminated = (self._ended[rows] == self._episodes) & early
-        seen = _observed(observations, self._exchange(rows, observations), encoded, outcome.rewards, over)
+        last = encoded, outcome.rewards.astype(np.float32), over.astype(np.float32)
+        seen = trial_observation(observations, self._exchange(rows, observations), *last)
         return Outcome(seen, outcome.rewards, terminated, np.zeros(len(rows), bool))
 
     def use(self, threads: int) -> None:
@@ -93,22 +94,19 @@ class TrialSimulator(AbstractSimulator):
     def _first(self, observations: Observations, rows: int) -> Observations:
         """The first observations of trials."""
         before = jax.tree.map(np.zeros_like, observations) if self._keeps else None
-        nothing = np.zeros((rows, self._space.features), np.float32)
-        return _observed(observations, before, nothing, np.zeros(rows), np.zeros(rows, bool))
+        action, nothing = np.zeros((rows, self._space.features), np.float32), np.zeros(rows, np.float32)
+        return trial_observation(observations, before, action, nothing, nothing)
 
 
-def _observed(
-    observations: Observations,
-    before: Observations | None,
-    actions: Float[np.ndarray, "rows act"],
-    rewards: Float[np.ndarray, " rows"],
-    over: Bool[np.ndarray, " rows"],
-) -> Observations:
+def trial_observation(observation: Observations, before: Observations | None, *last: Any) -> Observations:
+    """The observation of a trial, any leading axes. `last` are the encoded action, the reward and the end of
+    the last episode, as real numbers."""
+    action, reward, ended = last
     seen = {
-        "observation": observations,
-        "previous_action": actions,
-        "previous_reward": rewards[:, None].astype(np.float32),
-        "episode_ended": over[:, None].astype(np.float32),
+        "observation": observation,
+        "previous_action": action,
+        "previous_reward": reward[..., None],
+        "episode_ended": ended[..., None],
     }
     return seen | ({} if before is None else {"previous_observation": before})
 

@@ -13,13 +13,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from surefoot.experiment.files import write_atomically
 from surefoot.options import UserError
-from surefoot.types import is_key
+from surefoot.types import with_key, without_key
 
 _MAGIC = "surefoot checkpoint"
 _FORMAT = 1
@@ -35,7 +34,9 @@ def save(path: Path, state: PyTree, iteration: int, run: str = "") -> None:
     identifies the run that it belongs to."""
     archive = io.BytesIO()
     np.savez(
-        archive, allow_pickle=False, **{name: np.asarray(_raw(leaf)) for name, leaf in _named(state).items()}
+        archive,
+        allow_pickle=False,
+        **{name: np.asarray(without_key(leaf)) for name, leaf in _named(state).items()},
     )
     payload = archive.getvalue()
     digest = hashlib.sha256(payload).hexdigest()
@@ -106,12 +107,8 @@ def _named(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
 
 
-def _raw(leaf: Array) -> Array:
-    return jax.random.key_data(leaf) if is_key(leaf) else leaf
-
-
 def _restore(path: Path, name: str, value: np.ndarray, like: Any) -> Array:
-    wanted = eqx.filter_eval_shape(_raw, like)
+    wanted = eqx.filter_eval_shape(without_key, like)
     # An axis that is empty in the first state is one that grows.
     same = len(value.shape) == len(wanted.shape)
     same &= all(size in (0, now) for size, now in zip(wanted.shape, value.shape, strict=False))
@@ -120,8 +117,7 @@ def _restore(path: Path, name: str, value: np.ndarray, like: Any) -> Array:
             f"{path} {_ELSEWHERE}: {name} is {value.dtype}{list(value.shape)} in it and "
             f"{wanted.dtype}{list(wanted.shape)} in the run's."
         )
-    array = jnp.asarray(value)
-    return jax.random.wrap_key_data(array) if is_key(like) else array
+    return with_key(value, like)
 
 
 def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:

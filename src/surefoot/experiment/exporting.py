@@ -24,7 +24,7 @@ import numpy as np
 
 from surefoot.algorithms import LearnerState
 from surefoot.experiment.config import Config
-from surefoot.experiment.files import make_folder, write_atomically
+from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.experiment.plain_weights import plain_weights
 from surefoot.experiment.stablehlo import (
     PlainAdaptation,
@@ -56,8 +56,7 @@ def export_policy(
     """
     if not platforms:
         raise UserError("No platform is named; name one or more of cpu, cuda, rocm and tpu.")
-    if folder.exists():
-        raise UserError(f"{folder} exists already, and nothing is written over. Choose another folder.")
+    must_not_exist(folder, "folder")
     check(episodes is None or episodes >= 1, "episodes", episodes, "1 or more")
     acting = config.estimator.acting(learner.policy, learner.scales)
     files, said = _policy_files(acting, config, platforms)

@@ -12,6 +12,12 @@ def quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def must_not_exist(path: Path, option: str = "--out") -> None:
+    """Raises `UserError` if there is anything at `path`, where results are to be written."""
+    if path.exists():
+        raise UserError(f"{path} exists already, and nothing is written over. Choose another {option}.")
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it, unless it exists. Raises `UserError` if that fails or the folder is
     not writable."""

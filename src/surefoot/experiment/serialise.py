@@ -43,14 +43,9 @@ def save_config(config: Config, path: Path) -> None:
     write_atomically(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
 
 
-def config_document(config: Config) -> dict[str, Any]:
-    """The configuration as nested mappings of plain values, as its file has it."""
-    return _plain(config, "")
-
-
 def flat_options(config: Config) -> dict[str, Any]:
     """The options in one mapping, by their names on the command line; a part stands there by its name."""
-    return _flattened(config_document(config), "")
+    return _flattened(_plain(config, ""), "")
 
 
 def _flattened(document: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.algorithms import AbstractAdapter
 from surefoot.policies import AbstractPolicy, act, initial_memory
-from surefoot.types import ActionSpace, Continuous, ObservationSpace, Rollout, as_space, is_key
+from surefoot.types import ActionSpace, Continuous, ObservationSpace, Rollout, as_space, with_key, without_key
 
 Platform = Literal["cpu", "cuda", "rocm", "tpu"]
 Arrays = dict[str, Array]
@@ -24,15 +24,13 @@ KEY = jax.ShapeDtypeStruct((2,), jnp.uint32)
 
 def as_arrays(tree: PyTree) -> Arrays:
     """The arrays of a tree, named by their places in it; random keys as their data."""
-    return {name: jax.random.key_data(x) if is_key(x) else x for name, x in _named(tree)}
+    return {name: without_key(x) for name, x in _named(tree)}
 
 
 def from_arrays(tree: Any, arrays: Arrays) -> Any:
     """The tree with these arrays in place of its own."""
     dynamic, static = eqx.partition(tree, eqx.is_array)
-    leaves = [
-        jax.random.wrap_key_data(arrays[name]) if is_key(x) else arrays[name] for name, x in _named(tree)
-    ]
+    leaves = [with_key(arrays[name], x) for name, x in _named(tree)]
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(dynamic), leaves), static)
 
 

@@ -5,17 +5,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.envs.tabular_mdp import MDP
+from surefoot.theory.dynamic_programming import optimality_backup
 
 
 def plan(mdp: MDP, horizon: int) -> Float[Array, "time states actions"]:
     """Q_t(s, a) of the best policy, Q_t = r + P max_a Q_{t+1}, with Q_T = 0 (Bellman, 1957)."""
 
-    def backward(v_tp1: Array, _: None) -> tuple[Array, Array]:
-        q_t = mdp.rewards + mdp.transitions @ v_tp1
-        return jnp.max(q_t, axis=-1), q_t
+    def backward(q_tp1: Array, _: None) -> tuple[Array, Array]:
+        q_t = optimality_backup(q_tp1, mdp.rewards, mdp.transitions, 1.0)
+        return q_t, q_t
 
-    start = jnp.zeros(mdp.rewards.shape[0], mdp.rewards.dtype)
-    _, values = jax.lax.scan(backward, start, None, length=horizon, reverse=True)
+    _, values = jax.lax.scan(backward, jnp.zeros_like(mdp.rewards), None, length=horizon, reverse=True)
     return values
 
 

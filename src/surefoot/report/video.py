@@ -13,9 +13,9 @@ from jaxtyping import Int, UInt8
 
 from surefoot.experiment import Config
 from surefoot.experiment.evaluation import default_evaluation, evaluation_keys
-from surefoot.experiment.files import make_folder, write_atomically
+from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.experiment.run import Run
-from surefoot.options import Bound, Options, Positive, Seed, UserError, at_least
+from surefoot.options import Bound, Options, Positive, Seed, at_least
 from surefoot.report.cameras import AbstractCamera, camera_of
 from surefoot.report.encoding import encode
 from surefoot.report.filming import Film, far_apart, film
@@ -91,8 +91,8 @@ def make_video(
     name = "adaptation" if options.steps else "policy"
     paths = [(out or run.folder.path / "videos") / f"{name}.{format}" for format in options.formats]
     for path in paths:
-        if out is not None and path.exists():
-            raise UserError(f"{path} exists already, and is not overwritten. Choose another --out.")
+        if out is not None:
+            must_not_exist(path)
     # The tasks are among those of an evaluation with the same seed.
     task_key, episode_key = evaluation_keys(options.seed)
     count = max(options.tasks, run.config.evaluation.tasks)

@@ -78,13 +78,15 @@ def normalise(
 
     Use it within one task: it removes the scale, also that between tasks.
     """
-    scale = standard_deviation(advantages, valid) + epsilon
+    scale = advantage_scale(advantages, valid, epsilon)
     return jnp.where(valid, (advantages - valid_mean(advantages, valid)) / scale, 0.0)
 
 
-def standard_deviation(values: Float[Array, "*axes"], valid: Bool[Array, "*axes"]) -> Float[Array, ""]:
-    """√(Σ (x − mean)² / n) over the n valid steps."""
-    return jnp.sqrt(_variance(values, valid))
+def advantage_scale(
+    advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"], epsilon: float = 1e-8
+) -> Float[Array, ""]:
+    """√(Σ (A − mean)² / n) + ε over the n valid steps, by which `normalise` divides."""
+    return jnp.sqrt(_variance(advantages, valid)) + epsilon
 
 
 def explained_variance(

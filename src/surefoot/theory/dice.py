@@ -106,7 +106,7 @@ class DiceObjective(AbstractObjective):
                 "The inner loss dice without its control variate needs the batch's transitions, and they are "
                 "None; keep them, or set control_variate."
             )
-        scale = 1.0 if batch.advantage_scale is None else batch.advantage_scale + 1e-8
+        scale = 1.0 if batch.advantage_scale is None else batch.advantage_scale
         return batch.transitions.returns / scale
 
 

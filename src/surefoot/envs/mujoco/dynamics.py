@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from surefoot.envs.mujoco.binding import mujoco
-from surefoot.envs.mujoco.body import Controls, Scalars, Snapshot
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.options import NonNegative
 from surefoot.types import Key
@@ -54,10 +53,6 @@ class AbstractParams(AbstractMujocoFamily):
                 made[content] = multiplied(self.model, task)
             models.append(made[content])
         return models
-
-    def reward(self, before: Snapshot, after: Snapshot, controls: Controls, tasks: Multipliers) -> Scalars:
-        del tasks
-        return self.body.reward(before, after, controls)
 
     def describe(self, task: dict[str, Float[np.ndarray, "..."]], model: Any) -> str:
         del task

@@ -41,9 +41,10 @@ class AbstractMujocoFamily(Options, AbstractFamily):
 
     horizon: Horizon = 200
 
-    @abstractmethod
     def reward(self, before: Snapshot, after: Snapshot, controls: Controls, tasks: Tasks) -> Scalars:
-        """The reward of each row's step."""
+        """The reward of each row's step; by default Gymnasium's, whatever the task."""
+        del tasks
+        return self.body.reward(before, after, controls)
 
     def models(self, tasks: Tasks, rows: int) -> list[Any]:
         """The model of each row; by default the body's, which is shared."""
@@ -104,10 +105,6 @@ class AbstractPlain(AbstractMujocoFamily):
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 0"]:
         del key
         return jnp.zeros((n, 0))
-
-    def reward(self, before: Snapshot, after: Snapshot, controls: Controls, tasks: Tasks) -> Scalars:
-        del tasks
-        return self.body.reward(before, after, controls)
 
 
 @dataclass(frozen=True)
