@@ -424,6 +424,7 @@ class ForgetsBeforeTheNextValue:
 SMALL = {
     **{options.__name__: options() for options in EXPORTED},
     "PredictReward": policies.ActorCritic(auxiliary=policies.PredictReward()),
+    "FullCovariance": policies.GaussianMLP(covariance="full"),
     "PredictNextObservation": policies.ActorCritic(auxiliary=policies.PredictNextObservation()),
 }
 

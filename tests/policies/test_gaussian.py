@@ -1,4 +1,5 @@
 from math import exp, log
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -67,6 +68,49 @@ def test_policies_differ_in_action_scale_by_nothing_that_is_learned():
 def test_discrete_actions_are_refused_with_what_to_use_instead():
     with pytest.raises(UserError, match="--policy categorical-mlp"):
         GaussianMLP().build(jax.random.key(0), 2, Discrete(3))
+
+
+def test_a_full_covariance_is_that_of_its_samples():
+    policy = gaussian_policy(actions=3, initial_std=0.5, covariance="full")
+    below = jnp.array([[9.0, 9.0, 9.0], [1.0, 9.0, 9.0], [-0.5, 2.0, 9.0]])
+    policy = eqx.tree_at(lambda p: p.correlation, policy, below)
+    distribution = policy(jnp.ones(2))
+    unit = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [-0.5, 2.0, 1.0]])
+    samples = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), 20_000))
+    np.testing.assert_allclose(np.cov(samples.T), 0.25 * unit @ unit.T, atol=0.06)
+
+
+def test_a_full_covariance_begins_as_a_diagonal_one():
+    plain, full = (gaussian_policy(covariance=kind) for kind in ("diagonal", "full"))
+    actions = plain(OBSERVATIONS).sample(jax.random.key(1))
+    np.testing.assert_allclose(
+        full(OBSERVATIONS).log_prob(actions), plain(OBSERVATIONS).log_prob(actions), rtol=1e-5
+    )
+
+
+def test_what_two_actions_have_in_common_is_learned_with_a_full_covariance_alone():
+    """The actions should be alike and may be anything: of the entropy that this leaves, independent ones keep
+    little."""
+
+    def cost(policy: Any, key: Any) -> Any:
+        distribution = policy(jnp.ones((512, 2)))
+        first, second = distribution.sample(key).T
+        apart = 25.0 * (first - second) ** 2 + 0.5 * (first**2 + second**2)
+        return jnp.mean(apart - distribution.entropy())
+
+    @eqx.filter_jit
+    def step(policy: Any, key: Any) -> Any:
+        return eqx.apply_updates(
+            policy, jax.tree.map(lambda g: -0.01 * g, eqx.filter_grad(cost)(policy, key))
+        )
+
+    reached = {}
+    for kind in ("diagonal", "full"):
+        policy = gaussian_policy(covariance=kind)
+        for key in jax.random.split(jax.random.key(0), 300):
+            policy = step(policy, key)
+        reached[kind] = float(cost(policy, jax.random.key(1)))
+    assert reached["full"] < reached["diagonal"] - 0.5
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ class HeadAdapted(AbstractPolicyWrapper):
             leaves = [network.weights[-1], network.biases[-1]]
             if self.adapts_std and hasattr(tree.policy, "raw_log_std"):
                 leaves.append(tree.policy.raw_log_std)
+                if tree.policy.correlation is not None:
+                    leaves.append(tree.policy.correlation)
             return leaves
 
         return eqx.tree_at(head, with_role(self, "shared"), replace_fn=lambda _: "adapted")
@@ -44,7 +46,7 @@ class ANIL(AbstractGradientMeta):
     The layers before it learn features that serve all tasks."""
 
     adapt_std: bool = True
-    """Whether inner steps change a Gaussian policy's standard deviation too."""
+    """Whether inner steps change a Gaussian policy's standard deviation (and correlations) too."""
 
     def terms(self) -> dict[str, AbstractTerm]:
         return {}

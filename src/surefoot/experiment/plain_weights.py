@@ -64,6 +64,10 @@ def _layer_arrays(policy: Any) -> dict[str, np.ndarray]:
     biases = [np.asarray(x) for network in networks for x in network.biases]
     more = {"activation": np.array(networks[0].activation)}
     if isinstance(head, GaussianMLPPolicy):
+        if head.correlation is not None:
+            raise UserError(
+                "The plain weights describe no full covariance; train with --policy.covariance diagonal."
+            )
         weights[-1], biases[-1] = weights[-1] * head.action_scale, biases[-1] * head.action_scale
         more["log_std"] = np.asarray(head.log_std)
     layers = {f"weight_{i}": x for i, x in enumerate(weights)} | {

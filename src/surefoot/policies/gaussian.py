@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import expm1, inf, log
-from typing import Annotated
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -12,22 +12,27 @@ from jaxtyping import Array, Float
 from surefoot.networks import MLP, MLPOptions
 from surefoot.options import Options, Positive, UserError, check
 from surefoot.policies.base import AbstractPolicy, PolicyOptions
-from surefoot.theory.distributions import DiagonalGaussian
+from surefoot.theory.distributions import DiagonalGaussian, FullGaussian
 from surefoot.types import ActionSpace, Continuous, Key, Observations, ObservationSpace
 
 
 class GaussianMLPPolicy(AbstractPolicy):
-    """π(a|s) = N(μ(s), σ²), with the mean μ from a network, and for each action dimension a learned standard
-    deviation σ that does not depend on the observation."""
+    """π(a|s) = N(μ(s), Σ), with the mean μ from a network, and a learned covariance Σ that does not depend on
+    the observation: diagonal, or Σ = C Cᵀ with C = diag(σ) (I + L) and L strictly lower triangular."""
 
     network: MLP
     raw_log_std: Float[Array, " act"]
     min_log_std: float = eqx.field(static=True)
     action_scale: float = eqx.field(static=True)
+    correlation: Float[Array, "act act"] | None = None
+    """A matrix whose part below the diagonal is L; None for a diagonal covariance."""
 
-    def __call__(self, observations: Observations) -> DiagonalGaussian:
+    def __call__(self, observations: Observations) -> DiagonalGaussian | FullGaussian:
         mean = self.action_scale * self.network(observations)
-        return DiagonalGaussian(mean, jnp.broadcast_to(self.log_std, mean.shape))
+        if self.correlation is None:
+            return DiagonalGaussian(mean, jnp.broadcast_to(self.log_std, mean.shape))
+        scale = jnp.exp(self.log_std)[:, None] * (jnp.tril(self.correlation, -1) + jnp.eye(mean.shape[-1]))
+        return FullGaussian(mean, jnp.broadcast_to(scale, (*mean.shape, mean.shape[-1])))
 
     @property
     def log_std(self) -> Float[Array, " act"]:
@@ -54,11 +59,14 @@ class StandardDeviationOptions(Options):
 
 @dataclass(frozen=True)
 class GaussianMLP(MLPOptions, StandardDeviationOptions, PolicyOptions):
-    """Policy for continuous actions: N(μ(s), σ²), with an MLP μ and learned parameters σ."""
+    """Policy for continuous actions: N(μ(s), Σ), with an MLP μ and a learned covariance Σ."""
 
     action_scale: Annotated[float, Positive] = 1.0
     """Size of a typical action: the network's outputs are multiplied by it. A gradient step moves the policy
     by amounts of this size. Implementations that rescale the environment's bounds to ±1 do the same."""
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    """Covariance of the action dimensions. `diagonal`: they are independent of one another. `full`: they may
+    depend on one another; independent at first."""
 
     def build(
         self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace
@@ -72,5 +80,6 @@ class GaussianMLP(MLPOptions, StandardDeviationOptions, PolicyOptions):
         lower = log(self.min_std)
         above = log(self.initial_std) - lower
         raw = lower + above + log(-expm1(-above))
-        raw_log_std = jnp.full(action_space.size, raw, float)
-        return GaussianMLPPolicy(network, raw_log_std, lower, self.action_scale)
+        size, full = action_space.size, self.covariance == "full"
+        raw_log_std, correlation = jnp.full(size, raw, float), jnp.zeros((size, size)) if full else None
+        return GaussianMLPPolicy(network, raw_log_std, lower, self.action_scale, correlation)
