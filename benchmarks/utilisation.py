@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import sampling_busy
 from rich.console import Console
@@ -32,7 +33,7 @@ def measure(work: int, workers: int, tasks: int, episodes: int, iterations: int)
     to tasks and took its step: means over the iterations from the second on. `work` is that of a step, in
     bytes."""
     os.environ[sampling_busy.WORK] = str(work)
-    start = preset("half-cheetah-dir/maml-trpo")
+    start: Any = preset("half-cheetah-dir/maml-trpo")
     config = replace(
         start,
         env=Gymnasium(sampling_busy.NAME, time_limit=_STEPS),

@@ -1,6 +1,8 @@
 """`surefoot train` for programs: `--json`, `--quiet` and the exit codes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,46 @@ def test_a_run_that_fails_is_exit_code_1(more: list[str], capfd: pytest.CaptureF
         assert json.loads(out)["status"] == "failed"
     else:
         assert out == ""
+
+
+def test_what_a_module_prints_when_it_is_imported_or_made_is_no_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "import loud\nprint('importing')\n\n\nclass Chatty(loud.Loud):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "bandit/trpo", *SMALL, "--env", "chatty:Chatty", "--out", "run", "--json"]
+    assert cli.run(arguments) == 0
+    assert json.loads(capfd.readouterr().out)["status"] == "complete"
+    assert cli.run(["evaluate", "run", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["iteration"] == 2
+
+
+def test_an_exception_in_a_part_of_the_user_s_own_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_rule.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from surefoot.rules import GradientStep\n"
+        "@dataclass(frozen=True)\n"
+        "class Fails(GradientStep):\n"
+        "    def step(self, objective, policy, batch, state):\n"
+        "        return {}['nothing']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["train", "bandit/trpo", *SMALL, "--rule", "my_rule:Fails", "--out", "run"]) == 2
+    errors = capfd.readouterr().err
+    assert "KeyError" in errors
+    assert "my_rule.py:6" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_output_is_no_error(closed: str) -> None:
+    code = f"import os, sys; os.close({closed}); os.execv(sys.executable, [sys.executable, '-c', RUN])"
+    run = "import sys; sys.argv = ['surefoot', '--version']; from surefoot.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("RUN", repr(run))], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from surefoot.experiment import (
         PRESETS as PRESETS,
+        Checkpoints as Checkpoints,
         Config as Config,
         Evaluation as Evaluation,
         Event as Event,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("algorithms", "baselines", "envs", "policies", "rules", "samplers", "statistics")
 _EXPERIMENT = (
-    *("PRESETS", "Config", "Evaluation", "Event", "Learner", "Run"),
+    *("PRESETS", "Checkpoints", "Config", "Evaluation", "Event", "Learner", "Run"),
     *("MLflow", "TensorBoard", "WeightsAndBiases"),
     *("evaluate", "load", "preset", "read_metrics", "resume", "train"),
 )

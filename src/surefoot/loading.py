@@ -48,7 +48,7 @@ def load(name: str) -> Any:
 def _module(name: str) -> ModuleType:
     if name.endswith(".py"):
         return _from_file(Path(name))
-    _search(Path.cwd())
+    search(Path.cwd())
     try:
         return importlib.import_module(name)
     except FAILURES as failed:
@@ -78,7 +78,7 @@ def _from_file(path: Path) -> ModuleType:
     # Before its folder is searched: every import of the other module, in workers too, would find this file.
     if known is not None or path.stem in sys.stdlib_module_names:
         raise UserError(f"{path} has the name of another module, {path.stem!r}; rename the file.")
-    _search(path.parent)
+    search(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -92,11 +92,19 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _search(folder: Path) -> None:
-    """Make imports search `folder` first, also later ones inside functions."""
+def search(folder: Path) -> None:
+    """Makes imports search `folder` first, also later ones inside functions."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+
+
+def user_line(error: BaseException) -> str | None:
+    """The deepest line of the user's own code that an exception came through, FILE:LINE; None if there is
+    none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if is_user_code(frame.filename)]
+    return f"{relative(lines[-1].filename)}:{lines[-1].lineno}" if lines else None
 
 
 FAILURES = (Exception, SystemExit, GeneratorExit)
@@ -110,10 +118,8 @@ def told(error: BaseException) -> str:
         text = first_line(str(error))
     except Exception:
         text = "(its message cannot be shown)"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame for frame in frames if is_user_code(frame.filename)]
-    place = f" at {relative(lines[-1].filename)}:{lines[-1].lineno}" if lines else ""
-    return f"{type(error).__name__}{': ' * bool(text)}{text}{place}"
+    line = user_line(error)
+    return f"{type(error).__name__}{': ' * bool(text)}{text}" + f" at {line}" * (line is not None)
 
 
 def _failed(name: str, failed: BaseException) -> str:

@@ -37,6 +37,7 @@ def at_least(least: int) -> Bound:
     return Bound(lambda value: value >= least, f"{least} or more", most=2**31 - 1)
 
 
+Workers = Bound(lambda value: 0 <= value <= 1024, "from 0 to 1024")
 Positive = Bound(lambda value: 0 < value < inf, "a positive number")
 NonNegative = Bound(lambda value: 0 <= value < inf, "0 or more, and finite")
 Fraction = Bound(lambda value: 0 <= value <= 1, "between 0 and 1")

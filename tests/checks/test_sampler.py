@@ -45,8 +45,8 @@ class Sound:
     def submit(self, policy, task, key):
         return INNER.submit(policy, task, key)
 
-    def sample(self, policies, tasks, key):
-        return self.changed(SAMPLE(policies, tasks, key))
+    def sample(self, policies, tasks, key, first=0):
+        return self.changed(SAMPLE(policies, tasks, key, first))
 
     def start(self, policy, task, key):
         return jnp.zeros((), jnp.int32)
@@ -123,13 +123,13 @@ class ClipsTheActions(Sound):
 class CountsCalls(Sound):
     calls = count()
 
-    def sample(self, policies, tasks, key):
+    def sample(self, policies, tasks, key, first=0):
         return SAMPLE(policies, tasks, jax.random.fold_in(key, next(self.calls)))
 
 
 @broken("sample follows the key", "`sample` gives the same actions for different keys")
 class IgnoresTheKey(Sound):
-    def sample(self, policies, tasks, key):
+    def sample(self, policies, tasks, key, first=0):
         return SAMPLE(policies, tasks, jax.random.key(0))
 
 
@@ -145,8 +145,14 @@ class SameTasks(Sound):
 
 @broken("tasks do not depend on each other", "depend on how many others are sampled with them")
 class SplitsTheKey(Sound):
-    def sample(self, policies, tasks, key):
+    def sample(self, policies, tasks, key, first=0):
         return SAMPLE(policies, tasks, jax.random.fold_in(key, tasks.shape[0]))
+
+
+@broken("tasks have their numbers", "does not take the number of its first task into account")
+class CountsTasksFromZero(Sound):
+    def sample(self, policies, tasks, key, first=0):
+        return SAMPLE(policies, tasks, key)
 
 
 @broken("submit agrees with sample", "differs from row 0 of `sample`")
@@ -260,7 +266,7 @@ def test_padding_may_hold_anything():
 
     @dataclass(frozen=True)
     class Soiled(samplers.ScanSampler):
-        def sample(self, policies, tasks, key):
+        def sample(self, policies, tasks, key, first=0):
             return soil(sampler.sample(policies, tasks, key))
 
         def submit(self, policy, task, key):
@@ -295,7 +301,7 @@ def test_a_sampler_that_forgets_what_a_policy_remembers_is_found():
     class Forgets(Sound):
         """Its log-probabilities are those of first steps."""
 
-        def sample(self, policies, tasks, key):
+        def sample(self, policies, tasks, key, first=0):
             rollout = SAMPLE(policies, tasks, key)
             first = eqx.filter_vmap(
                 lambda p, r: p(r.observations[..., None, :]).log_prob(r.actions[..., None, :])

@@ -17,7 +17,7 @@ from support.gymnasium_envs import Memory
 from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Step
-from surefoot.experiment import Config, Event, Learner, NonFiniteError, load, train
+from surefoot.experiment import Checkpoints, Config, Event, Learner, NonFiniteError, load, resume, train
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
 from surefoot.options import UserError
@@ -70,6 +70,74 @@ def test_saved_it_is_a_run_that_goes_on_as_if_it_had_not_stopped(
     assert load(tmp_path / "run").config.iterations == 6
     with pytest.raises(UserError, match="exists already"):
         learner.save(tmp_path / "run")
+
+
+def test_checkpoints_of_training_in_memory_are_a_run(config: Config, trained: Run, tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "run", every=2)
+    learner = Learner(config).train(3, callback=kept, progress=False)
+    assert load(tmp_path / "run").iteration == 3
+    learner.train(1, callback=kept, progress=False)
+    run = resume(tmp_path / "run").run
+    assert [row["iteration"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
+    assert [file.stem for file in run.folder.checkpoints()][:3] == ["000002", "000003", "000004"]
+    assert run.iteration == trained.iteration
+    with pytest.raises(UserError, match="exists already"):
+        Learner(config).train(1, callback=Checkpoints(tmp_path / "run"), progress=False)
+
+
+def test_a_callback_uses_the_learner_as_it_is_by_then(config: Config) -> None:
+    learner, seen, events = Learner(config), [], []
+    learner.train(3, callback=[events.append, lambda _: seen.append(learner.iteration)], progress=False)
+    assert seen == [1, 2, 3]
+    assert [int(event.state.iteration) for event in events] == [1, 2, 3], "each has its own state"
+
+
+def test_an_error_in_a_callback_keeps_the_learner_where_it_was(config: Config) -> None:
+    def fail(event: Event) -> None:
+        if event.iteration == 2:
+            raise RuntimeError("the server is away")
+
+    learner = Learner(config)
+    with pytest.raises(RuntimeError, match="away"):
+        learner.train(3, callback=fail, progress=False)
+    assert learner.iteration == len(learner.history) == 2
+
+
+def test_every_callback_is_closed(config: Config) -> None:
+    closed = []
+
+    class Fails:
+        def __call__(self, event: Event) -> None: ...
+
+        def close(self) -> None:
+            closed.append(self)
+            raise RuntimeError("cannot be closed")
+
+    with pytest.raises(RuntimeError, match="cannot be closed"):
+        Learner(config).train(1, callback=[Fails(), Fails()], progress=False)
+    assert len(closed) == 2
+
+
+def test_numpy_s_true_stops_training_too(config: Config) -> None:
+    learner = Learner(config).train(3, callback=lambda event: np.bool_(event.iteration == 1), progress=False)
+    assert learner.iteration == 1
+
+
+def test_a_rate_that_has_come_to_zero_is_warned_of() -> None:
+    learner = Learner("cartpole/ppo", iterations=480)
+    assert learner.config.algorithm.rule.decay_steps == 480, "the preset's rate ends with the preset's run"
+    own = Learner("cartpole/ppo", options={"rule.decay-steps": 1}, streams=2, steps=64)
+    with pytest.warns(
+        RuntimeWarning, match=r"is 0 from iteration 2 on, and training ends at 2: .*decay-steps 2"
+    ):
+        own.train(2, progress=False)
 
 
 def test_a_failing_callback_loses_nothing(config: Config, tmp_path: Path) -> None:

@@ -159,6 +159,12 @@ def test_old_checkpoints_are_deleted_where_that_is_asked_for(config: Config, tmp
     assert len(train(config, tmp_path / "all").run.folder.checkpoints()) == 4
 
 
+def test_some_of_them_are_kept_for_good(config: Config, tmp_path: Path) -> None:
+    kept = replace(config, checkpoints_kept=1, checkpoint_every=1, kept_every=3)
+    run = train(kept, tmp_path / "run").run
+    assert [file.stem for file in run.folder.checkpoints()] == ["000000", "000003", "000006"]
+
+
 def test_a_run_says_what_it_was_made_with(config: Config, tmp_path: Path) -> None:
     train(replace(config, iterations=2), tmp_path / "run")
     resume(tmp_path / "run", iterations=3)

@@ -13,7 +13,7 @@ from support.browser import accessibility_faults, needs_chromium, shown
 from support.finished_runs import write_run, write_seeds
 from surefoot import cli
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
-from surefoot.report.html import make_report
+from surefoot.report.html import make_report, page_data
 from surefoot.report.page_parts import draw_tasks, pictures_section, warnings_of
 
 GOOD = {0: 30.0, 1: 32.0, 2: 31.0, 3: 34.0, 4: 29.0}
@@ -213,3 +213,12 @@ def test_a_page_with_faults_is_found_to_be_inaccessible(tmp_path: Path) -> None:
     )
     found = " ".join(accessibility_faults(page, tmp_path))
     assert all(rule in found for rule in ("color-contrast", "image-alt", "button-name"))
+
+
+def test_curves_are_thinned_and_are_of_the_reward_where_no_episode_ends(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "recall/ppo", 0, [None] * 3000, [[1.0]])
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row | {"mean_reward": 0.5}) + "\n" for row in rows))
+    data = page_data(group_runs([FinishedRun.read(run)]))
+    assert data["y"] == "mean reward of a step"
+    assert 300 < len(data["curves"][0]["x"]) <= 400

@@ -14,6 +14,7 @@ from support.browser import needs_chromium, shown
 from support.finished_runs import write_run
 from surefoot import cli
 from surefoot.options import UserError
+from surefoot.report.finished import find_runs
 from surefoot.report.watching import WatchServer
 
 
@@ -118,3 +119,15 @@ def test_the_page_shows_new_iterations(server: WatchServer, run: Path, tmp_path:
     dom = shown(server.address, tmp_path, milliseconds=8000)
     assert "Iteration 3 of 2, at" in dom
     assert dom.count("<canvas") == 2
+
+
+def test_a_sweep_s_settings_are_told_apart(tmp_path: Path) -> None:
+    for entropy in (0.1, 0.2):
+        for seed in (0, 1):
+            folder = tmp_path / f"entropy-bonus={entropy}" / f"seed{seed:03d}"
+            write_run(folder, "recall/ppo", seed, [1.0, 2.0], [[1.0]], entropy_bonus=entropy)
+    with WatchServer(find_runs([tmp_path])) as server:
+        data = json.loads(server.data())
+    labels = {curve["label"] for curve in data["curves"]}
+    assert labels == {f"entropy-bonus {x}, seed {seed}" for x in (0.1, 0.2) for seed in (0, 1)}
+    assert len({curve["colour"] for curve in data["curves"]}) == 2

@@ -165,8 +165,8 @@ class WrappedSampler(AbstractSampler):
     def submit(self, policy: AbstractPolicy, task: Any, key: Key) -> Future[Rollout]:
         return self.sampler.submit(policy, task, key)
 
-    def sample(self, policies: AbstractPolicy, tasks: Any, key: Key) -> Rollout:
-        return self.sampler.sample(policies, tasks, key)
+    def sample(self, policies: AbstractPolicy, tasks: Any, key: Key, first: Any = 0) -> Rollout:
+        return self.sampler.sample(policies, tasks, key, first)
 
     def close(self) -> None:
         self.sampler.close()

@@ -75,7 +75,7 @@ def _in_step(
     count = jax.tree.leaves(tasks)[0].shape[0]
     rollouts: list[Rollout] = []
     batches: list[Batch] = []
-    learners = [_begin_all(adapter, policy, count)]
+    learners = [begin_all(adapter, policy, count)]
     for phase in range(steps + 1):
         acting = _acting_all(adapter, learners[-1])
         rollouts.append(sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, phase), first))
@@ -114,7 +114,7 @@ def sample_trials(
 ) -> Adaptation:
     """The rollouts of `adapt_to_tasks` where a policy adapts within trials, and the learners before them.
     Without the learners of later phases: the memories of long trials may be large."""
-    learners = _begin_all(adapter, policy, jax.tree.leaves(tasks)[0].shape[0])
+    learners = begin_all(adapter, policy, jax.tree.leaves(tasks)[0].shape[0])
     acting = _acting_all(adapter, learners)
     trials = sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, 0), first)
     return Adaptation(phases_of_all(adapter, trials, steps), (), (learners,))
@@ -142,7 +142,8 @@ def _compiled_sample(
 
 
 @jit_from_host
-def _begin_all(adapter: AbstractAdapter, policy: AbstractPolicy, count: int) -> Any:
+def begin_all(adapter: AbstractAdapter, policy: AbstractPolicy, count: int) -> Any:
+    """The adapter's learners of `count` tasks before the first step."""
     return eqx.filter_vmap(adapter.begin)(for_each_task(policy, count))
 
 

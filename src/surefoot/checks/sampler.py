@@ -239,6 +239,16 @@ class SamplerChecks:
                 "Use fold_in(key, i) for task i; jax.random.split(key, n) depends on n.",
             )
 
+    def check_tasks_have_their_numbers(self) -> Problems:
+        arguments = *self.rows(slice(1, None)), self.key, 1
+        later = _rollout("sample", attempt("sample", self.sampler.sample, *arguments))
+        if not common.close(jax.tree.map(lambda x: x[1:], self.sampled), later):
+            yield error(
+                "`sample` does not take the number of its first task into account, its last argument.",
+                "Tasks are evaluated in chunks, and the same ones must come out.",
+                "Use fold_in(key, first + i) for the task in row i.",
+            )
+
     def check_submit_agrees_with_sample(self) -> Problems:
         for i in range(_TASKS):
             if not common.close(self.submitted(i), jax.tree.map(lambda x, i=i: x[i], self.sampled)):

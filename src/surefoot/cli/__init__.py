@@ -34,6 +34,10 @@ Exit codes: 0 done, 1 training failed, 2 wrong input or an error found by check,
 def main() -> None:
     """Runs the program. It exits with 0, 1 (training failed, a laboratory's claim does not hold, or the
     output was closed), 2 (wrong input, or an error found by `check`), or 130 and 143 (interrupted)."""
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        if getattr(sys, name) is None:  # it was closed before the program began
+            os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, open(number, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no letter for θ
             stream.reconfigure(errors="replace")

@@ -24,6 +24,7 @@ from surefoot.cli.tracing import command_trace
 from surefoot.cli.training import command_resume, command_train
 from surefoot.cli.watching import command_watch
 from surefoot.experiment import NonFiniteError
+from surefoot.loading import told, user_line
 from surefoot.options import UserError, suggestion
 from surefoot.samplers.host_runner import disable_async_dispatch
 
@@ -73,6 +74,14 @@ def execute(name: str, *arguments: str) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if user_line(error) is None:
+            raise
+        console.print(
+            f"[bold red]error:[/bold red] {escape(told(error))}. That is in your own code; what was written "
+            "before is kept. surefoot check finds mistakes in parts of your own."
+        )
+        return 2
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surefoot.cli.options import run_options
-from surefoot.cli.outcome import stdout_reserved
+from surefoot.cli.outcome import reserved_for_json, stdout_reserved
 from surefoot.experiment import Config, Evaluation, EvaluationResult, evaluate, load
 from surefoot.experiment.evaluation import default_evaluation
 from surefoot.rules import AbstractRule
@@ -31,8 +31,9 @@ class _EvaluateByRule(_Evaluate):
 
 def command_evaluate(arguments: list[str]) -> int:
     """Adapts a trained policy to held-out tasks; returns the exit code."""
-    path, _, options = run_options("evaluate", arguments, _default, example="navigation-2d")
-    run = load(path)
+    with reserved_for_json(arguments):
+        path, _, options = run_options("evaluate", arguments, _default, example="navigation-2d")
+        run = load(path)
     with stdout_reserved() if options.json else nullcontext():
         inner = options.inner if isinstance(options, _EvaluateByRule) else None
         result = evaluate(run.config, run.state.learner, run.iteration, options.evaluation, inner)

@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,13 @@ def stdout_reserved(*, discard: bool = False) -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def reserved_for_json(arguments: Sequence[str]) -> AbstractContextManager[None]:
+    """`stdout_reserved` while a command with `--json` reads its arguments, which may import and make what is
+    the user's own."""
+    asked = "--json" in arguments and not {"-h", "--help"} & set(arguments)
+    return stdout_reserved() if asked else nullcontext()
 
 
 def print_outcome(out: Path, code: int) -> None:

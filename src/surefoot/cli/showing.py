@@ -4,6 +4,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 from rich.console import Console
 
@@ -20,11 +21,13 @@ from surefoot.checks import (
 )
 from surefoot.cli.options import SWAPS
 from surefoot.envs import AbstractFamily, AbstractProbe
+from surefoot.envs.base import with_time_limit
 from surefoot.experiment import PRESETS, parts
-from surefoot.experiment.presets import OPEN_PRESETS
+from surefoot.experiment.presets import OPEN_PRESETS, preset
 from surefoot.loading import load
 from surefoot.options import UserError, suggestion
 from surefoot.reproduction import TABLES
+from surefoot.samplers import BatchedSampler
 
 
 def command_list(arguments: list[str]) -> int:
@@ -100,11 +103,23 @@ def describe(cls: type) -> str:
 
 
 def _check_env(name: str) -> list[Problem]:
-    if name.startswith("gym:") or parts.makes_gymnasium(load(name)):
+    """Of a family that is stepped from the host, its episodes are checked as they are sampled."""
+    kind, colon, _ = name.partition(":")
+    if kind == "gym" or (colon and kind != "atari" and parts.makes_gymnasium(load(name))):
         return check_gymnasium(parts.make("envs", name))
-    return check_env(load_object(name))
+    if colon and kind != "atari":
+        env = load_object(name)
+    else:
+        known = name in {preset.partition("/")[0] for preset in PRESETS}
+        env = preset(name).env if known else parts.make("envs", name)
+    if isinstance(env, AbstractFamily) and not env.is_traceable:
+        with closing(BatchedSampler(with_time_limit(env, _STEPS), episodes=2, threads=1)) as sampler:
+            return check_sampler(sampler)
+    return check_env(env)
 
 
+_STEPS = 100
+"""Steps of an episode that is checked, where the environment has no time limit."""
 _CHECKS: Mapping[str, Callable[[str], list[Problem]]] = {
     "env": _check_env,
     "policy": lambda name: check_policy(load_object(name)),
@@ -117,7 +132,7 @@ _CHECKED = """\
 Finds mistakes in a part of yours, in a module or a file.py. A class is built without arguments.
 
   env        an environment in JAX; or one with Gymnasium's interface: a class, a function that makes it,
-             or gym:ID. It is checked by Gymnasium's own checker first
+             or gym:ID. It is checked by Gymnasium's own checker first. Or one of `surefoot list`
   policy     the options of a policy
   baseline   a baseline
   rule       a rule

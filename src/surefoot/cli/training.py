@@ -3,7 +3,7 @@
 import re
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ import tyro
 
 from surefoot.cli.evaluating import print_result
 from surefoot.cli.options import base_config, parse, swap_parts
-from surefoot.cli.outcome import print_outcome, stdout_reserved
+from surefoot.cli.outcome import print_outcome, reserved_for_json, stdout_reserved
 from surefoot.cli.seeds import print_seeds
 from surefoot.cli.sweep import every_setting, print_sweep, random_settings, swept, take_sweeps
 from surefoot.experiment import Config, NonFiniteError, resume, resume_many, train, train_many
@@ -20,8 +20,9 @@ from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import exit_code
 from surefoot.experiment.many import Place, seeds_of
+from surefoot.experiment.presets import with_decay
 from surefoot.experiment.training import ManyOutcome, Outcome
-from surefoot.options import UserError
+from surefoot.options import UserError, check
 from surefoot.report import finish, finish_seeds, finish_sweep
 
 SWAPPING = """\
@@ -39,6 +40,10 @@ several such options give every combination, and --seeds that many runs of each:
 All names are in `surefoot list`. --config FILE takes a run's config.yaml in a preset's place.
 """
 # tyro shows lines that begin with a blank as they are.
+
+
+_MOST = 10_000
+"""Most seeds, and most random settings."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,10 @@ class _Train:
 def command_train(arguments: list[str]) -> int:
     """Trains from the beginning; returns the exit code."""
     sweeps, arguments = take_sweeps(arguments)
-    options = _parsed(arguments)
-    out = options.out or _default_folder(options.config)
-    many = _many(options, sweeps, arguments)
+    with reserved_for_json(arguments):
+        options = _parsed(arguments)
+        out = options.out or _default_folder(options.config)
+        many = _many(options, sweeps, arguments)
     if many is None and options.on != "here":
         raise UserError("--on is for the runs of --seeds or --sweep; for one run see --sampler ray.")
     if many and options.trace:
@@ -116,6 +122,8 @@ def command_resume(arguments: list[str]) -> int:
 def _many(options: _Train, sweeps: dict[str, list[str]], arguments: list[str]) -> dict[str, Config] | None:
     """The configurations of many runs by the names of their folders; None for a single run."""
     number, config = options.sweep_random, options.config
+    check(options.seeds <= _MOST, "seeds", options.seeds, f"{_MOST:,} or fewer")
+    check((number or 1) <= _MOST, "sweep_random", number, f"{_MOST:,} or fewer")
     if not sweeps:
         if number is not None:
             raise UserError("--sweep-random is for a sweep. Name the options: --sweep.NAME LOW..HIGH")
@@ -133,7 +141,10 @@ def _parsed(arguments: list[str]) -> _Train:
     base, rest = base_config(arguments)
     base, rest = swap_parts(base, rest)
     prog = f"surefoot train {base.preset}"
-    return parse(_Train, rest, prog, default=_Train(base), description=SWAPPING)
+    parsed = parse(_Train, rest, prog, default=_Train(base), description=SWAPPING)
+    if any(word.startswith("--") and "decay-steps" in word for word in arguments):
+        return parsed
+    return replace(parsed, config=with_decay(parsed.config, base))
 
 
 def _default_folder(config: Config) -> Path:

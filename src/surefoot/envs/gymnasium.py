@@ -1,10 +1,11 @@
 """Gymnasium's environments, and others with its interface (Towers et al., 2024)."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium_simulator import GymnasiumSimulator, close_env
 from surefoot.envs.gymnasium_spaces import action_space, observation_space
 from surefoot.envs.gymnasium_tasks import sample_tasks
-from surefoot.loading import FAILURES, load, told
+from surefoot.loading import FAILURES, load, search, told
 from surefoot.options import Options, UserError, at_least, check, shown, suggestion
 from surefoot.types import (
     ActionSpace,
@@ -50,7 +51,8 @@ class Gymnasium(Options, AbstractFamily):
     """Registered id, written `MODULE:ID` if a module must be imported for it; or `MODULE:CLASS` or
     `MODULE:FUNCTION`, where MODULE may be the path of a .py file."""
     kwargs: tuple[str, ...] = ()
-    """Arguments of the constructor, each NAME=VALUE with VALUE in YAML: `size=5 slippery=false`."""
+    """Arguments of the constructor, each NAME=VALUE with VALUE in YAML: `size=5 slippery=false`. A mapping
+    from names to values will do too."""
     time_limit: Annotated[int | None, at_least(1)] = None
     """Number of steps after which an episode is truncated; none for the registered `max_episode_steps`."""
     actions: Literal["scaled", "clipped"] = "scaled"
@@ -58,6 +60,10 @@ class Gymnasium(Options, AbstractFamily):
     they are the environment's own. Beyond the bounds they are clipped either way."""
 
     def __post_init__(self) -> None:
+        given: Any = self.kwargs
+        if isinstance(given, Mapping):
+            lines = [f"{name}={_in_yaml(value)}" for name, value in given.items()]
+            object.__setattr__(self, "kwargs", tuple(lines))
         Options.__post_init__(self)
         for argument in self.kwargs:
             check(
@@ -152,6 +158,17 @@ def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
         close_env(name, env)
 
 
+def _in_yaml(value: Any) -> str:
+    """A value on one line of YAML. Raises `UserError` if it is none that YAML has."""
+    try:
+        return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"kwargs hold {shown(value)}, which no configuration file can hold; a function "
+            "MODULE:FUNCTION that makes the environment can have it."
+        ) from error
+
+
 def _layers(env: Any) -> Iterator[Any]:
     """The environment, and what it wraps, from outside to inside."""
     while env is not None:
@@ -168,6 +185,8 @@ def _make(name: str, kwargs: tuple[str, ...]) -> Any:
         make = load(name)
         if not callable(make):
             raise UserError(f"{name} is no class and no function; name one that makes the environment.")
+    elif colon:
+        search(Path.cwd())  # for MODULE:ID, whose module Gymnasium imports
     try:
         pairs = [argument.partition("=")[::2] for argument in kwargs]
         env = make(**{argument: yaml.safe_load(value) for argument, value in pairs})

@@ -59,6 +59,9 @@ class Config(Options):
     interrupted."""
     checkpoints_kept: Annotated[int, at_least(0)] = 0
     """Number of latest checkpoints that are kept; older ones are deleted. 0 keeps all."""
+    kept_every: Annotated[int, at_least(0)] = 0
+    """Number of iterations between checkpoints that are kept for good, whatever `checkpoints_kept` says; 0
+    for none."""
     seed: Annotated[int, Seed] = 0
     """Random seed of training."""
     preset: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed, Printable] = "custom"

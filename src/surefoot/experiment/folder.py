@@ -65,7 +65,8 @@ def _in_order(part: str) -> tuple[float, str]:
         return inf, part
 
 
-_CHANGEABLE = {"iterations", "checkpoint_every", "checkpoints_kept", "evaluation", "sampler", "preset"}
+_CHANGEABLE = {"iterations", "checkpoint_every", "checkpoints_kept", "kept_every"}
+_CHANGEABLE |= {"evaluation", "sampler", "preset"}
 """Options that a run may change from one training to the next: its states do not follow from them."""
 
 
@@ -170,13 +171,15 @@ class RunFolder:
             )
             raise UserError(f"{error} {remedy}") from error
 
-    def save(self, state: Any, keep: int = 0) -> Path:
-        """Writes a checkpoint; returns its path. Of earlier ones the last `keep` - 1 remain; 0 keeps all."""
+    def save(self, state: Any, keep: int = 0, every: int = 0) -> Path:
+        """Writes a checkpoint; returns its path. Of earlier ones the last `keep` - 1 remain, and those of
+        each `every`-th iteration, if it is not 0; with `keep` 0 all do."""
         iteration = int(state.iteration)
         path = self.checkpoint(iteration)
         checkpoint.save(path, state, iteration, self.identity)
         for old in self.checkpoints()[:-keep] if keep else []:
-            old.unlink()
+            if not every or int(old.stem) % every:
+                old.unlink()
         return path
 
 

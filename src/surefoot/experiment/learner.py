@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from surefoot.algorithms import AbstractAlgorithm, LearnerState, Setting
-from surefoot.experiment.callbacks import Callback, begin
+from surefoot.experiment.callbacks import Callback, Event, begin
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import (
     EvaluationResult,
@@ -30,7 +30,7 @@ from surefoot.experiment.evaluation import (
 from surefoot.experiment.exporting import export_policy
 from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.loggers import hyperparameters
-from surefoot.experiment.loop import Member, run_loop
+from surefoot.experiment.loop import Member, run_loop, warn_of_the_decay
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.presets import configure, with_options
@@ -170,11 +170,17 @@ class Learner:
         callbacks = [callback] if not isinstance(callback, Sequence) else list(callback)
         check(all(map(callable, callbacks)), "callback", callback, "a function of an Event, or several")
         begin(callbacks, self.config)
-        member = Member(self.iteration, [lambda event: self.history.append(event.row()), *callbacks])
+        warn_of_the_decay(self.config, total)
+
+        def keep(event: Event) -> None:
+            """For callbacks that use the learner, and for whoever goes on after an error in one of them."""
+            self.history.append(event.row())
+            self.state = event.state
+
+        member = Member(self.iteration, [keep, *callbacks])
         waiting = "sampling and learning" if self._compiled else "compiling the iteration"
         shown = [TrainingProgress(total, self.iteration, waiting)] if progress else []
         outcome = run_loop(self._compile_once, self.state, [member], total, callbacks=shown)
-        self.state = outcome.state
         outcome.raise_failure()
         return self
 

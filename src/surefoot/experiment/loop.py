@@ -4,6 +4,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,8 +86,9 @@ def run_loop(
             while loop.going() and not interrupts.received:
                 loop.advance(step)
     finally:
-        for callback in [*callbacks, *(c for member in members for c in member.callbacks)]:
-            getattr(callback, "close", lambda: None)()
+        with ExitStack() as closing:  # in the order of the callbacks, and all of them if one fails
+            for callback in reversed([*callbacks, *(c for member in members for c in member.callbacks)]):
+                closing.callback(getattr(callback, "close", lambda: None))
     return LoopOutcome(loop.state, members, interrupts.received if loop.going() else None)
 
 
@@ -130,16 +132,16 @@ class _Loop:
         means = {name: float(np.mean(value[going])) for name, value in values.items()}
         _warn_of_the_scale(means)
         failed = tuple(self._members[i].name for i in going if not finite[i]) if self._many else ()
-        event = Event(furthest, self._total, means, lambda: self.state, bool(finite[going].all()), failed)
+        state = self.state
+        event = Event(furthest, self._total, means, lambda: state, bool(finite[going].all()), failed)
         for callback in self._callbacks:
             callback(event)
 
     def _tell(self, i: int, metrics: Mapping[str, float], finite: bool) -> None:
-        member = self._members[i]
-        event = Event(
-            member.iteration + 1, self._total, metrics, lambda: take(self.state, i, self._many), finite
-        )
-        stops = [callback(event) is True for callback in member.callbacks]
+        member, state = self._members[i], self.state
+        event = Event(member.iteration + 1, self._total, metrics, lambda: take(state, i, self._many), finite)
+        told = [callback(event) for callback in member.callbacks]
+        stops = [isinstance(stop, bool | np.bool_) and bool(stop) for stop in told]
         member.failed = not finite
         if finite:
             member.iteration += 1
@@ -169,6 +171,19 @@ def _warn_of_the_scale(metrics: Mapping[str, float]) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def warn_of_the_decay(config: Any, total: int) -> None:
+    """Warns where training goes on after the learning rate has come to 0."""
+    for name in ("rule", "outer"):
+        rule: Any = getattr(config.algorithm, name, None)
+        if getattr(rule, "lr_end", None) == 0 and rule.decay_steps < total:
+            warnings.warn(
+                f"The learning rate is 0 from iteration {rule.decay_steps + 1} on, and training ends at "
+                f"{total}: nothing more is learned. Set --{name}.decay-steps {total}, or --{name}.lr-end.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
 
 def take(state: Any, i: int, many: bool) -> Any:

@@ -189,9 +189,11 @@ def _program(
 ) -> _Program:
     chosen = [configs[i] for i in places]
     numbers = _numbers(chosen)
-    before = stack(states[i] for i in places) if states else initial_states(chosen, numbers)
     learner = learners.enter_context(closing(Learner(chosen[0])))
-    if learner.setting.sampler.traceable and not alone:
+    together = learner.setting.sampler.traceable and not alone
+    check_memory(chosen[0], len(chosen) if together else 1)
+    before = stack(states[i] for i in places) if states else initial_states(chosen, numbers)
+    if together:
         return _Program(places, before, lower_many(learner, before, numbers))
     learner.lower(take(before, 0, many=True))
     return _Program(places, before, None)
@@ -217,8 +219,7 @@ def _numbers(configs: Sequence[Config]) -> Numbers:
 
 def initial_states(configs: Sequence[Config], numbers: Numbers) -> TrainingState:
     """The states before the first iteration, with a leading axis of runs, which differ in their seeds and in
-    these numbers. Raises `UserError` if training would need more memory than there is."""
-    check_memory(configs[0], len(configs))
+    these numbers."""
     seeds = jnp.asarray(np.array([config.seed for config in configs], np.uint32))
 
     def state(one: tuple[UInt[Array, ""], Numbers]) -> TrainingState:

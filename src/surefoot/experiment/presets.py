@@ -116,7 +116,7 @@ def configure(
         config = replace(config, **{name: part for name, part in given.items() if part is not None})
     if policy is not None:
         config = replace(config, policy=parts.make("policies", policy) if isinstance(policy, str) else policy)
-    return with_options(config, fields)
+    return with_decay(with_options(config, fields), config)
 
 
 def _of_parts(env: Any, algorithm: AbstractAlgorithm | str) -> Config:
@@ -150,6 +150,22 @@ def _environment(env: Any) -> AbstractFamily:
         return env
     check(callable(env), "env", env, "an environment, its name, or a function that makes one of Gymnasium's")
     return GymnasiumFactory(env)
+
+
+def with_decay(config: Config, before: Config) -> Config:
+    """The configuration, whose learning rate comes to its end at the last iteration, if it did so `before`
+    the number of iterations was changed."""
+    for name in ("rule", "outer"):
+        algorithm: Any = config.algorithm
+        rule: Any = getattr(algorithm, name, None)
+        if (
+            getattr(rule, "lr_end", None) is not None
+            and rule == getattr(before.algorithm, name, None)
+            and rule.decay_steps == before.iterations
+        ):
+            ended = replace(rule, decay_steps=config.iterations)
+            config = replace(config, algorithm=replace(algorithm, **{name: ended}))
+    return config
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:

@@ -15,11 +15,12 @@ from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
 from surefoot.experiment.loggers import hyperparameters
-from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack
+from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, warn_of_the_decay
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.provenance import record_provenance
-from surefoot.experiment.serialise import load_config, save_config
+from surefoot.experiment.serialise import check_round_trip, load_config, save_config
+from surefoot.options import check, fits
 from surefoot.policies import AbstractPolicy
 
 
@@ -116,7 +117,11 @@ def train_runs(
             save_config(run.config, run.folder.config)
             record_provenance(run.folder.provenance)
         begin(callbacks, runs[0].config)
-        members = [Member(run.iteration, [Recorder(run), *callbacks], run.name) for run in runs]
+        warn_of_the_decay(runs[0].config, runs[0].config.iterations)
+        members = [
+            Member(run.iteration, [Recorder(run.folder, run.config, run.iteration), *callbacks], run.name)
+            for run in runs
+        ]
         state = stack(run.state for run in runs) if many else runs[0].state
         total, done = runs[0].config.iterations, max(run.iteration for run in runs)
         waiting = "compiling the iteration" + f" of {len(runs)} runs" * many
@@ -130,15 +135,59 @@ def raise_failure(run: Run, outcome: LoopOutcome) -> None:
     outcome.raise_failure(f" The state before it is kept in {good}.")
 
 
+class Checkpoints:
+    """A callback that keeps training in memory in a run folder as well: a line of metrics for each iteration,
+    and a checkpoint of every so many and of the last.
+
+        learner.train(100, callback=Checkpoints("runs/mine", every=20))
+
+    The folder is one that `surefoot resume`, `load` and the other commands take. Training from the first
+    iteration makes it, and going on with the same learner goes on in it. Raises `UserError` if there is
+    anything else at `folder`.
+    """
+
+    def __init__(self, folder: str | Path, every: int = 10) -> None:
+        check(fits(every, int) and every >= 1, "every", every, "a whole number, 1 or more")
+        self._folder, self._every = Path(folder), every
+        self._config: Config | None = None
+        self._run: RunFolder | None = None
+        self._recorder: Recorder | None = None
+
+    def begin(self, config: Config) -> None:
+        """Makes the folder, before the first iteration."""
+        check_round_trip(config)
+        self._config = replace(config, checkpoint_every=self._every)
+        if self._run is None:
+            self._run = RunFolder.create(self._folder)
+            save_config(self._config, self._run.config)
+            record_provenance(self._run.provenance)
+
+    def __call__(self, event: Event) -> None:
+        assert self._config is not None
+        assert self._run is not None
+        if self._recorder is None:
+            config = replace(self._config, iterations=max(self._config.iterations, event.total))
+            save_config(config, self._run.config)
+            self._recorder = Recorder(self._run, config, event.iteration - 1)
+        self._recorder(event)
+
+    def close(self) -> None:
+        """Writes a checkpoint of the last state, and closes the files."""
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+
+
 class Recorder:
     """A callback that writes metrics and checkpoints to a run folder. Those of later iterations, where a run
     goes on from an earlier checkpoint, are moved aside."""
 
-    def __init__(self, run: Run) -> None:
-        self._folder, self._every = run.folder, run.config.checkpoint_every
-        self._kept = run.config.checkpoints_kept
-        self._writer = MetricsWriter(run.folder.path, run.iteration, hyperparameters(run.config))
-        self._folder.drop_checkpoints_after(run.iteration)
+    def __init__(self, folder: RunFolder, config: Config, iteration: int) -> None:
+        """`iteration` is the last one before the next event's."""
+        self._folder, self._every = folder, config.checkpoint_every
+        self._kept = config.checkpoints_kept, config.kept_every
+        self._writer = MetricsWriter(folder.path, iteration, hyperparameters(config))
+        self._folder.drop_checkpoints_after(iteration)
         self._last: Event | None = None
 
     def __call__(self, event: Event) -> None:
@@ -146,7 +195,7 @@ class Recorder:
         self._last = event
         if event.finite and event.iteration % self._every == 0:
             self._writer.sync()
-            self._folder.save(event.state, self._kept)
+            self._folder.save(event.state, *self._kept)
 
     def close(self) -> None:
         """Writes a checkpoint of the last good state, unless there is one, and closes the files."""
@@ -154,4 +203,4 @@ class Recorder:
         if self._last is not None:
             state = self._last.state
             if not self._folder.checkpoint(int(state.iteration)).exists():
-                self._folder.save(state, self._kept)
+                self._folder.save(state, *self._kept)

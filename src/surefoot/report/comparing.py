@@ -11,6 +11,7 @@ from matplotlib.style import context
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from surefoot.report.comparison import Comparison
+from surefoot.report.learning import learning_curve
 from surefoot.statistics import Interval
 
 COLOURS = ("#0b6e99", "#d1495b", "#c98a00", "#3f7d4f", "#6f4e9c", "#7a4b2a", "#52606d", "#c2559d")
@@ -52,9 +53,11 @@ def looks(count: int) -> Iterator[dict[str, Any]]:
 
 
 def _draw_training(axes: Axes, comparison: Comparison) -> None:
-    after = "return_after" if comparison.adapts else "return"
+    after, named = learning_curve([run.metrics for run in comparison.runs])
     for group, look in zip(comparison.groups, looks(len(comparison.groups)), strict=True):
-        label = f"{group.label} ({len(group.runs)} seeds)"
+        # Matplotlib leaves names that begin with an underscore out of a legend.
+        name = "\u200b" * group.label.startswith("_") + group.label
+        label = f"{name} ({len(group.runs)} seeds)"
         curve = comparison.curve(group, after)
         if curve is None:
             axes.plot([], [], label=f"{label}: no curve that all share", **look)
@@ -72,7 +75,7 @@ def _draw_training(axes: Axes, comparison: Comparison) -> None:
     axes.set(
         title="Training: interquartile mean (IQM) and 95% interval",
         xlabel="steps of the environment" if by_steps else "iteration",
-        ylabel="mean return of an episode",
+        ylabel=named,
     )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6))

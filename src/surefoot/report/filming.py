@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from surefoot.algorithms.adaptation import begin_all
 from surefoot.experiment.evaluation import adapt
 from surefoot.experiment.run import Run
 from surefoot.report.cameras import AbstractCamera, Recorder
@@ -51,12 +52,15 @@ def film(
     adapt_key, episode_key = jax.random.split(key)
     keys = jax.random.split(episode_key, (count, 1))
     learner = run.state.learner
-    adapter, adaptation = adapt(
-        run.config, learner, tasks, adapt_key, steps=steps, episodes=episodes, inner=inner
-    )
-    phases = {"before" if steps else "": adaptation.learners[0]}
     if steps:
-        phases[f"after {steps} step{'s' * (steps != 1)}"] = adaptation.learners[-1]
+        adapter, adaptation = adapt(
+            run.config, learner, tasks, adapt_key, steps=steps, episodes=episodes, inner=inner
+        )
+        after = f"after {steps} step{'s' * (steps != 1)}"
+        phases = {"before": adaptation.learners[0], after: adaptation.learners[-1]}
+    else:
+        adapter = run.config.algorithm.adapter(run.config.estimator, learner, inner)
+        phases = {"": begin_all(adapter, learner.policy, count)}
     with closing(Recorder(camera)) as recorder:
         columns = []
         for label, learners in phases.items():

@@ -17,7 +17,7 @@ from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.serialise import flat_options, load_config
 from surefoot.options import UserError
 
-_IGNORED = ("seed", "preset", "checkpoint-every", "checkpoints-kept")
+_IGNORED = ("seed", "preset", "checkpoint-every", "checkpoints-kept", "kept-every")
 """Options that make no difference between methods."""
 _IN_A_LABEL = 2
 """Most differences that name a group; a group with more has its folder's name."""

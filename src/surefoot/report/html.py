@@ -15,6 +15,7 @@ from surefoot.report.comparing import COLOURS
 from surefoot.report.comparison import Comparison
 from surefoot.report.finished import FinishedRun, Group
 from surefoot.report.goals import GoalField, goals_section
+from surefoot.report.learning import learning_curve
 from surefoot.report.page_parts import (
     draw_tasks,
     key,
@@ -91,7 +92,7 @@ def _filled(runs: Sequence[FinishedRun], sections: Mapping[str, str], data: Mapp
             for name, body in sections.items()
         ),
         # Within a script no text may end it.
-        data=json.dumps(data).replace("</", "<\\/"),
+        data=json.dumps(data).replace("<", "\\u003c"),
         **texts,
     )
     return filled.encode()
@@ -202,23 +203,24 @@ def page_data(groups: Sequence[Group], comparison: Comparison | None = None) -> 
     """The data that the charts draw."""
     runs = [(i, run) for i, group in enumerate(groups) for run in group.runs]
     by_steps = all(run.steps is not None for _, run in runs)
+    metric, named = learning_curve([run.metrics for _, run in runs])
     curves = []
     for i, group in enumerate(groups):
-        metric = "return_after" if group.runs[0].adapts else "return"
         curve = comparison.curve(group, metric) if comparison else None
         line = {"label": group.label, "colour": _colour(i)}
         if curve is not None:
             parts = {"x": curve.steps, "y": curve.estimate, "low": curve.low, "high": curve.high}
             curves.append({**line, **{name: _numbers(values) for name, values in parts.items()}})
         else:
-            found = [(run, run.curve(metric)) for run in group.runs]
+            found = [(run, _thinned(run, metric)) for run in group.runs]
             curves += [
-                {**line, "label": f"{group.label}, seed {run.seed}", "x": _numbers(x), "y": _numbers(y)}
-                for run, (x, y) in found
-                if len(x)
+                {**line, "label": f"{group.label}, seed {run.seed}", **points}
+                for run, points in found
+                if points["x"]
             ]
     return {
         "x": "steps of the environment" if by_steps else "iteration",
+        "y": named,
         "curves": curves,
         "runs": [
             {

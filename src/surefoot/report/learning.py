@@ -1,7 +1,7 @@
 """The picture of learning one task: how the return grew, and what the policy is worth at the end."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,27 @@ def draw_learning(result: EvaluationResult, history: History) -> bytes:
 def _draw_curve(axes: Axes, history: History) -> None:
     by_steps = bool(history) and "steps" in history[-1]
     x = np.array([row["steps" if by_steps else "iteration"] for row in history])
-    endless = bool(history) and "mean_reward" in history[-1]
-    shown = "mean_reward" if endless else "return"
+    shown, named = learning_curve([history])
     y = np.array([np.nan if row.get(shown) is None else row[shown] for row in history])
     axes.plot(x, y, color=_LINE, linewidth=1.4)
     axes.set(
         title="Training",
         xlabel="steps of the environment" if by_steps else "iteration",
-        ylabel="mean reward of a step" if endless else "mean return of an episode",
+        ylabel=named,
     )
+
+
+def learning_curve(histories: Sequence[History]) -> tuple[str, str]:
+    """The metric that shows the learning of runs, and its name for an axis: the return, or the mean reward
+    where no episode has ended."""
+    names = {
+        name for history in histories for row in history for name, value in row.items() if value is not None
+    }
+    if "return_after" in names:
+        return "return_after", "mean return of an episode"
+    if "return" not in names and "mean_reward" in names:
+        return "mean_reward", "mean reward of a step"
+    return "return", "mean return of an episode"
 
 
 def picture(title: str, draw: Callable[..., None], panels: int = 2) -> bytes:

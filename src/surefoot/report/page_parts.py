@@ -151,7 +151,8 @@ def options_section(groups: Sequence[Group]) -> str:
                     (escape(option), f"<strong>{escape(shown_value(value))}</strong>", escape(origin))
                 )
         heading = f"<h3>{escape(group.label)}: {escape(name)}</h3>"
-        changed = table(("option", "value", "preset"), rows) if rows else "<p>As the preset has it.</p>"
+        same = "As the preset has it." if usual else "There is no preset to compare with."
+        changed = table(("option", "value", "preset"), rows) if rows else f"<p>{same}</p>"
         whole = table(
             ("option", "value"), [(escape(k), escape(shown_value(v))) for k, v in run.options.items()]
         )

@@ -14,7 +14,7 @@ from surefoot.experiment import Run
 from surefoot.experiment.files import write_atomically
 from surefoot.experiment.metrics import read_metrics
 from surefoot.report.finish import finish
-from surefoot.report.learning import History, picture
+from surefoot.report.learning import History, learning_curve, picture
 from surefoot.statistics import interquartile_mean, interval
 
 _LINE, _BEFORE = "#0b6e99", "#d1495b"
@@ -69,10 +69,10 @@ def draw_seeds(
     def draw(curve: Axes, end: Axes) -> None:
         _draw_curves(curve, seeds, histories, adapts)
         (_draw_steps if adapts else _draw_ends)(end, seeds, returns)
-        # One scale for both, which shows all of either.
-        low, high = zip(curve.get_ylim(), end.get_ylim(), strict=True)
-        for axes in (curve, end):
-            axes.set(ylim=(min(low), max(high)))
+        if learning_curve(histories)[0] != "mean_reward":  # one scale for both, which shows all of either
+            low, high = zip(curve.get_ylim(), end.get_ylim(), strict=True)
+            for axes in (curve, end):
+                axes.set(ylim=(min(low), max(high)))
         _draw_interval(end, returns)
 
     return picture(title, draw)
@@ -81,7 +81,8 @@ def draw_seeds(
 def _draw_curves(axes: Axes, seeds: list[int], histories: list[History], adapts: bool) -> None:
     along = "steps" if all("steps" in row for rows in histories for row in rows) else "iteration"
     adapts = adapts and any("return_before" in row for rows in histories for row in rows)
-    _draw_metric(axes, histories, along, "return_after" if adapts else "return", _LINE, seeds)
+    shown, named = learning_curve(histories)
+    _draw_metric(axes, histories, along, shown, _LINE, seeds)
     if adapts:
         _draw_metric(axes, histories, along, "return_before", _BEFORE)
         for label, colour in (("before adaptation", _BEFORE), ("after adaptation", _LINE)):
@@ -90,7 +91,7 @@ def _draw_curves(axes: Axes, seeds: list[int], histories: list[History], adapts:
     axes.set(
         title="Training: each seed and their mean",
         xlabel="steps of the environment" if along == "steps" else "iteration",
-        ylabel="mean return of an episode",
+        ylabel=named,
     )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

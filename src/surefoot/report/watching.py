@@ -2,14 +2,16 @@
 
 import errno
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from surefoot.options import UserError, check
-from surefoot.report.finished import FinishedRun, Group
+from surefoot.report.finished import FinishedRun, Group, group_runs
 from surefoot.report.html import make_live_page, page_data
 
 HOST = "127.0.0.1"
@@ -34,15 +36,22 @@ class WatchServer(ThreadingHTTPServer):
             reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
             raise UserError(f"Port {port} {reason}. Choose another --port, or leave it out.") from error
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a page that was closed before its answer came."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def address(self) -> str:
         """The page's address."""
         return f"http://{HOST}:{self.server_port}/"
 
     def groups(self) -> list[Group]:
-        """The runs as they are by now, all in one group."""
-        runs = [FinishedRun.read_unfinished(path) for path in self._paths]
-        return [Group(runs[0].config.preset, {}, runs)]
+        """The runs as they are by now, a group for each setting. A single group has the preset's name."""
+        groups = group_runs([FinishedRun.read_unfinished(path) for path in self._paths])
+        if len(groups) == 1:
+            groups = [replace(groups[0], label=groups[0].runs[0].config.preset)]
+        return groups
 
     def page(self) -> bytes:
         """The page, in UTF-8."""
@@ -56,9 +65,9 @@ class WatchServer(ThreadingHTTPServer):
 
     def _live(self, groups: Sequence[Group]) -> dict[str, Any]:
         """A sentence about the runs, and how often the page asks again."""
-        (group,) = groups
-        done = [run.metrics[-1]["iteration"] if run.metrics else 0 for run in group.runs]
-        total = group.runs[0].config.iterations
+        runs = [run for group in groups for run in group.runs]
+        done = [run.metrics[-1]["iteration"] if run.metrics else 0 for run in runs]
+        total = max(run.config.iterations for run in runs)
         counts = str(done[0]) if len(set(done)) == 1 else f"{min(done)} to {max(done)}"
         words = f"Iteration {counts} of {total}, at {datetime.now(UTC):%H:%M:%S} UTC."
         return {"status": words, "seconds": SECONDS}
@@ -78,9 +87,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             make, kind = answers[self.path]
             try:
-                self._answer(200, make(), kind)
-            except UserError as error:
+                content = make()
+            except (UserError, OSError) as error:
                 self._answer(500, str(error).encode(), "text/plain")
+            else:
+                self._answer(200, content, kind)
 
     def _answer(self, status: int, content: bytes, kind: str) -> None:
         self.send_response(status)

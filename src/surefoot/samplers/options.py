@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.options import Options, Positive, at_least
+from surefoot.options import Options, Positive, Workers, at_least
 from surefoot.samplers.base import AbstractCollector, AbstractSampler
 from surefoot.samplers.batched import BatchedSampler, BatchedStreams
 from surefoot.samplers.processes import ProcessSampler
@@ -34,7 +34,7 @@ class InProcess(SamplerOptions, Options):
     """Sample in this process: compiled into the iteration where the environment is written in JAX, otherwise
     all environments together, which for MuJoCo is the speed of the physics."""
 
-    threads: Annotated[int, at_least(0)] = 0
+    threads: Annotated[int, Workers] = 0
     """Number of threads of the physics; 0 for one for each core. Results do not depend on it."""
 
     def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractSampler:
@@ -53,7 +53,7 @@ class AbstractRemote(SamplerOptions, Options):
     """Sample in other processes: each samples one task at a time, and no task waits for another. Streams are
     divided among them."""
 
-    workers: Annotated[int, at_least(0)] = 0
+    workers: Annotated[int, Workers] = 0
     """Number of tasks sampled at once, on a core each; 0 for the number of this machine's cores. Results do
     not depend on it."""
     time_limit: Annotated[float, Positive] = 600.0

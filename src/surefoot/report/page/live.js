@@ -15,4 +15,8 @@ async function ask(status) {
 }
 
 const status = document.getElementById("status");
-if (status) setInterval(ask, 1000 * data.seconds, status);
+async function follow() {
+  await ask(status);
+  setTimeout(follow, 1000 * data.seconds);
+}
+if (status) follow();

@@ -82,7 +82,7 @@ function install(id, lines, yLabel) {
   const box = document.getElementById(id);
   if (!box) return;
   let chart = null;
-  const redraw = () => { chart = draw(box, lines(), data.x, yLabel()); };
+  const redraw = () => { chart?.destroy(); chart = draw(box, lines(), data.x, yLabel()); };
   redraw();
   charts.push(() => {
     const xs = chart.data[0], { min, max } = chart.scales.x;
@@ -98,7 +98,7 @@ function install(id, lines, yLabel) {
   return redraw;
 }
 
-install("curves", () => data.curves, () => "mean return of an episode");
+install("curves", () => data.curves, () => data.y);
 const choice = document.getElementById("metric");
 if (choice) {
   const redraw = install("metrics", () => data.runs.filter((run) => choice.value in run.metrics)
