@@ -31,8 +31,8 @@ def adapt_to(goal: np.ndarray, folder: Path) -> None:
         before, after = np.stack(at[:-1], axis=1), np.stack(at[1:], axis=1)
         rewards = -np.linalg.norm(after - goal, axis=-1)
         print(f"after {phase} steps: return {rewards.sum(1).mean():.1f};", f"{'surefoot' in sys.modules = }")
-        seen = {"observations": before, "actions": np.stack(actions, axis=1), "final_observations": after[:, -1:]}
-        parameters = adapt(parameters, {**ends, **seen, "rewards": rewards})
+        seen = {"observations": before, "actions": np.stack(actions, axis=1), "rewards": rewards}
+        parameters = adapt(parameters, {**ends, **seen, "final_observations": after[:, -1:]})
 
 
 if __name__ == "__main__":
