@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from support.dense import compared, fisher_matrix, gradient_of, kl_hessian, ravel
+from support.dense import compared, fisher_matrix, flatten, gradient_of, kl_hessian, ravel
 from support.probes import Target
 from support.samples import categorical_policy, random_meta_batch
 from support.settings import iterate, policy_for, setting_of
@@ -51,6 +51,32 @@ def test_the_gradient_is_the_mean_displacement(chunk: int, x64: None):
         loss, gradient = gradient_of(objective, at, batch)
         np.testing.assert_allclose(ravel(gradient), displacements.mean(0), atol=1e-12)
         np.testing.assert_allclose(loss, 0.5 * (displacements**2).sum(1).mean(), rtol=1e-12)
+
+
+def test_the_displacement_of_two_steps_holds_the_hessian_of_the_second_times_the_first_gradient(x64: None):
+    """(θ' − θ) / α = −g_0(θ) − g_1(θ − α g_0), which at a small α is −g_0 − g_1 + α H_1 g_0 but for terms of
+    α². With both steps on one batch it is −2 g_0 + α H_0 g_0."""
+    policy = categorical_policy(hidden=())
+    sampled = random_meta_batch(policy, jax.random.key(1), tasks=2, steps=1)
+    vector, build = flatten(policy)
+
+    @jax.jit
+    @jax.vmap
+    def derivatives(one: Any) -> tuple[jax.Array, jax.Array]:
+        def loss(v: jax.Array) -> jax.Array:
+            return LOSS.loss(LOSS.predict(build(v), one), one)
+
+        return jax.grad(loss)(vector), jax.hessian(loss)(vector)
+
+    # Both tasks take their first step on batch 0, and the second on 1 or on 0.
+    steps = [jax.tree.map(lambda x, i=i: x[jnp.array(i)], sampled.support[0]) for i in ([0, 0], [1, 0])]
+    gradients, hessians = map(np.asarray, derivatives(sampled.support[0]))
+    slope, curvature = -gradients[0] - gradients[[1, 0]], hessians[[1, 0]] @ gradients[0]
+    objective = DistanceToAdapted(LOSS, GradientStep(lr=1e-4), 2)
+    adapted = prepared(objective, policy, replace(sampled, support=tuple(steps))).prepared["adapted"]
+    found = (jax.vmap(ravel)(adapted) - vector) / 1e-4
+    np.testing.assert_allclose(found - slope, 1e-4 * curvature, rtol=0, atol=1e-7 * np.abs(curvature).max())
+    assert np.abs(curvature[0] - curvature[1]).max() > 0.1 * np.abs(curvature).max()
 
 
 def test_with_one_inner_step_it_is_a_pooled_policy_gradient_step():

@@ -109,6 +109,14 @@ def test_short_steps_learn_and_the_search_keeps_its_bound(found: dict[str, Measu
     assert np.all(held[..., 1] >= held[..., 0])
 
 
+def test_the_mean_and_the_largest_divergence_that_the_page_on_trpo_gives(x64: None):
+    name = "TRPO, bound δ"
+    divergences = Collapse(deltas=(0.01, 0.03), methods=(name,)).train(name, 0).divergences[0]
+    mean, largest = divergences.mean(axis=(0, 1))
+    np.testing.assert_allclose([mean, largest], [0.008, 0.019], atol=5e-4)
+    np.testing.assert_allclose(largest / mean, 2.5, atol=0.1)
+
+
 def test_its_result_has_a_row_for_each_method_and_step(monkeypatch: pytest.MonkeyPatch, found: Any):
     monkeypatch.setattr(Collapse, "train", lambda self, name, seed: found[name])
     result = run(SMALL, seed=3)

@@ -15,6 +15,7 @@ from surefoot.experiment import preset
 from surefoot.experiment.memory import check_memory
 from surefoot.options import UserError
 from surefoot.policies import AttentionActorCritic, RememberingPolicy
+from surefoot.policies.transformer import Pairs, attend, rotate
 from surefoot.types import Discrete
 
 ROWS, TIME = 3, 6
@@ -56,6 +57,46 @@ def unroll(policy: Any, seen: Array, starts: Array, memory: Any) -> Array:
 
 
 called = eqx.filter_jit(lambda policy, seen: policy(seen).logits)
+
+
+def attended(query: Array, key: Array, value: Array, cached: int) -> np.ndarray:
+    """What one head sees at each step, of which the first `cached` are those of the cache."""
+    times = jnp.arange(len(query), dtype=jnp.int32)
+    whole = Pairs(rotate(key[None], times), value[None])
+    before, own = (
+        jax.tree.map(lambda x, part=part: x[:, part], whole) for part in (slice(cached), slice(cached, None))
+    )
+    earlier = times[cached:, None] > times
+    visible = [(before, earlier[:, :cached]), (own, earlier[:, cached:])]
+    return np.asarray(attend(rotate(query[None], times)[:, cached:], own, visible)[0])
+
+
+def test_a_key_is_turned_by_the_time_from_the_query_to_it_by_hand(x64: None):
+    """Two steps and q_1 = (1, 0), k_0 = k_1 = (0, 1): turned by −1 to (sin 1, cos 1), the first key has the
+    product sin 1 with the query, and the second, not turned, none."""
+    query, key = jnp.array([[0.0, 0.0], [1.0, 0.0]]), jnp.array([[0.0, 1.0], [0.0, 1.0]])
+    seen = attended(query, key, jnp.array([[1.0, 0.0], [0.0, 1.0]]), 0)
+    weight = 1 / (1 + np.exp(-np.sin(1) / np.sqrt(2)))
+    np.testing.assert_allclose(seen, [[1.0, 0.0], [weight, 1 - weight]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("cached", [0, 2])
+def test_attention_is_the_weighted_mean_of_the_values_up_to_each_step(cached: int, x64: None):
+    """With w_ts ∝ exp(q_tᵀ R_{s−t} k_s / √d): R_τ turns one plane by τ and the other by τ / 100. The cache is
+    a part of the sum like any other."""
+    query, key, value = jax.random.normal(jax.random.key(0), (3, 4, 4)) * 2.0
+    expected = []
+    for t in range(4):
+        scores = []
+        for s in range(t + 1):
+            rotation = np.zeros((4, 4))
+            for i, speed in enumerate((1.0, 0.01)):
+                cos, sin = np.cos((s - t) * speed), np.sin((s - t) * speed)
+                rotation[np.ix_([i, i + 2], [i, i + 2])] = [[cos, -sin], [sin, cos]]
+            scores.append(query[t] @ rotation @ key[s] / 2.0)
+        weights = np.exp(scores) / np.sum(np.exp(scores))
+        expected.append(weights @ value[: t + 1])
+    np.testing.assert_allclose(attended(query, key, value, cached), expected[cached:], rtol=1e-12)
 
 
 def test_acting_from_the_cache_is_the_whole_sequence_at_once():

@@ -47,6 +47,107 @@ def test_it_solves_as_the_direct_method_does(x64: None):
     np.testing.assert_allclose(found.x, np.linalg.solve(a, b), rtol=1e-10)
 
 
+def energy(a: np.ndarray, b: np.ndarray, x: np.ndarray) -> float:
+    """φ(x) = ½ xᵀAx − bᵀx."""
+    return float(0.5 * x @ a @ x - b @ x)
+
+
+def test_the_solution_minimises_the_quadratic_which_a_step_h_raises_by_half_of_h_a_h(x64: None):
+    a, b = matrix([0.5, 1.0, 2.0, 7.0]), right_hand_side(4)
+    x = np.asarray(solve(a, b).x)
+    for h in np.random.default_rng(1).normal(size=(20, 4)):
+        np.testing.assert_allclose(energy(a, b, x + h) - energy(a, b, x), 0.5 * h @ a @ h, rtol=1e-9)
+    np.testing.assert_allclose(energy(a, b, x), -0.5 * b @ np.linalg.solve(a, b), rtol=1e-12)
+
+
+def long_recursion(a: np.ndarray, b: np.ndarray, iterations: int) -> tuple[list[Any], list[Any], list[Any]]:
+    """The iterates, residuals and directions by what the two coefficients mean, without the short forms:
+    α = pᵀr / pᵀAp ends where the slope along p is zero, and β = −rᵀAp / pᵀAp makes the new direction
+    conjugate to p. The residual is b − A x, anew each time."""
+    xs, rs, ps = [np.zeros_like(b)], [b], [b]
+    for _ in range(iterations):
+        p = ps[-1]
+        curvature = p @ a @ p
+        xs.append(xs[-1] + (p @ rs[-1]) / curvature * p)
+        rs.append(b - a @ xs[-1])
+        ps.append(rs[-1] - (rs[-1] @ a @ p) / curvature * p)
+    return xs, rs, ps
+
+
+def test_the_short_forms_of_both_coefficients_are_the_long_ones(x64: None):
+    a, b = matrix([0.5, 1.0, 2.0, 7.0]), right_hand_side(4)
+    xs, rs, ps = long_recursion(a, b, 3)
+    for k in range(3):
+        p, r, after = ps[k], rs[k], rs[k + 1]
+        np.testing.assert_allclose(p @ r, r @ r, rtol=1e-11)
+        beta = (after @ after) / (r @ r)
+        np.testing.assert_allclose(-(after @ a @ p) / (p @ a @ p), beta, rtol=1e-11)
+        np.testing.assert_allclose(ps[k + 1], after + beta * p, rtol=1e-10)
+        np.testing.assert_allclose(solve(a, b, k + 1).x, xs[k + 1], rtol=1e-11)
+        np.testing.assert_allclose(solve(a, b, k + 1).residual, after, atol=1e-12)
+
+
+def test_its_directions_are_conjugate_and_its_residuals_orthogonal(x64: None):
+    """Each to all the earlier ones, though only the last is asked for."""
+    a, b = matrix([0.5, 1.0, 2.0, 7.0]), right_hand_side(4)
+    xs = np.stack([np.zeros(4), *(np.asarray(solve(a, b, k).x) for k in (1, 2, 3, 4))])
+    steps, residuals = np.diff(xs, axis=0), (b - xs @ a)[:4]
+    for products in (steps @ a @ steps.T, residuals @ residuals.T):
+        sizes = np.sqrt(np.diag(products))
+        np.testing.assert_allclose(products / np.outer(sizes, sizes), np.eye(4), atol=1e-11)
+    # Steepest descent, which takes the residuals themselves as directions, has no such ones.
+    assert abs(residuals[0] @ a @ residuals[1]) > 0.1 * residuals[1] @ a @ residuals[1]
+
+
+def test_each_iterate_is_the_best_combination_of_the_powers_and_points_downhill(x64: None):
+    """It minimises φ over b, Ab, …, A^(k−1) b, so that φ falls and ½ xᵀAx < bᵀx; xᵀAx is xᵀ(b − r)."""
+    a, b = matrix([0.5, 1.0, 2.0, 7.0]), right_hand_side(4)
+    energies = [0.0]
+    for k in (1, 2, 3, 4):
+        found = solve(a, b, k)
+        x, residual = np.asarray(found.x), np.asarray(found.residual)
+        powers = np.stack([np.linalg.matrix_power(a, i) @ b for i in range(k)], axis=1)
+        best = powers @ np.linalg.solve(powers.T @ a @ powers, powers.T @ b)
+        np.testing.assert_allclose(x, best, rtol=1e-7)
+        energies.append(energy(a, b, x))
+        assert energies[-1] < energies[-2]
+        assert 0 < 0.5 * x @ a @ x < b @ x
+        np.testing.assert_allclose(x @ (b - residual), x @ a @ x, rtol=1e-10)
+
+
+def relative_error(a: np.ndarray, b: np.ndarray, iterations: int) -> float:
+    """‖x_k − x‖_A / ‖x‖_A."""
+    x = np.linalg.solve(a, b)
+    error = np.asarray(solve(a, b, iterations).x) - x
+    return float(np.sqrt((error @ a @ error) / (x @ a @ x)))
+
+
+def bound_on_the_error(condition: float, iterations: int) -> float:
+    return 2.0 * ((np.sqrt(condition) - 1) / (np.sqrt(condition) + 1)) ** iterations
+
+
+@pytest.mark.parametrize("eigenvalues", [[1.0, 2.0, 4.0, 9.0], [0.01, 0.02, 50.0, 100.0]])
+def test_the_error_after_k_iterations_is_within_the_bound(eigenvalues: list[float], x64: None):
+    a, b = matrix(eigenvalues), right_hand_side(4)
+    condition = eigenvalues[-1] / eigenvalues[0]
+    for k in (1, 2, 3):
+        assert 0 < relative_error(a, b, k) <= bound_on_the_error(condition, k)
+
+
+@pytest.mark.parametrize(("condition", "iterations"), [(4.0, 3), (4.0, 4), (2.25, 3)])
+def test_the_bound_on_the_error_cannot_be_lowered(condition: float, iterations: int, x64: None):
+    """The worst system for k iterations has its k + 1 eigenvalues where the Chebyshev polynomial T_k is 1 or
+    −1, and an error of 1 / T_k((κ + 1) / (κ − 1)) = bound / (1 + q^2k) with q = (√κ − 1) / (√κ + 1)."""
+    nodes = np.cos(np.pi * np.arange(iterations + 1) / iterations)
+    eigenvalues = (condition + 1 + (condition - 1) * nodes) / 2
+    gaps = np.abs(eigenvalues[:, None] - eigenvalues) + np.eye(iterations + 1)
+    error = relative_error(np.diag(eigenvalues), 1 / np.sqrt(gaps.prod(axis=1)), iterations)
+    bound = bound_on_the_error(condition, iterations)
+    chebyshev = np.polynomial.Chebyshev.basis(iterations)((condition + 1) / (condition - 1))
+    np.testing.assert_allclose(error, 1 / chebyshev, rtol=1e-9)
+    assert 0.998 * bound < error <= bound
+
+
 def test_it_needs_one_iteration_for_each_distinct_eigenvalue(x64: None):
     assert solve(matrix([3.0] * 6), right_hand_side(6), 20, 1e-8).iterations == 1
     assert solve(matrix([1.0, 1.0, 1.0, 5.0, 5.0, 5.0]), right_hand_side(6), 20, 1e-8).iterations == 2

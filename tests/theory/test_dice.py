@@ -147,12 +147,12 @@ def listed() -> Listed:
     def expected_return(v: jax.Array) -> jax.Array:
         return solve(problem, build(v).probabilities).value
 
+    exact = jax.jit(lambda v: (jax.hessian(expected_return)(v), jax.grad(expected_return)(v)))
     return Listed(
         jax.tree.map(lambda x: x[:, None], batches),
         chances,
         values,
-        np.asarray(jax.jit(jax.hessian(expected_return))(vector)),
-        np.asarray(jax.jit(jax.grad(expected_return))(vector)),
+        *map(np.asarray, exact(vector)),
     )
 
 
@@ -165,6 +165,14 @@ def derivatives(loss: Any, *given: Any) -> tuple[np.ndarray, np.ndarray, np.ndar
     chances = np.asarray(data.chances)
     gradient, hessian = (np.tensordot(chances, x, 1) for x in (gradients, hessians))
     return gradient, hessian, np.tensordot(chances, (hessians - hessian) ** 2, 1)
+
+
+def term(v: jax.Array, one: tuple[Batch, jax.Array], own: bool) -> jax.Array:
+    """The control variate (1 − V_t)(1 − ρ_t) b_t; with `own` V_t ρ_t stands for V_t, which is wrong."""
+    batch, baseline = one
+    log_ratios = (build(v)(batch.observations).log_prob(batch.actions) - batch.log_probs)[0]
+    weights = jnp.exp(jnp.cumsum(log_ratios)) if own else past_weights(log_ratios, 1.0)
+    return jnp.mean((1.0 - weights) * (1.0 - jnp.exp(log_ratios)) * baseline)
 
 
 def of(objective: AbstractObjective) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -195,13 +203,6 @@ def test_the_control_variate_has_mean_zero_and_reduces_the_variance(x64: None):
     """(1 − V_t)(1 − ρ_t) b_t, the difference of the two losses. With the step's own ratio in V_t its mean is
     not zero, and it would be a bias."""
     data = listed()
-
-    def term(v: jax.Array, one: tuple[Batch, jax.Array], own: bool) -> jax.Array:
-        batch, baseline = one
-        log_ratios = (build(v)(batch.observations).log_prob(batch.actions) - batch.log_probs)[0]
-        weights = jnp.exp(jnp.cumsum(log_ratios)) if own else past_weights(log_ratios, 1.0)
-        return jnp.mean((1.0 - weights) * (1.0 - jnp.exp(log_ratios)) * baseline)
-
     gradient, hessian, _ = derivatives(lambda v, one: term(v, one, False), data.batches, data.values)
     np.testing.assert_allclose(gradient, 0.0, atol=1e-12)
     np.testing.assert_allclose(hessian, 0.0, atol=1e-12)
@@ -219,6 +220,80 @@ def test_the_control_variate_has_mean_zero_and_reduces_the_variance(x64: None):
     one = jax.tree.map(lambda x: x[7], data.batches)
     moved = chain_policy().table.reshape(-1) + jnp.linspace(0.0, 0.5, 6)
     np.testing.assert_allclose(difference(moved, one), term(moved, (one, data.values[7]), False), rtol=1e-9)
+
+
+def terms(weights: Any, decay: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every trajectory the weighted sums over its steps of ∇ψ_t, of ψ_t ψ_tᵀ and of ψ_t Ψ_tᵀ + Ψ_t ψ_tᵀ,
+    with Ψ_t = Σ_{k<t} λ^(t−k) ψ_k. By hand: in the row of its state the score of a softmax is the action,
+    one-hot, less p, and its derivative −(diag p − p pᵀ)."""
+    data = listed()
+    seen, actions = (np.asarray(x)[:, 0] for x in (data.batches.observations, data.batches.actions))
+    states = seen.argmax(axis=-1)
+    rows = np.asarray(jax.nn.softmax(chain_policy().table))
+    score, slope = np.zeros((3, 2, 3, 2)), np.zeros((3, 3, 2, 3, 2))
+    for s, p in enumerate(rows):
+        score[s, :, s] = np.eye(2) - p
+        slope[s, s, :, s] = np.outer(p, p) - np.diag(p)
+    scores, slopes = score.reshape(3, 2, 6)[states, actions], slope.reshape(3, 6, 6)[states]
+    age = np.arange(HORIZON)[:, None] - np.arange(HORIZON)
+    past = np.einsum("tk,nkp->ntp", np.where(age > 0, decay ** np.maximum(age, 0.0), 0.0), scores)
+    weights = np.asarray(weights)
+    products = np.einsum("nt,ntp,ntq->npq", weights, scores, past)
+    return (
+        np.einsum("nt,ntpq->npq", weights, slopes),
+        np.einsum("nt,ntp,ntq->npq", weights, scores, scores),
+        products + products.swapaxes(1, 2),
+    )
+
+
+def test_the_hessian_of_the_return_is_the_mean_of_four_terms_with_the_reward_to_go(x64: None):
+    data = listed()
+    assert data.batches.transitions is not None
+    found = [np.tensordot(data.chances, x, 1) for x in terms(data.batches.transitions.returns[:, 0])]
+    np.testing.assert_allclose(sum(found), data.hessian, atol=1e-12)
+    for without in found:
+        assert np.linalg.norm(without) > 0.1
+
+
+def hessians(loss: Any, given: Any) -> np.ndarray:
+    """The second derivative of a sum over steps, of every trajectory, where `loss` is its mean."""
+    each = jax.vmap(lambda one: jax.hessian(loss)(chain_policy().table.reshape(-1), one))
+    return HORIZON * np.asarray(jax.jit(each)(given))
+
+
+@pytest.mark.parametrize(
+    ("objective", "own", "past"),
+    [
+        (PolicyObjective(reinforce), False, None),
+        (PolicyObjective(surrogate), True, None),
+        (DiceObjective(1.0), True, 1.0),
+        (DiceObjective(0.5), True, 0.5),
+    ],
+    ids=["log-likelihood", "surrogate", "dice", "loaded dice"],
+)
+def test_what_the_second_derivative_of_each_loss_contains(
+    objective: AbstractObjective, own: bool, past: float | None, x64: None
+):
+    """Of every trajectory, and not only on average."""
+    data = listed()
+    slopes, squares, products = terms(data.batches.advantages[:, 0], past or 1.0)
+    found = hessians(lambda v, one: objective.loss(objective.predict(build(v), one), one), data.batches)
+    expected = -(slopes + (squares if own else 0.0) + (products if past else 0.0))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_the_step_s_own_ratio_in_the_control_variate_adds_twice_the_squared_score(x64: None):
+    """2 ψ_t ψ_tᵀ b_t, whose mean is not zero."""
+    data = listed()
+    _, squares, products = terms(data.values)
+    right, wrong = (
+        hessians(lambda v, one, own=own: term(v, one, own), (data.batches, data.values))
+        for own in (False, True)
+    )
+    np.testing.assert_allclose(right, products, atol=1e-12)
+    np.testing.assert_allclose(wrong, products + 2 * squares, atol=1e-12)
+    np.testing.assert_allclose(np.tensordot(data.chances, products, 1), 0.0, atol=1e-12)
+    assert np.linalg.norm(np.tensordot(data.chances, squares, 1)) > 0.1
 
 
 def test_what_dice_cannot_learn_from():

@@ -12,6 +12,7 @@ import pytest
 from support.dense import fisher_matrix, flatten, kl_hessian
 from support.samples import categorical_policy, gaussian_policy, random_batch, random_meta_batch
 from surefoot.rules import GradientStep
+from surefoot.theory.distributions import Categorical
 from surefoot.theory.meta import adapted
 from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
 from surefoot.types import Batch
@@ -74,6 +75,64 @@ def test_it_is_the_expected_outer_product_of_the_score_and_the_hessian_of_the_di
     np.testing.assert_allclose(found, dense, atol=1e-12)
     assert np.linalg.norm(dense) > 0.1
     np.testing.assert_allclose(found, kl_hessian(OBJECTIVE, policy, batch), atol=1e-12)
+
+
+def every_action(policy: Any, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Actions at each step, and their probabilities; of a Gaussian those of a Gauss–Hermite rule, exact here:
+    second derivatives of its log π have degree 2 in the action."""
+    now = eqx.filter_jit(policy)(batch.observations)
+    if isinstance(now, Categorical):
+        probabilities = np.moveaxis(np.asarray(jax.nn.softmax(now.logits)), -1, 0)
+        return np.broadcast_to(np.arange(3)[:, None, None], probabilities.shape), probabilities
+    nodes, weights = np.polynomial.hermite_e.hermegauss(2)
+    pairs = np.array(list(product(range(2), repeat=now.mean.shape[-1])))
+    actions = np.asarray(now.mean) + np.exp(now.log_std) * nodes[pairs][:, None, None]
+    chances = np.prod(weights[pairs] / weights.sum(), axis=-1)[:, None, None]
+    return actions, np.broadcast_to(chances, actions.shape[:-1])
+
+
+@pytest.mark.parametrize("build", [gaussian_policy, categorical_policy])
+def test_it_is_minus_the_expected_hessian_of_the_log_likelihood(build: Any, x64: None):
+    """And the mean of the gradient, the linear term of the divergence, is zero."""
+    policy = build(hidden=(2,))
+    batch = random_batch(policy, jax.random.key(1))
+    vector, build_from = flatten(policy)
+    actions, probabilities = every_action(policy, batch)
+    weights = probabilities * np.asarray(batch.valid) / int(batch.valid.sum())
+
+    def mean_log_likelihood(v: jax.Array) -> jax.Array:
+        now = build_from(v)(batch.observations)
+        return jnp.sum(weights * jax.vmap(now.log_prob)(actions))
+
+    both = jax.jit(lambda v: (jax.grad(mean_log_likelihood)(v), jax.hessian(mean_log_likelihood)(v)))
+    slope, hessian = both(vector)
+    np.testing.assert_allclose(slope, np.zeros(len(vector)), atol=1e-12)
+    np.testing.assert_allclose(fisher_matrix(OBJECTIVE, policy, batch), -hessian, atol=1e-12)
+
+
+def test_away_from_the_old_policy_the_slope_times_the_network_s_hessians_is_added(x64: None):
+    """Σ_i ∂d/∂f_i ∇²f_i, where the slope of a categorical's divergence is π − π_old in each logit, and its
+    curvature M that of the new policy alone."""
+    policy = categorical_policy(hidden=(2,))
+    batch = random_batch(policy, jax.random.key(1))
+    vector, build = flatten(policy)
+    old = policy(batch.observations)
+
+    def logits(v: jax.Array) -> jax.Array:
+        return build(v)(batch.observations).logits
+
+    @jax.jit
+    def found(v: jax.Array) -> tuple[jax.Array, ...]:
+        whole = jax.hessian(lambda v: OBJECTIVE.divergence(old, build(v)(batch.observations), batch))(v)
+        return whole, fisher_matrix(OBJECTIVE, build(v), batch), logits(v), jax.hessian(logits)(v)
+
+    for moved in (0.5, 0.0):
+        whole, gauss_newton, now, curvatures = map(np.asarray, found(vector + moved))
+        slope = jax.nn.softmax(now) - jax.nn.softmax(old.logits)
+        slope = slope * np.asarray(batch.valid, float)[..., None] / int(batch.valid.sum())
+        added = np.einsum("eta,etaij->ij", slope, curvatures)
+        np.testing.assert_allclose(whole, gauss_newton + added, atol=1e-12)
+        assert np.linalg.norm(added) > 0.01 if moved else np.allclose(added, 0.0, atol=1e-14)
 
 
 def test_the_metric_of_a_gaussian_is_known_in_closed_form(x64: None):

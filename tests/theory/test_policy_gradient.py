@@ -54,6 +54,26 @@ def test_the_score_is_the_slope_of_the_log_likelihood(discrete: bool):
     np.testing.assert_allclose(ravel(score_of(policy, observations, actions, ALL)), expected, atol=1e-7)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("discrete", [True, False])
+def test_the_mean_of_the_score_over_the_actions_at_a_state_is_zero(discrete: bool):
+    """A sum over all actions, and for a Gaussian a Gauss–Hermite rule, exact here: a score has degree 2 in
+    the action."""
+    policy = categorical_policy() if discrete else gaussian_policy(actions=1)
+    state = OBSERVATIONS[:1].astype(float)
+    now = policy(state)
+    if isinstance(now, Categorical):
+        actions, chances = jnp.arange(3), np.asarray(jax.nn.softmax(now.logits[0]))
+    else:
+        nodes, weights = np.polynomial.hermite_e.hermegauss(2)
+        actions, chances = now.mean + jnp.exp(now.log_std) * nodes[:, None], weights / weights.sum()
+    each = jax.vmap(lambda action: ravel(score(policy, state, action[None], ALL[:1])))
+    scores = np.asarray(jax.jit(each)(actions))
+    np.testing.assert_allclose(chances @ scores, np.zeros(scores.shape[1]), atol=1e-14)
+    # So anything that does not depend on the action may be multiplied, and nothing that does.
+    assert np.abs(chances * np.arange(len(chances)) @ scores).max() > 0.1
+
+
 @pytest.mark.parametrize("padding", [jnp.nan, 1e30])
 def test_padding_may_hold_anything(padding: float):
     policy, actions = gaussian_policy(), jnp.array([[0.1, -1.0], [2.0, 0.5], [0.0, 0.3]])
