@@ -1,9 +1,12 @@
 """What `surefoot check env` says of Gymnasium environments: what training would, before it."""
 
+import gymnasium
+import numpy as np
 import pytest
 
 from surefoot.checks import check_gymnasium
 from surefoot.envs import Gymnasium
+from surefoot.envs.gymnasium_spaces import flattened_parts
 
 ODD = "support.careless_envs:"
 
@@ -47,3 +50,11 @@ def test_what_gymnasium_only_warns_of_is_a_warning():
     problems = check_gymnasium(Gymnasium(ODD + "Sound"))
     assert {problem.severity for problem in problems} == {"warning"}
     assert any("states no time limit" in problem.what for problem in problems)
+
+
+def test_what_is_flattened_is_said():
+    stack = gymnasium.spaces.Box(0, 255, (2, 9, 9, 3), np.uint8)
+    space = gymnasium.spaces.Dict({"stack": stack, "grid": gymnasium.spaces.Box(-1, 1, (3, 4))})
+    assert list(flattened_parts(space, "seen")) == [("seen['grid']", (3, 4)), ("seen['stack']", (2, 9, 9, 3))]
+    said = [problem.what for problem in check_gymnasium(Gymnasium("support.gymnasium_envs:Grid"))]
+    assert "the observation, an array of shape (3, 4), is flattened to a vector of 12 numbers." in said

@@ -31,7 +31,9 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_the_first_signal_ends_the_iteration_and_writes_a_checkpoint(
     number: signal.Signals, code: int, training: subprocess.Popen[str], tmp_path: Path
 ) -> None:

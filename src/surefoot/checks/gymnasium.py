@@ -1,6 +1,7 @@
 """The checks of Gymnasium environments: Gymnasium's own first, then what training needs besides."""
 
 import importlib
+import math
 import re
 import warnings
 from typing import Any
@@ -13,6 +14,7 @@ from surefoot.checks.problem import Problem, Problems, error, warning
 from surefoot.envs import Gymnasium
 from surefoot.envs.base import check_time_limit
 from surefoot.envs.gymnasium_simulator import close_env
+from surefoot.envs.gymnasium_spaces import flattened_parts
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError
 
@@ -33,6 +35,7 @@ def check_gymnasium(env: Gymnasium) -> list[Problem]:
     try:
         return [
             *_limit_problems(env),
+            *_flattening_problems(simulator.make),
             *_peer_problems(env, simulator.make),
             *_episode_problems(env, simulator),
         ]
@@ -51,6 +54,20 @@ def _limit_problems(env: Gymnasium) -> Problems:
         check_time_limit(env)
     except UserError as refused:
         yield warning(str(refused), "The check takes 50 steps instead.", "Give the option when you train.")
+
+
+def _flattening_problems(make: Any) -> Problems:
+    """Arrays whose axes mean something, of which policies see a vector."""
+    made = make()
+    try:
+        for name, shape in flattened_parts(made.observation_space, "the observation"):
+            yield warning(
+                f"{name}, an array of shape {shape}, is flattened to a vector of {math.prod(shape)} numbers.",
+                "Policies see vectors, and images [height, width, channels] of 7 pixels or more a side.",
+                "If it is an image, give it three axes; bytes may have two.",
+            )
+    finally:
+        close_env(type(made).__name__, made)
 
 
 def _peer_problems(env: Gymnasium, make: Any) -> Problems:

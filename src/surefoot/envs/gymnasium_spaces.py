@@ -1,7 +1,7 @@
 """Gymnasium's spaces as ours: the form of observations and actions, and the maps between both."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -47,6 +47,19 @@ def _form(space: Any) -> ObservationSpace:
     if shape is not None:
         return image(*shape, np.uint8 if space.dtype == np.uint8 else np.float32)
     return vector(int(spaces.flatdim(space)))
+
+
+def flattened_parts(space: Any, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The parts of an observation space, `name` and the keys in it, that are arrays of several axes and no
+    images, and their shapes."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        for key, part in parts:
+            yield from flattened_parts(part, f"{name}[{key!r}]")
+    elif isinstance(space, spaces.Box) and len(space.shape) > 1 and _image_shape(space) is None:
+        yield name, space.shape
 
 
 def _image_shape(space: Any) -> tuple[int, int, int] | None:

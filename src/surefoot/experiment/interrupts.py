@@ -1,11 +1,12 @@
-"""Ctrl-C and SIGTERM: the first asks to stop after the iteration, the second stops at once."""
+"""Ctrl-C, SIGTERM and the end of the terminal: the first asks to stop after the iteration, the second stops
+at once."""
 
 import os
 import signal
 import threading
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupts:
@@ -25,7 +26,9 @@ class Interrupts:
         if self._active:
             self._read_end, self._write_end = os.pipe()
             os.set_blocking(self._write_end, False)
-            self._handlers = {number: signal.signal(number, self._ignore) for number in _SIGNALS}
+            # One that is ignored, as under nohup, stays so.
+            heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._ignore) for number in heard}
             self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
             self._watcher = threading.Thread(target=self._watch, name="surefoot-signals", daemon=True)
             self._watcher.start()
@@ -56,5 +59,6 @@ class Interrupts:
 
 
 def exit_code(received: signal.Signals) -> int:
-    """The exit code of a process that a signal ended, as shells give it: 130 for SIGINT, 143 for SIGTERM."""
+    """The exit code of a process that a signal ended, as shells give it: 130 for SIGINT, 143 for SIGTERM,
+    129 for SIGHUP."""
     return 128 + received
