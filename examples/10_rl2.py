@@ -1,7 +1,7 @@
 """RL² (Duan et al., 2016b): a policy with a memory learns how to learn a bandit, without any gradient step.
 
 `Trial` makes ten pulls of one bandit, which the policy does not know, into one episode: see
-docs/theory/meta.md.
+docs/theory/rl2.md.
 """
 
 from dataclasses import replace

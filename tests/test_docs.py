@@ -19,6 +19,7 @@ from surefoot.experiment.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+PAGES = sorted(page for page in (DOCS / "theory").glob("*.md") if page.stem != "index")
 CHAPTERS = sorted(path.stem for path in (ROOT / "src/surefoot/theory").glob("[!_]*.py"))
 GUIDE = (DOCS / "guides" / "write_your_own.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
@@ -38,6 +39,20 @@ def test_every_chapter_of_the_theory_has_its_page(chapter: str) -> None:
     assert re.search(r"`tests/theory/\w+\.py`", page)
     assert "## Reading" in page
     assert f"::: surefoot.theory.{chapter}\n" in (DOCS / "reference" / "theory.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_chapter_has_the_same_form(page: Path) -> None:
+    """A number, and at its end the code, the tests and the papers; it is in the navigation and the index."""
+    text = page.read_text()
+    number = re.match(r"# (\d+\.) .+\n", text)
+    assert number
+    assert re.search(rf'- "?{number[1]} .+: theory/{page.name}\n', (ROOT / "mkdocs.yml").read_text())
+    assert f"]({page.name})" in (DOCS / "theory" / "index.md").read_text()
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE)[-2:] == ["In the code", "Reading"]
+    code = text.split("## In the code")[1]
+    assert "][surefoot." in code
+    assert re.search(r"`tests/[\w/]+\.py`", code)
 
 
 def test_the_tests_that_are_named_exist() -> None:
