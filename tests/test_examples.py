@@ -29,6 +29,7 @@ def test_they_follow_the_order_of_study() -> None:
         "09_export",
         "10_rl2",
         "11_optuna",
+        "12_promp",
     ]
 
 
