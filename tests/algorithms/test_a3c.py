@@ -1,3 +1,4 @@
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +11,16 @@ import pytest
 from support.dense import identical
 from surefoot.algorithms import A3C, Estimation, Estimator, Normalisation, Setting, policy_objective
 from surefoot.algorithms.base import LearnerState
-from surefoot.algorithms.fragments import Fragment, Ongoing, learn_fragment
+from surefoot.algorithms.fragments import Fragment, Learned, Ongoing, learn_fragment
 from surefoot.baselines import Zero
 from surefoot.envs import DelayedReward, Navigation2D
 from surefoot.options import UserError
-from surefoot.policies import ActorCritic, CategoricalMLP
+from surefoot.policies import ActorCritic, CategoricalMLP, RecurrentActorCritic
 from surefoot.rules import OptaxStep
 from surefoot.samplers import ProcessSampler, ScanSampler
 from surefoot.samplers.host_rollouts import key_data
 from surefoot.samplers.host_runner import HostRunner
+from surefoot.samplers.workers import Workers
 from surefoot.theory.objectives import ActorCriticObjective
 
 KEY = jax.random.key(3)
@@ -102,8 +104,9 @@ def test_every_gradient_is_applied_and_staleness_is_counted(two_workers: Setting
     state, (first, second) = trained(A, two_workers, 2)
     assert first["steps"] == 6 * 4 * 5
     assert second["steps"] == 2 * first["steps"]
-    # With two workers, one other update at most comes between, unless one is overtaken.
-    assert 0 < first["staleness"] <= first["staleness_max"] <= 5
+    # Applied as updates 0 to 5, after 0, 0, 1, 2, 3 and 4 others when they were asked for, in any order.
+    assert first["staleness"] == pytest.approx((15 - 10) / 6)
+    assert first["staleness_max"] >= 1
     assert not identical(state.policy, POLICY)
     assert np.isfinite([float(x) for x in second.values()]).all()
 
@@ -130,11 +133,60 @@ def test_one_worker_alone_is_never_stale():
     assert jnp.array_equal(synchronous.own.progress.steps, asynchronous.own.progress.steps)
 
 
+class Told(Workers):
+    """A worker that plays nothing: every gradient is `slope`, and the words of each fragment are kept."""
+
+    def __init__(self, slope: float, seen: list[bytes]) -> None:
+        self.slope, self.seen = slope, seen
+
+    def submit(self, function: Any, *arguments: Any, about: str = "") -> Future[Any]:
+        future: Future[Any] = Future()
+        if function is not learn_fragment:
+            future.set_result(None)
+            return future
+        _, policy, key_words = arguments
+        self.seen.append(key_words.tobytes())
+        gradient, nothing = jax.tree.map(lambda x: jnp.full_like(x, self.slope), policy), np.zeros(0)
+        future.set_result(Learned(gradient, jnp.zeros(()), jnp.zeros(()), nothing, nothing.astype(int)))
+        return future
+
+
+def told(*slopes: float) -> tuple[Setting, list[bytes]]:
+    """A setting with such workers, and the words that they are given."""
+    sampler, seen = sampler_of(len(slopes)), []
+    vars(sampler)["solo"] = tuple(Told(slope, seen) for slope in slopes)
+    return setting_of(sampler), seen
+
+
+@pytest.mark.parametrize(("synchronous", "updates"), [(True, 2), (False, 4)])
+def test_every_fragment_has_random_numbers_of_its_own(synchronous: bool, updates: int):
+    setting, seen = told(0.0, 0.0)
+    trained(replace(A, synchronous=synchronous, updates=updates), setting, 1)
+    assert len(set(seen)) == len(seen) == 4
+
+
+def test_its_synchronous_twin_applies_the_mean_of_the_gradients():
+    setting, _ = told(1.0, 3.0)
+    state, _ = trained(A3C(OptaxStep("sgd", lr=0.5), updates=1, synchronous=True), setting, 1)
+    for before, after in zip(jax.tree.leaves(POLICY), jax.tree.leaves(state.policy), strict=True):
+        np.testing.assert_allclose(after, before - 1.0, atol=1e-6)
+
+
+def test_the_options_of_the_loss_reach_the_workers():
+    setting = setting_of(sampler_of(1))
+    algorithm = replace(A, entropy_bonus=0.3, value_coefficient=0.7)
+    fragment = algorithm._fragment(setting, algorithm.init(setting, POLICY, KEY))
+    assert fragment.objective == ActorCriticObjective(policy_objective("reinforce", 0.3), 0.7, None)
+    assert fragment.objective != OBJECTIVE
+
+
 def test_what_it_cannot_serve_is_said_before_anything_starts():
     sampler, plain = sampler_of(1), CategoricalMLP(hidden=()).build(KEY, 3, ENV.action_space)
+    recurrent = RecurrentActorCritic(units=4).build(KEY, ENV.observation_space, ENV.action_space)
     for setting, policy, said in [
         (setting_of(ScanSampler(ENV, 2)), POLICY, "set --sampler processes"),
         (setting_of(sampler), plain, "--policy actor-critic"),
+        (setting_of(sampler), recurrent, "keep no memory"),
         (setting_of(sampler, normalisation=Normalisation(rewards=True)), POLICY, "share no statistics"),
         (setting_of(sampler, estimation=Estimation(credit="whole-return")), POLICY, "credit gae"),
     ]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support.dense import flatten, identical, ravel
-from support.probes import Clock, Target
+from support.probes import Clock, Target, rollout_of
 from support.settings import iterate, policy_for, setting_of, train
 from surefoot.algorithms import (
     MAML,
@@ -18,7 +18,7 @@ from surefoot.algorithms import (
     adapt_to_tasks,
     policy_objective,
 )
-from surefoot.baselines import LinearFeatures
+from surefoot.baselines import Constant, LinearFeatures
 from surefoot.options import UserError
 from surefoot.rules import AbstractRule, GradientStep, NaturalGradient, OptaxStep, TrustRegion
 from surefoot.theory.meta import adapted
@@ -28,7 +28,6 @@ KEY = jax.random.key(5)
 INNER = GradientStep(lr=0.1)
 
 
-@eqx.filter_jit
 def live(
     setting: Setting, policy: Any, tasks: Any, key: Any, steps: int, inner: AbstractRule = INNER
 ) -> Adaptation:
@@ -46,7 +45,7 @@ def policies_of(adaptation: Adaptation) -> Any:
 def test_the_learner_repeats_the_adaptation_that_was_sampled():
     """Where the learner adapts again from the same parameters on the same data, it predicts the very
     distributions that the query actions were drawn from: every ratio is one."""
-    setting = setting_of(Clock(), baseline=LinearFeatures(), fit="cross-fit")
+    setting = setting_of(Clock())
     policy = policy_for(setting, hidden=(3,), output_scale=1.0)
     adaptation = live(setting, policy, jnp.array([1.0, 1.5, 2.0]), KEY, 2)
     batch = MetaBatch(adaptation.batches[:-1], adaptation.batches[-1])
@@ -194,11 +193,25 @@ def test_a_baseline_for_each_phase_is_carried_on():
     assert not identical(new.baselines[0], new.baselines[1])
 
 
+def test_each_phase_is_judged_by_its_own_baseline_and_later_ones_by_the_last():
+    setting = setting_of(Target(), baseline=Constant(), fit="previous-batch", normalise=False)
+    baselines = jnp.array(0.0), jnp.array(10.0)
+    state = LearnerState(policy_for(setting), setting.estimator.normalisation.init(1), baselines, None)
+    adapter = MAML().adapter(setting.estimator, state)
+    rollout = rollout_of([[1.0], [4.0]], lengths=[1, 1], terminated=[True, True])
+    for phase, level in enumerate((0.0, 10.0, 10.0)):
+        batch = adapter.batch(rollout, jnp.asarray(phase))
+        np.testing.assert_array_equal(batch.advantages, [[1.0 - level], [4.0 - level]])
+
+
 def test_held_out_tasks_come_from_the_family():
     setting = setting_of(Target(spread=1.0))
     empty = LearnerState(policy_for(setting), setting.estimator.normalisation.init(1), (), None)
     tasks = MAML().evaluation_tasks(setting.sampler.env, empty, KEY, 4)
-    np.testing.assert_array_equal(tasks, setting.sampler.env.sample_tasks(KEY, 4))
+    assert tasks.shape == (4, 1)
+    assert len(np.unique(tasks)) == 4, "they differ from one another"
+    assert jnp.all(jnp.abs(tasks - 1.0) <= 1.0)
+    assert not identical(MAML().evaluation_tasks(setting.sampler.env, empty, jax.random.key(6), 4), tasks)
 
 
 @pytest.mark.parametrize("option", ["inner_steps", "tasks", "chunk"])

@@ -105,12 +105,25 @@ def test_a_rate_scales_its_own_parameters_step():
     np.testing.assert_allclose(twice.network.weights[0], once.network.weights[0], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["anil", "meta-sgd", "cavia"])
+def test_the_learner_repeats_the_adaptation_that_was_sampled(name: str):
+    """It adapts the same parameters: every ratio is one at the policies that drew the query."""
+    algorithm = METHODS[name]
+    setting, state = begun(algorithm)
+    batches = adaptation(setting, algorithm, state).batches
+    batch = MetaBatch(batches[:-1], batches[-1])
+    predict = eqx.filter_jit(algorithm.objective({}).predict)
+    log_probs = predict(state.policy, batch).query.log_prob(batch.query.actions)
+    np.testing.assert_allclose(log_probs, batch.query.log_probs, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_an_iteration_learns(name: str):
     algorithm = METHODS[name]
     setting, state = begun(algorithm)
     following, metrics = iterate(algorithm, setting, state, KEY)
     assert metrics["step_accepted"] == 1.0
+    assert abs(metrics["loss"]) < 1e-5, "all ratios are one before the step"
     changed = jax.tree.map(lambda x, y: bool((x != y).any()), state.policy, following.policy)
     assert isinstance(changed, HeadAdapted | LearnedRates | ContextPolicy)
     if name == "cavia":

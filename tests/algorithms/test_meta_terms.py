@@ -12,6 +12,7 @@ import pytest
 
 from support.dense import flatten, identical, ravel
 from support.probes import Target
+from support.samples import gaussian_policy, random_meta_batch
 from support.settings import iterate, policy_for, setting_of
 from surefoot.algorithms import EMAML, MAML, ProMP, Setting, adapt_to_tasks, policy_objective
 from surefoot.algorithms.emaml import Exploration
@@ -72,6 +73,28 @@ def test_the_meta_gradient_is_that_of_finite_differences(name: str, x64: None):
     assert abs(value - plain.loss(plain.predict(build(moved), batch), batch)) > 1e-4, "the term counts"
 
 
+def test_exploration_counts_every_support_set_by_the_policy_that_drew_it():
+    """The term is −w C_i times the sum of log π_θk − log π_old over both sets D_k of a task."""
+    setting = setting_of(Target(spread=1.0), episodes=4)
+    algorithm = EMAML(INNER, inner_steps=2, exploration=0.5)
+    policy = policy_for(setting)
+    batch = meta_batch(setting, algorithm, policy)
+    objective = algorithm.objective(algorithm.terms())
+    predict = eqx.filter_jit(objective.predict)
+    for predicted, data in zip(predict(policy, batch).support, batch.support, strict=True):
+        np.testing.assert_allclose(predicted.log_prob(data.actions), data.log_probs, atol=1e-5)
+    moved = jax.tree.map(lambda x: x + 0.1 if eqx.is_inexact_array(x) else x, policy)
+    prediction, credit = predict(moved, batch), jnp.array([2.0, -1.0, 3.0])
+    term = algorithm.terms()["exploration"]
+    got = jax.vmap(lambda *task: term(objective.outer, *task))(prediction, batch, credit)
+    drift = [
+        np.sum(predicted.log_prob(data.actions) - data.log_probs, axis=(1, 2))
+        for predicted, data in zip(prediction.support, batch.support, strict=True)
+    ]
+    np.testing.assert_allclose(got, -0.5 * credit * (drift[0] + drift[1]), rtol=1e-4)
+    assert np.abs(drift).min() > 1e-3, "each set counts"
+
+
 def test_the_support_kl_is_the_drift_since_sampling():
     """Zero at the policy that drew the data, although every task has adapted; then the mean KL of each
     support set, times its coefficient."""
@@ -106,6 +129,18 @@ def test_each_coefficient_follows_its_own_kl():
     fixed = replace(algorithm, target_kl=None)
     same, _ = iterate(fixed, setting, fixed.init(setting, policy_for(setting), KEY), KEY)
     np.testing.assert_array_equal(same.own.terms["support_kl"].coefficients, [1.0, 1.0])
+
+
+def test_a_coefficient_rises_where_its_own_support_set_has_moved():
+    """The policy of the first set is where it was, that of the second is not."""
+    policy = gaussian_policy(actions=1, hidden=())
+    batch = random_meta_batch(policy, KEY, tasks=2, steps=2)
+    term = SupportKL(jnp.ones(2), 0.01)
+    objective = adapted(policy_objective("surrogate"), INNER, terms={"kl": term}, chunk=2)
+    first, second = eqx.filter_jit(objective.predict)(policy, batch).support
+    old = first, jax.tree.map(lambda x: x + 1.0, second)
+    following, _ = eqx.filter_jit(term.update)(objective, policy, batch, old)
+    np.testing.assert_array_equal(following.coefficients, [0.5, 2.0])
 
 
 def test_promp_takes_its_steps_on_one_batch():

@@ -190,7 +190,8 @@ def test_a_meta_learner_merges_the_statistics_of_all_tasks_and_phases():
     state = algorithm.init(setting, policy_of(setting), KEY)
     new, metrics = iterate(algorithm, setting, state, KEY)
     # 3 tasks and 2 phases of 8 episodes, each of 1 to 4 steps.
-    assert 48 < new.scales.observations.count == new.scales.returns.count <= 192
+    assert 48 < metrics["steps"] <= 192
+    assert new.scales.observations.count == new.scales.returns.count == metrics["steps"]
     again, _ = iterate(algorithm, setting, new, KEY)
     assert again.scales.observations.count > new.scales.observations.count
     # Ratios are one where learner and life see in the same scale: the mean of normalised advantages is 0.

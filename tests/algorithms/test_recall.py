@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
 
+from support.on_policy import prepared_batch
 from support.settings import train
 from surefoot.algorithms import Estimation, Setting, SingleTask
 from surefoot.baselines import Constant
@@ -13,6 +15,7 @@ from surefoot.envs import Recall
 from surefoot.policies import GRU, AttentionActorCritic, CategoricalMLP, PolicyOptions
 from surefoot.rules import AbstractRule, PPOClip, TrustRegion
 from surefoot.samplers import AbstractCollector, ScanSampler, StreamSampler
+from surefoot.theory.objectives import PolicyObjective, surrogate
 
 ENV = Recall(delay=2)
 SAMPLERS = {"episodes": ScanSampler(ENV, 64), "streams": StreamSampler(ENV, 64, 6)}
@@ -27,6 +30,20 @@ def recalled(
     _, seen = train(SingleTask(rule=rule), setting, policy, iterations=iterations)
     returns = [metrics["return"] for metrics in seen]
     return float(np.mean(returns[:3])), float(np.mean(returns[-5:]))
+
+
+def test_a_stream_is_learned_from_as_it_was_played():
+    """Rows that begin and end in the middle of episodes: the log-probabilities are those of the policy
+    unrolled from the memory of the batch before, which is lost where an episode begins."""
+    env, key = Recall(delay=1), jax.random.key(3)
+    setting = Setting.of(StreamSampler(env, 4, 5), Estimation(Constant(), fit="previous-batch"))
+    policy: Any = GRU(units=4, output_scale=1.0).build(key, env.observation_space, env.action_space)
+    state = SingleTask().init(setting, policy, key)
+    prepared = eqx.filter_jit(prepared_batch)
+    batch = prepared(setting, prepared(setting, state, key).state, jax.random.key(4)).batch
+    predicted = eqx.filter_jit(PolicyObjective(surrogate).predict)(policy, batch)
+    np.testing.assert_allclose(predicted.log_prob(batch.actions), batch.log_probs, atol=1e-5)
+    np.testing.assert_array_equal(batch.starts, [[False, True, False, False, True]] * 4)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)

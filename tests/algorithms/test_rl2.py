@@ -28,6 +28,7 @@ from surefoot.policies import (
 )
 from surefoot.rules import PPOClip, TrustRegion
 from surefoot.samplers import ScanSampler, StreamSampler
+from surefoot.types import Batch, Discrete
 
 KEY = jax.random.key(4)
 TRIAL = Trial(Bandit(arms=2, horizon=1), episodes=2)
@@ -167,6 +168,19 @@ def test_a_step_of_adaptation_is_an_episode_of_the_trial():
     np.testing.assert_allclose(adaptation.learners[1][1], expected, atol=1e-6)
     first = jax.tree.map(lambda x: x[0], adaptation.learners[1])
     np.testing.assert_allclose(initial_memory(adapter.acting(first)), expected[0], atol=1e-6)
+
+
+def test_the_memory_stands_still_after_the_end_of_an_episode():
+    """An episode of two steps where there may be three: the padding is not remembered."""
+    policy: Any = GRU(units=4).build(KEY, 2, Discrete(2))
+    adapter = MemoryAdapter(1, SETTING.estimator.init(KEY, TRIAL)[1], SETTING.estimator)
+    observations, zeros = jax.random.normal(KEY, (1, 3, 2)), jnp.zeros((1, 3))
+    episode = Batch(observations, zeros.astype(int), zeros, zeros, jnp.array([[True, True, False]]))
+    _, memory = adapter.improve(adapter.begin(policy), episode)
+    expected = initial_memory(policy)
+    for t in range(2):
+        _, expected = policy.act(observations[0, t], expected)
+    np.testing.assert_allclose(memory, expected, atol=1e-6)
 
 
 CONFIG = Config(

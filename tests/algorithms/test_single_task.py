@@ -13,11 +13,12 @@ from support.on_policy import prepared_batch
 from support.probes import Clock
 from support.rules import RULES
 from support.settings import iterate, policy_for, setting_of, train
-from surefoot.algorithms import MAML, SingleTask
+from surefoot.algorithms import MAML, SingleTask, policy_objective
 from surefoot.baselines import LinearFeatures, ValueNetwork, Zero
 from surefoot.envs.probes import ObservedReward
 from surefoot.policies import ActorCritic, PredictReward
 from surefoot.rules import AbstractRule, GradientStep, PPOClip, TrustRegion
+from surefoot.theory.objectives import ActorCriticObjective
 
 KEY = jax.random.key(5)
 CLOCK = setting_of(Clock(horizon=3), episodes=8, baseline=LinearFeatures(), fit="cross-fit")
@@ -92,6 +93,17 @@ def test_an_actor_critics_loss_is_the_sum_of_its_parts(coefficient: float, weigh
     new, metrics = iterate(algorithm, setting, state, KEY)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
     np.testing.assert_allclose(ravel(new.policy), vector - 0.01 * slope, rtol=1e-4, atol=1e-5)
+
+
+def test_the_options_of_the_loss_reach_the_objective():
+    env = CLOCK.sampler.env
+    policy = ActorCritic(hidden=(3,)).build(KEY, env.observation_space, env.action_space)
+    algorithm = SingleTask(
+        loss="reinforce", entropy_bonus=0.3, value_coefficient=0.7, value_proximal=2.0, rule=GradientStep()
+    )
+    expected = ActorCriticObjective(policy_objective("reinforce", 0.3), 0.7, None, 2.0)
+    assert algorithm._objective(policy) == expected
+    assert algorithm._objective(policy_for(CLOCK)) == policy_objective("reinforce", 0.3)
 
 
 def test_the_same_key_gives_the_same_iteration_to_the_last_bit():

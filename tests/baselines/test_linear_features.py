@@ -29,12 +29,12 @@ def linear_target(observations: jax.Array) -> jax.Array:
 
 
 def test_the_features_by_hand():
-    weights = jnp.array([1.0, 10.0, 1e4])
     observation, time = jnp.array([[2.0]]), jnp.array([50.0])
     # s, s², τ, τ², τ³, 1 one at a time, with s = 2 and τ = ½.
     features = [LinearFeatures().values(one, observation, time)[0] for one in jnp.eye(6)]
     np.testing.assert_allclose(features, [2.0, 4.0, 0.5, 0.25, 0.125, 1.0], rtol=1e-6)
-    assert weights.shape == (3,)
+    several = jnp.array([3.0, 0.5, 2.0, 0.0, 0.0, -1.0])
+    np.testing.assert_allclose(LinearFeatures().values(several, observation, time), [8.0], rtol=1e-6)
 
 
 def test_before_anything_is_known_values_are_zero():

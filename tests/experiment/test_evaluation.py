@@ -1,3 +1,4 @@
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from surefoot.algorithms import (
     GradientAdapter,
     LearnerState,
     Setting,
+    adapt_to_tasks,
     policy_objective,
 )
 from surefoot.envs import AbstractFamily
@@ -69,15 +71,18 @@ def test_the_seed_alone_decides(trained: Run) -> None:
 
 
 def test_adaptation_starts_anew_for_every_task(trained: Run) -> None:
-    """The first task's results do not depend on how many others there are."""
-    one = evaluate(trained.config, trained.state.learner, 6, Evaluation(1, 4, 2))
+    """A task's results do not depend on what others there are before and after it."""
+    config, learner, key = trained.config, trained.state.learner, jax.random.key(0)
+    one = evaluate(config, learner, 6, Evaluation(1, 4, 2))
     assert one.returns.shape == (3, 1)
     tasks = jax.tree.map(lambda x: jnp.concatenate([x, 1 - x]), one.tasks)
-    key = jax.random.key(0)
-    _, alone = adapt(trained.config, trained.state.learner, one.tasks, key, steps=2, episodes=4)
-    _, among = adapt(trained.config, trained.state.learner, tasks, key, steps=2, episodes=4)
-    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(among), strict=True):
-        np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-4)
+    adapter, among = adapt(config, learner, tasks, key, steps=2, episodes=4)
+    with closing(config.episode_setting(4)) as setting:
+        for i in (0, 1):
+            its = jax.tree.map(lambda x, i=i: x[i : i + 1], tasks)
+            alone = adapt_to_tasks(setting.sampler, adapter, learner.policy, its, key, 2, first=i)
+            for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(among), strict=True):
+                np.testing.assert_allclose(a[0], b[i], rtol=1e-3, atol=1e-4)
 
 
 def test_rates_can_be_scheduled_by_step(trained: Run) -> None:
@@ -171,8 +176,18 @@ def test_the_mode_takes_one_action_after_adaptation_on_samples(trained: Run) -> 
     rollout = result.rollouts[1]
     assert len(np.unique(rollout.actions)) == 1
     adapted = trained.adapt(tasks[0], evaluation_keys(1)[1], steps=0)
-    assert np.asarray(rollout.observations).shape[-1] == 1
     assert adapted(jnp.ones(1)).mode() == np.unique(result.rollouts[0].actions)
+
+
+def test_the_mode_after_a_step_is_that_of_the_adapted_policy(trained: Run) -> None:
+    tasks, rule = [jnp.zeros(10).at[3].set(1.0)], GradientStep(50.0)
+    result = trained.evaluate(tasks, episodes=4, steps=1, deterministic=True, inner=rule)
+    before, after = (np.unique(rollout.actions) for rollout in result.rollouts)
+    key = evaluation_keys(result.options.seed)[1]
+    adapted = trained.adapt(tasks[0], key, steps=1, episodes=4, inner=rule)
+    assert trained.policy(jnp.ones(1)).mode() == before
+    assert adapted(jnp.ones(1)).mode() == after
+    assert before != after
 
 
 def test_results_do_not_depend_on_the_chunks(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,30 @@ def test_a_call_that_is_cancelled_first_is_never_made():
     assert isinstance(running.exception(), CancelledError)
 
 
+RELEASED = threading.Event()
+
+
+def waits(made: str) -> None:
+    assert RELEASED.wait(60)
+
+
+def copied(made: str, words: list[str]) -> list[str]:
+    return list(words)
+
+
+def test_arguments_are_those_of_the_time_of_the_call():
+    """What changes while the call waits for a worker does not reach it."""
+    RELEASED.clear()
+    workers, _ = workers_of()
+    workers.submit(waits)
+    words = ["before"]
+    future = workers.submit(copied, words)
+    words.clear()
+    RELEASED.set()
+    assert future.result() == ["before"]
+    workers.close()
+
+
 def test_workers_that_nobody_refers_to_end_once_their_calls_are_done():
     workers, backends = workers_of(workers=2)
     future, gone = workers.submit(join), weakref.ref(workers)

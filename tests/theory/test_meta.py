@@ -11,9 +11,17 @@ import pytest
 from support.dense import compared, flatten, gradient_of, identical, ravel, value_and_central_difference
 from support.samples import categorical_policy, gaussian_policy, random_batch, random_meta_batch
 from surefoot.rules import GradientStep
+from surefoot.theory.dice import DiceObjective
 from surefoot.theory.fisher import fisher_vector_product
 from surefoot.theory.meta import adapt, adapted, inner_step
-from surefoot.theory.objectives import PolicyObjective, loss_and_gradient, reinforce, surrogate
+from surefoot.theory.objectives import (
+    AbstractObjective,
+    OnPart,
+    PolicyObjective,
+    loss_and_gradient,
+    reinforce,
+    surrogate,
+)
 
 OUTER = PolicyObjective(surrogate)
 LOSSES = {"reinforce": PolicyObjective(reinforce), "surrogate": PolicyObjective(surrogate)}
@@ -180,14 +188,20 @@ def test_tasks_count_equally_however_few_their_valid_steps(x64: None):
     np.testing.assert_allclose(loss, (each[0] + each[1]) / 2, rtol=1e-12)
 
 
-def test_the_divergence_is_from_the_old_policies_to_the_new(x64: None):
+@pytest.mark.parametrize("kind", ["adapted", "dice", "on part"])
+def test_the_divergence_is_from_the_old_policies_to_the_new(kind: str, x64: None):
     """The KL of normal distributions with the same mean: log(σ'/σ) + σ²/2σ'² − ½ for each of two actions."""
     policy = gaussian_policy()
     wider = eqx.tree_at(lambda p: p.raw_log_std, policy, policy.raw_log_std + 1.0)
     batch = random_meta_batch(policy, jax.random.key(1), tasks=2)
-    objective = adapted(OUTER, GradientStep(lr=0.0), chunk=2)
+    objectives: dict[str, AbstractObjective] = {
+        "adapted": adapted(OUTER, GradientStep(lr=0.0), chunk=2),
+        "dice": DiceObjective(),
+        "on part": OnPart(OUTER, eqx.filter(policy, False)),
+    }
+    data = batch if kind == "adapted" else task(batch, 0).query
     for old, new, log_ratio in ((policy, wider, 1.0), (wider, policy, -1.0)):
-        divergence = compared(objective, old, new, batch)[2]
+        divergence = compared(objectives[kind], old, new, data)[2]
         expected = 2 * (log_ratio + 0.5 * np.exp(-2 * log_ratio) - 0.5)
         np.testing.assert_allclose(divergence, expected, rtol=1e-4)
 
