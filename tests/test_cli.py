@@ -188,6 +188,8 @@ def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None
         (["train", "bandit", "--env", "nowhere:Env"], "nowhere"),
         (["train", "bandit", "--config", "x.yaml"], "not both"),
         (["train", "--config", "x.yaml"], "cannot be read"),
+        (["train", "bandit", "--on", "ray"], "--on is for the runs of --seeds or --sweep"),
+        (["train", "bandit", "--seeds", "2", "--trace"], "A timeline is that of one run"),
         (["resume", "no-run"], "There is no run at no-run"),
         (["evaluate"], "Name a run folder"),
         (["evaluate", "no-run", "--json"], "There is no run at no-run"),
@@ -196,6 +198,7 @@ def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None
         (["evaluate", "--tasks", "5"], "Required options"),
         *[([*words, LONG], "File name too long") for words in (["resume"], ["evaluate"], ["video"])],
         (["train", "bandit", "--out", LONG], "File name too long. Choose another --out"),
+        (["report"], "Which runs? Name one folder or more"),
         (["list", "rule"], "Did you mean 'rules'?"),
         (
             ["check", "policy"],

@@ -105,6 +105,15 @@ def test_saved_episodes_go_on_as_if_nothing_had_happened() -> None:
     other.close()
 
 
+@pytest.mark.parametrize(("options", "same"), [({"idle_frames": 0}, True), ({}, False)])
+def test_an_episode_begins_with_a_random_number_of_idle_frames(options: dict, same: bool) -> None:
+    """In Pong the picture would be the same after 30."""
+    simulator = Atari("MsPacman-v5", sticky_actions=0.0, **options).simulator(1)
+    observations = simulator.begin(keys_of(0, 4), None)
+    simulator.close()
+    assert bool((observations == observations[0]).all()) == same
+
+
 def test_options_reach_the_game() -> None:
     def play(**options: object) -> tuple[np.ndarray, np.ndarray]:
         simulator = Atari("MsPacman-v5", sticky_actions=0.0, **options).simulator(1)

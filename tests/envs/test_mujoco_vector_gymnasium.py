@@ -152,7 +152,8 @@ def test_a_mask_resets_some_rows(ours: MujocoVectorEnv, theirs: SyncVectorEnv):
     mask = np.array([True, False, True])
     results = []
     for env in (ours, theirs):
-        with pytest.raises((ResetNeeded, ValueError)):  # Gymnasium's has no observations of the others yet
+        # Gymnasium's has no observations of the others yet.
+        with pytest.raises((ResetNeeded, ValueError), match="leave reset_mask away" if env is ours else None):
             env.reset(options={"reset_mask": mask.copy()})
         first, _ = env.reset(seed=0)
         stepped = env.step(np.ones((ROWS, 1), np.float32))[0]
@@ -187,20 +188,23 @@ def test_the_task_of_a_row_follows_from_its_seed():
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"reset_mask": [True, False, True]},
-        {"reset_mask": np.array([True, False])},
-        {"reset_mask": np.array([1, 0, 1])},
-        {"reset_mask": np.zeros(3, bool)},
-        {"mask": np.ones(3, bool)},
-        {"tasks": np.zeros((3, 0), np.float32), "reset_mask": np.array([True, False, True])},
-        {"tasks": "abc"},
+        ({"reset_mask": [True, False, True]}, "a NumPy array of 3 booleans"),
+        ({"reset_mask": np.array([True, False])}, "a NumPy array of 3 booleans"),
+        ({"reset_mask": np.array([1, 0, 1])}, "a NumPy array of 3 booleans"),
+        ({"reset_mask": np.zeros(3, bool)}, "at least one of them true"),
+        ({"mask": np.ones(3, bool)}, "a dictionary with tasks, reset_mask, or both"),
+        (
+            {"tasks": np.zeros((3, 0), np.float32), "reset_mask": np.array([True, False, True])},
+            "for all rows at once",
+        ),
+        ({"tasks": "abc"}, "must be arrays"),
     ],
 )
-def test_wrong_options_are_refused_and_change_nothing(options: Any, ours: MujocoVectorEnv):
+def test_wrong_options_are_refused_and_change_nothing(options: Any, message: str, ours: MujocoVectorEnv):
     first, _ = ours.reset(seed=0)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=message):
         ours.reset(seed=1, options=options)
     assert ours.np_random_seed == (0, 1, 2)
     np.testing.assert_array_equal(ours.reset(seed=0)[0], first)

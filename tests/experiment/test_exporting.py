@@ -114,6 +114,12 @@ def test_plain_weights_of_observations_in_parts() -> None:
     np.testing.assert_allclose(weights["log_std"], wanted.log_std[0], atol=1e-6)  # pyright: ignore
 
 
+def test_without_a_platform_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="name one or more of cpu, cuda, rocm and tpu"):
+        Learner("recall/ppo").export(tmp_path / "out", platforms=())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "space", "said"),
     [(GRU(units=3), 2, "GRUPolicy is no perceptron"), (CategoricalMLP(), image(3, 3, 1), "convolutional")],

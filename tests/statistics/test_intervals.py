@@ -160,20 +160,33 @@ def test_tasks_that_both_share_cancel_in_a_difference() -> None:
     assert -1 < found.low < 1 < found.high < 3
 
 
+@pytest.mark.parametrize(("seeds", "tasks", "freedom"), [(8, 3, 2), (3, 8, 2), (6, 1, 5)])
+def test_of_seeds_and_tasks_the_fewer_widen_the_interval(seeds: int, tasks: int, freedom: int) -> None:
+    """Recomputed from the very samples, at the level of that many degrees of freedom."""
+    scores = np.random.default_rng(4).normal(size=(seeds, tasks))
+    found = interval(scores, scheme="seeds-and-tasks", resamples=200, seed=3)
+    values = interquartile_mean(resample(scores, "seeds-and-tasks", 200, np.random.default_rng(3)))
+    level = stats.norm.cdf(np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(0.025, freedom))
+    assert ends(found) == pytest.approx(tuple(np.quantile(values, [level, 1 - level])))
+
+
 def newcombe(p: float, ours: int, theirs: int) -> float:
     """The standard error of method 5 at p."""
     more = (ours + theirs) / 2 - 1
     return np.sqrt(p * (1 - p) * (1 + more * ((1 - p) / (2 - p) + p / (1 + p))) / (ours * theirs))
 
 
-def test_the_interval_of_the_improvement_ends_where_its_own_standard_error_says() -> None:
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_the_interval_of_the_improvement_ends_where_its_own_standard_error_says(tasks: int) -> None:
+    """The scores of each task are the same, and count as those of others."""
     rng = np.random.default_rng(9)
-    ours, theirs = rng.normal(0.5, size=(9, 1)), rng.normal(size=(7, 1))
+    ours, theirs = (np.tile(rng.normal(m, size=(n, 1)), tasks) for m, n in ((0.5, 9), (0.0, 7)))
     found = improvement_interval(ours, theirs)
     assert found.estimate == pytest.approx(probability_of_improvement(ours, theirs))
-    reach = np.sqrt(7 / 6) * stats.t.ppf(0.975, 14)
+    reach = np.sqrt(7 / 6) * stats.t.ppf(0.975, 14 * tasks)
     for end in ends(found):
-        assert abs(end - found.estimate) == pytest.approx(reach * newcombe(end, 9, 7))
+        error = newcombe(end, 9, 7) / np.sqrt(tasks)
+        assert abs(end - found.estimate) == pytest.approx(reach * error)
     turned = improvement_interval(theirs, ours)
     assert ends(turned) == pytest.approx((1 - found.high, 1 - found.low))
 
