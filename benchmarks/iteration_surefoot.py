@@ -34,7 +34,7 @@ PARTS = {
     "surefoot.algorithms.adaptation.wait": "waiting",
     "surefoot.algorithms.adaptation._batch_all": "baseline, advantages",
     "surefoot.algorithms.adaptation._batch_one": "baseline, advantages",
-    "surefoot.algorithms.adaptation._begin_all": "inner step",
+    "surefoot.algorithms.adaptation.begin_all": "inner step",
     "surefoot.algorithms.adaptation._acting_all": "inner step",
     "surefoot.algorithms.adaptation._improve_all": "inner step",
     "surefoot.algorithms.adaptation._improve_one": "inner step",

@@ -93,22 +93,6 @@ def test_the_horizon_is_the_samplers_to_count():
     assert not rollout.terminated.any()
 
 
-def test_arguments_may_be_a_mapping_in_a_file_and_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "sized.py").write_text(
-        "import gymnasium\n"
-        "class Sized(gymnasium.Env):\n"
-        "    def __init__(self, size=2, name=''):\n"
-        "        self.observation_space = gymnasium.spaces.Box(-1, 1, (size,))\n"
-        "        self.action_space = gymnasium.spaces.Discrete(2)\n"
-        "gymnasium.register('Sized-v0', Sized)\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    given: Any = {"size": 3, "name": "a: b"}
-    env = Gymnasium("sized:Sized-v0", kwargs=given, time_limit=5)
-    assert env.observation_space == vector(3), "and the module beside the user is found"
-    assert env == Gymnasium("sized:Sized-v0", kwargs=env.kwargs, time_limit=5)
-
-
 def test_tasks_are_told_at_reset():
     env = Gymnasium(MINE + "Goals", time_limit=5)
     tasks = env.sample_tasks(KEY, 3)

@@ -24,7 +24,7 @@ from surefoot.options import UserError
 from surefoot.policies import ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import GradientStep, PPOClip, TrustRegion
 from surefoot.samplers import InProcess, Processes
-from surefoot.types import MultiDiscrete
+from surefoot.types import MultiDiscrete, vector
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +305,23 @@ def test_rewards_of_an_astronomic_scale_are_warned_of() -> None:
     warned = pytest.warns(RuntimeWarning, match=r"return is of the order of \de\+2\d.* a scale near 1")
     with warned, pytest.raises(NonFiniteError):
         learner.train(1, progress=False)
+
+
+@pytest.mark.as_users
+@pytest.mark.skipif("SUREFOOT_TEST_AS_USERS" not in os.environ, reason="wrong types: run by test_as_users.py")
+def test_arguments_may_be_a_mapping_in_a_file_and_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sized.py").write_text(
+        "import gymnasium\n"
+        "class Sized(gymnasium.Env):\n"
+        "    def __init__(self, size=2, name=''):\n"
+        "        self.observation_space = gymnasium.spaces.Box(-1, 1, (size,))\n"
+        "        self.action_space = gymnasium.spaces.Discrete(2)\n"
+        "gymnasium.register('Sized-v0', Sized)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    given: Any = {"size": 3, "name": "a: b"}
+    env = Gymnasium("sized:Sized-v0", kwargs=given, time_limit=5)
+    assert env.observation_space == vector(3), "and the module beside the user is found"
+    assert env == Gymnasium("sized:Sized-v0", kwargs=env.kwargs, time_limit=5)

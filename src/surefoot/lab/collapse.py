@@ -17,7 +17,14 @@ from surefoot.lab.cliff import Cliff, NetworkPolicy
 from surefoot.lab.figures import COLOURS, Line, Panel
 from surefoot.networks import MLPOptions
 from surefoot.options import Options, Positive, at_least, check
-from surefoot.rules import AbstractRule, GradientStep, NaturalGradient, PPOClip, TrustRegion
+from surefoot.rules import (
+    AbstractRule,
+    GradientStep,
+    NaturalGradient,
+    PPOClip,
+    ProjectedGradient,
+    TrustRegion,
+)
 from surefoot.rules.base import Metrics
 from surefoot.rules.natural_gradient import NaturalOptions
 from surefoot.theory.conjugate_gradient import inner_product
@@ -61,13 +68,15 @@ class Scales(eqx.Module):
 
     plain: Float[Array, ""]
     """√(2 / gᵀFg)."""
+    distance: Float[Array, ""]
+    """‖g‖ √(2 / gᵀFg), the length of the plain gradient's step."""
     natural: Float[Array, ""]
     """√(2 / xᵀFx)."""
 
 
 FREE = ("plain gradient", "natural gradient", "TRPO without line search")
 """Methods that check no step."""
-METHODS: tuple[str, ...] = (*FREE, "TRPO, bound δ", "TRPO, fixed bound", "PPO")
+METHODS: tuple[str, ...] = (*FREE, "TRPO, bound δ", "TRPO, fixed bound", "PPO", "fixed ball")
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,11 @@ class Measured:
     def end(self) -> np.ndarray:
         """Mean return after the last iteration, for each size."""
         return self.values[:, :, -1].mean(axis=1)
+
+    @property
+    def good(self) -> int:
+        """The number of sizes whose return is 90% of the best size's or more, after the last iteration."""
+        return int(np.sum(self.end >= 0.9 * self.end.max()))
 
     @property
     def kept(self) -> float:
@@ -124,7 +138,7 @@ class Collapse(AbstractExperiment):
     hidden: int = 16
     """Number of units in the network's hidden layer."""
     max_kl: Annotated[float, Positive] = 0.03
-    """Bound of `TRPO, fixed bound`, in nats."""
+    """Bound of `TRPO, fixed bound`, in nats. `fixed ball` has the radius of a first step of this KL."""
     adam_lr: Annotated[float, Positive] = 0.01
     """Adam learning rate of PPO at δ = 0.01; it grows with √δ, as the length of a step does."""
 
@@ -193,6 +207,9 @@ class Collapse(AbstractExperiment):
                 return _traced(TrustRegion(damping=_DAMPING), max_kl=delta)
             case "TRPO, fixed bound":
                 return _traced(LongStep(max_kl=self.max_kl, damping=_DAMPING), nominal=delta)
+            case "fixed ball":
+                options = {"lr": scales.plain * rate, "radius": scales.distance * self.max_kl**0.5}
+                return _traced(ProjectedGradient(gradient_steps=1), **options)
             case _:
                 return _traced(PPOClip(), lr=self.adam_lr * rate / 0.1)
 
@@ -222,10 +239,18 @@ class Collapse(AbstractExperiment):
             )
             measured = f"{x.end[-1]:.2f} of {x.end.max():.2f}"
             claims.append(Claim(statement, x.kept >= 0.9, measured))
+            others = {name: found[name].good for name in (*FREE, "TRPO, bound δ") if name in found}
+            claims.append(
+                Claim(
+                    "It returns 90% of its best at more nominal steps than those whose steps grow with δ",
+                    all(x.good > good for good in others.values()),
+                    f"{x.good} of {len(self.deltas)}; " + ", ".join(f"{k} {v}" for k, v in others.items()),
+                )
+            )
         return claims
 
     def _panels(self, found: dict[str, Measured]) -> list[Panel]:
-        colours = dict(zip(METHODS, COLOURS, strict=True))
+        colours = dict(zip(METHODS, (*COLOURS, "black"), strict=True))
         first, last = [], []
         for name, x in found.items():
             for lines, values in ((first, x.values[:, :, 1]), (last, x.values[:, :, -1])):
@@ -270,4 +295,5 @@ def _scales(policy: NetworkPolicy, batch: Batch) -> Scales:
     _, gradient = loss_and_gradient(_OBJECTIVE, policy, batch)
     along = inner_product(gradient, fisher_vector_product(_OBJECTIVE, policy, batch, gradient))
     natural = NaturalOptions(damping=_DAMPING).direction(_OBJECTIVE, policy, gradient, batch)
-    return Scales(step_length(1.0, along), step_length(1.0, natural.curvature))
+    plain = step_length(1.0, along)
+    return Scales(plain, plain * optax.tree.norm(gradient), step_length(1.0, natural.curvature))
