@@ -26,8 +26,10 @@ class Interrupts:
         if self._active:
             self._read_end, self._write_end = os.pipe()
             os.set_blocking(self._write_end, False)
-            # One that is ignored, as under nohup, stays so.
-            heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            # Under nohup the end of the terminal is ignored, and stays so.
+            hangup = getattr(signal, "SIGHUP", None)
+            kept = hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN
+            heard = [number for number in _SIGNALS if not (kept and number == hangup)]
             self._handlers = {number: signal.signal(number, self._ignore) for number in heard}
             self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
             self._watcher = threading.Thread(target=self._watch, name="surefoot-signals", daemon=True)
