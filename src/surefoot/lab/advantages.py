@@ -186,8 +186,8 @@ class AdvantageEstimation(AbstractExperiment):
             biases.append(Line(self.lambdas, bias, label, colour))
             biases.append(Line(self.lambdas, [x.sample.bias for x in curve], "", colour, "o"))
             variances.append(Line(self.lambdas, variance, label, colour, "o-"))
-            inner = [f"λ={x:g}" * (0 < x < 1) for x in self.lambdas] if discount == 1 else []
-            plane.append(Line(variance, bias, label, colour, "o-", notes=inner, notes_at=(6.0, 2.0)))
+            inner = [f"λ={x:g}" * (0.5 <= x < 1) for x in self.lambdas] if discount == 1 else []
+            plane.append(Line(variance, bias, label, colour, "o-", notes=inner, notes_at=(-32.0, -7.0)))
         steps = range(1, self.horizon + 1)
         curve = [found["k-step", 1.0, float(k)] for k in steps]
         variance, bias = [x.sample.variance for x in curve], [x.bias for x in curve]
