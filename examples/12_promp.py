@@ -4,8 +4,6 @@ Its inner loss has likelihood ratios, since after the first outer step the data 
 on each support set keeps the policies near those that drew it: see docs/theory/promp.md.
 """
 
-from dataclasses import replace
-
 import matplotlib.pyplot as plt
 
 import surefoot
@@ -14,14 +12,11 @@ from surefoot.policies import GaussianMLP
 
 def main(iterations: int = 40) -> None:
     figure, axes = plt.subplots()
-    for colour, method in (("C0", "maml-trpo"), ("C1", "promp")):
-        preset = surefoot.preset(f"navigation-2d/{method}")
-        config = replace(
-            preset,
-            policy=GaussianMLP(hidden=(32,), activation="relu", action_scale=0.1),
-            algorithm=replace(preset.algorithm, tasks=10),
-        )
-        learner = surefoot.Learner(config).train(iterations, callback=print, progress=False)
+    # A small network takes a larger rate than the preset's.
+    for colour, method, options in (("C0", "maml-trpo", {}), ("C1", "promp", {"outer.lr": 3e-3})):
+        policy = GaussianMLP(hidden=(32,), activation="relu", action_scale=0.1)
+        learner = surefoot.Learner(f"navigation-2d/{method}", policy=policy, options={"tasks": 10, **options})
+        learner.train(iterations, callback=print, progress=False)
         for when, style in (("before", ":"), ("after", "-")):
             returns = [row[f"return_{when}"] for row in learner.history]
             steps = [row["steps"] for row in learner.history]
