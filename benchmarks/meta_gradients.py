@@ -28,7 +28,7 @@ from surefoot.policies import GaussianMLP
 from surefoot.theory.objectives import OnPart, loss_and_gradient
 from surefoot.types import MetaBatch
 
-METHODS = {
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MAML": ("maml-trpo", {}),
     "MAML, surrogate inside": ("maml-trpo", {"inner_loss": "surrogate"}),
     "MAML, DiCE inside": ("maml-trpo", {"inner_loss": "dice"}),
@@ -46,7 +46,8 @@ METHODS = {
 def gradient_of(name: str, options: dict[str, Any], tasks: int) -> tuple[Callable[[], None], float]:
     """A function that computes the method's gradient once, and the operations of its program."""
     config = preset(f"navigation-2d/{name}")
-    algorithm: Any = replace(config.algorithm, tasks=tasks, inner_steps=1, **options)
+    algorithm: Any = config.algorithm
+    algorithm = replace(algorithm, tasks=tasks, inner_steps=1, **options)
     config = replace(config, algorithm=algorithm, policy=GaussianMLP(hidden=(64, 64), action_scale=0.1))
     with closing(Learner(config)) as learner:
         setting, state = learner.setting, learner.state.learner
@@ -59,7 +60,8 @@ def gradient_of(name: str, options: dict[str, Any], tasks: int) -> tuple[Callabl
     batch = replace(batch, prepared=objective.prepare(state.policy, batch, discounted_returns(query)))
     part, rest = outer_part(state.policy)
     whole = objective if rest is None else OnPart(objective, rest)
-    compiled = eqx.filter_jit(partial(loss_and_gradient, whole)).lower(part, batch).compile()
+    compilable: Any = eqx.filter_jit(partial(loss_and_gradient, whole))
+    compiled = compilable.lower(part, batch).compile()
     operations = compiled.compiled.cost_analysis()["flops"]
     return lambda: jax.block_until_ready(eqx.filter(compiled(part, batch), eqx.is_array)), operations
 
@@ -70,7 +72,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
-    gradients = {name: gradient_of(*method, options.tasks) for name, method in METHODS.items()}
+    gradients = {name: gradient_of(of, more, options.tasks) for name, (of, more) in METHODS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in gradients}
     for _ in range(options.repeats + 1):  # the first round is not counted
         for name, (compute, _) in gradients.items():

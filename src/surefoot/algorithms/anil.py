@@ -9,9 +9,7 @@ from jaxtyping import PyTree
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
-from surefoot.theory.distributions import AbstractDistribution
-from surefoot.theory.meta import AbstractTerm
-from surefoot.types import Observations, ObservationSpace
+from surefoot.types import ObservationSpace
 
 
 class HeadAdapted(AbstractPolicyWrapper):
@@ -20,12 +18,6 @@ class HeadAdapted(AbstractPolicyWrapper):
     policy: Any
     adapts_std: bool = eqx.field(static=True)
     """Whether the standard deviation is adapted too."""
-
-    def observed(self, observations: Observations) -> Observations:
-        return observations
-
-    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
-        return distribution
 
     def roles(self) -> PyTree:
         def head(tree: Any) -> list[Any]:
@@ -47,9 +39,6 @@ class ANIL(AbstractGradientMeta):
 
     adapt_std: bool = True
     """Whether inner steps change a Gaussian policy's standard deviation (and correlations) too."""
-
-    def terms(self) -> dict[str, AbstractTerm]:
-        return {}
 
     def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:
         """Raises `UserError` if the policy is not a perceptron."""

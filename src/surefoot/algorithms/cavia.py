@@ -11,8 +11,6 @@ from jaxtyping import Array, Float, PyTree
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
 from surefoot.options import at_least
 from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
-from surefoot.theory.distributions import AbstractDistribution
-from surefoot.theory.meta import AbstractTerm
 from surefoot.types import Observations, ObservationSpace, as_space, vector
 
 
@@ -33,9 +31,6 @@ class ContextPolicy(AbstractPolicyWrapper):
             "seen": observations,
         }
 
-    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
-        return distribution
-
     def roles(self) -> PyTree:
         return eqx.tree_at(lambda p: p.context, with_role(self, "shared"), "context")
 
@@ -48,9 +43,6 @@ class CAVIA(AbstractGradientMeta):
 
     context: Annotated[int, at_least(1)] = 5
     """Number of elements of the context."""
-
-    def terms(self) -> dict[str, AbstractTerm]:
-        return {}
 
     def policy_space(self, space: ObservationSpace) -> ObservationSpace:
         return {"context": vector(self.context), "seen": space}

@@ -1,6 +1,5 @@
 """Meta-learning by gradient: what MAML and the methods that differ from it by terms of the loss share."""
 
-from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -84,9 +83,9 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     """Number of tasks that the outer rule computes at a time. Memory grows with it; results do not depend on
     it."""
 
-    @abstractmethod
     def terms(self) -> dict[str, AbstractTerm]:
-        """The terms that the method adds to the loss, by name, before the first iteration."""
+        """The terms that the method adds to the loss, by name, as they begin; by default none."""
+        return {}
 
     def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:
         """The policy that is meta-trained, made of the one that the options built: one with other roles, or

@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
-from surefoot.theory.meta import AbstractTerm
 
 
 @dataclass(frozen=True)
 class MAML(AbstractGradientMeta):
     """Model-agnostic meta-learning (Finn et al., 2017, algorithm 3): improve the policy that tasks adapt
     from, on the loss after adaptation."""
-
-    def terms(self) -> dict[str, AbstractTerm]:
-        return {}

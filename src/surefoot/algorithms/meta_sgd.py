@@ -10,9 +10,7 @@ from jaxtyping import PyTree
 
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
 from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
-from surefoot.theory.distributions import AbstractDistribution
-from surefoot.theory.meta import AbstractTerm
-from surefoot.types import Observations, ObservationSpace
+from surefoot.types import ObservationSpace
 
 
 class LearnedRates(AbstractPolicyWrapper):
@@ -41,12 +39,6 @@ class LearnedRates(AbstractPolicyWrapper):
         moves = jax.tree.map(lambda rho, z: jnp.exp(rho / 2) * z, self.log_rates, self.offset)
         return eqx.apply_updates(self.base, moves)
 
-    def observed(self, observations: Observations) -> Observations:
-        return observations
-
-    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
-        return distribution
-
     def roles(self) -> PyTree:
         return eqx.tree_at(lambda p: p.offset, with_role(self, "shared"), with_role(self.offset, "context"))
 
@@ -59,9 +51,6 @@ class MetaSGD(AbstractGradientMeta):
     The rates are those of the inner rule times exp(ρ), with ρ = 0 at first and learned by the outer rule. So
     they stay positive, which the paper does not ask for.
     """
-
-    def terms(self) -> dict[str, AbstractTerm]:
-        return {}
 
     def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:
         del space

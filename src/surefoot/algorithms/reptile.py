@@ -118,9 +118,6 @@ class Reptile(AbstractGradientMeta):
     order: Literal["first"] = "first"
     """Order of the meta-gradient: no inner step is differentiated."""
 
-    def terms(self) -> dict[str, AbstractTerm]:
-        return {}
-
     def objective(self, terms: dict[str, AbstractTerm]) -> DistanceToAdapted:
         del terms
         return DistanceToAdapted(self.inner_objective, self.inner, self.chunk)

@@ -215,9 +215,5 @@ class ExactSurrogate(AbstractObjective):
     def divergence(self, old: Categorical, new: Categorical, batch: ExactBatch) -> Float[Array, ""]:
         return jnp.sum(batch.weights * old.kl(new))
 
-    def average(self, f, batch):
-        """`f` of the whole batch, whose arrays are sums already."""
-        return f(batch)
-
 
 OBJECTIVE = ExactSurrogate()

@@ -48,9 +48,6 @@ class EuclideanSurrogate(AbstractObjective):
         del batch
         return 0.5 * jnp.sum((ravel_pytree(new[1])[0] - ravel_pytree(old[1])[0]) ** 2)
 
-    def average(self, f, batch):
-        return f(batch)
-
 
 @dataclass(frozen=True)
 class Measured:

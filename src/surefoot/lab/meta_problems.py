@@ -149,10 +149,6 @@ class Expected(AbstractObjective):
     def divergence(self, old: PyTree, new: PyTree, batch: tuple[Batch, Array]) -> Float[Array, ""]:
         return batch[1] @ jax.vmap(self.objective.divergence)(old, new, batch[0])
 
-    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
-        """`f` of the whole batch, which is weighted already."""
-        return f(batch)
-
 
 @eqx.filter_jit
 def limit(

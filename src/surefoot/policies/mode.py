@@ -6,7 +6,6 @@ from jaxtyping import Array, Float
 
 from surefoot.policies.wrapper import AbstractPolicyWrapper
 from surefoot.theory.distributions import AbstractDistribution
-from surefoot.types import Observations
 
 
 class Mode(AbstractDistribution):
@@ -39,9 +38,6 @@ class ModePolicy(AbstractPolicyWrapper):
     published results are evaluated."""
 
     policy: Any
-
-    def observed(self, observations: Observations) -> Observations:
-        return observations
 
     def distributed(self, distribution: AbstractDistribution) -> Mode:
         return Mode(distribution)

@@ -5,7 +5,6 @@ from typing import Any
 import equinox as eqx
 
 from surefoot.policies.wrapper import AbstractPolicyWrapper
-from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.statistics import ObservationStatistics, standardise_observations
 from surefoot.types import Observations
 
@@ -20,6 +19,3 @@ class NormalisedPolicy(AbstractPolicyWrapper):
 
     def observed(self, observations: Observations) -> Observations:
         return standardise_observations(observations, self.statistics, self.limit)
-
-    def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
-        return distribution

@@ -1,6 +1,5 @@
 """The base of policies that wrap another policy."""
 
-from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
@@ -19,13 +18,13 @@ class AbstractPolicyWrapper(AbstractPolicy):
     policy: eqx.AbstractVar[Any]
     """The `AbstractPolicy` that it wraps, of any kind."""
 
-    @abstractmethod
     def observed(self, observations: Observations) -> Observations:
-        """The observations that the wrapped policy is given."""
+        """The observations that the wrapped policy is given; by default as they are."""
+        return observations
 
-    @abstractmethod
     def distributed(self, distribution: AbstractDistribution) -> AbstractDistribution:
-        """The distribution over actions, from the wrapped policy's."""
+        """The distribution over actions, from the wrapped policy's; by default that."""
+        return distribution
 
     def __call__(self, observations: Observations) -> AbstractDistribution:
         return self.distributed(self.policy(self.observed(observations)))

@@ -4,9 +4,6 @@ The gradient of a meta-gradient's inner step is a second derivative of the retur
 have the right first derivative and a wrong second one: they lack the products of scores of different steps.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -86,9 +83,6 @@ class DiceObjective(AbstractObjective):
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
         return mean_kl(old, new, batch.valid)
-
-    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
-        return f(batch)
 
     def clipped(self, epsilon: float) -> AbstractObjective:
         """Raises `UserError`: clipping would change the derivatives."""

@@ -46,15 +46,15 @@ class AbstractObjective(eqx.Module):
     def divergence(self, old: PyTree, new: PyTree, batch: PyTree) -> Float[Array, ""]:
         """KL(old ‖ new), averaged over the valid steps."""
 
-    @abstractmethod
     def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
         """`f(batch)`, where `f` is a mean over the batch's leading axis, evaluated in as little memory as
         that allows.
 
         `batch` may be any pytree whose arrays share the leading axis of a batch. A rule computes whatever it
         computes through this method (gradients, curvature products, losses), and the objective decides
-        whether the batch is taken whole or in parts.
+        whether the batch is taken whole, as by default, or in parts.
         """
+        return f(batch)
 
     def clipped(self, epsilon: float) -> "AbstractObjective":
         """The same objective with its likelihood ratio clipped to 1 ± ε. One that has no ratio cannot."""
@@ -124,9 +124,6 @@ class PolicyObjective(AbstractObjective):
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
         return mean_kl(old, new, batch.valid)
 
-    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
-        return f(batch)
-
     def clipped(self, epsilon: float) -> "PolicyObjective":
         return PolicyObjective(Clipped(epsilon), self.entropy_bonus)
 
@@ -189,9 +186,6 @@ class ActorCriticObjective(AbstractObjective):
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
         return self.policy_objective.divergence(old.distribution, new.distribution, batch)
-
-    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
-        return f(batch)
 
     def clipped(self, epsilon: float) -> "ActorCriticObjective":
         clipped = self.policy_objective.clipped(epsilon)

@@ -1,7 +1,6 @@
 """Off-policy gradients: several steps on data of an earlier policy, weighted for the present one."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -52,9 +51,6 @@ class OffPolicyObjective(AbstractObjective):
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
         return mean_kl(old, new, batch.valid)
-
-    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
-        return f(batch)
 
     def weights(self, log_probs: Float[Array, "episode time"], batch: Batch) -> Float[Array, "episode time"]:
         """w_t of every step, for the present policy's log-probabilities."""
