@@ -27,13 +27,14 @@ surefoot: policy optimisation and meta-reinforcement learning
 Start with: surefoot train navigation-2d
 The options of a command, and of a preset: surefoot evaluate --help, surefoot train bandit --help
 The version: surefoot --version
-Exit codes: 0 done, 1 training failed, 2 wrong input or an error found by check, 130 and 143 interrupted
+Exit codes: 0 done, 1 failed, 2 wrong input or an error found by check, 129, 130 and 143 interrupted
 """
 
 
 def main() -> None:
     """Runs the program. It exits with 0, 1 (training failed, a laboratory's claim does not hold, or the
-    output was closed), 2 (wrong input, or an error found by `check`), or 130 and 143 (interrupted)."""
+    output was closed), 2 (wrong input, or an error found by `check`), or 129, 130 and 143
+    (interrupted)."""
     for number, name in enumerate(("stdout", "stderr"), 1):
         if getattr(sys, name) is None:  # it was closed before the program began
             os.open(os.devnull, os.O_WRONLY)

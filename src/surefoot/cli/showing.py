@@ -103,7 +103,7 @@ def describe(cls: type) -> str:
 
 
 def _check_env(name: str) -> list[Problem]:
-    """Of a family that is stepped from the host, its episodes are checked as they are sampled."""
+    """The problems of an environment; of a family that is stepped from the host, those of its episodes."""
     kind, colon, _ = name.partition(":")
     if kind == "gym" or (colon and kind != "atari" and parts.makes_gymnasium(load(name))):
         return check_gymnasium(parts.make("envs", name))

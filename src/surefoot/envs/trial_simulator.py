@@ -98,10 +98,11 @@ class TrialSimulator(AbstractSimulator):
         return trial_observation(observations, before, action, nothing, nothing)
 
 
-def trial_observation(observation: Observations, before: Observations | None, *last: Any) -> Observations:
-    """The observation of a trial, any leading axes. `last` are the encoded action, the reward and the end of
-    the last episode, as real numbers."""
-    action, reward, ended = last
+def trial_observation(
+    observation: Observations, before: Observations | None, action: Any, reward: Any, ended: Any
+) -> Observations:
+    """The observation of a trial, any leading axes: beside the episode's own, the encoded action and
+    the reward of the step before, and whether it ended an episode, all as real numbers."""
     seen = {
         "observation": observation,
         "previous_action": action,

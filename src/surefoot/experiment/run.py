@@ -137,7 +137,7 @@ def raise_failure(run: Run, outcome: LoopOutcome) -> None:
 
 class Checkpoints:
     """A callback that keeps training in memory in a run folder as well: a line of metrics for each iteration,
-    and a checkpoint of every so many and of the last.
+    and a checkpoint after every `every` iterations and after the last.
 
         learner.train(100, callback=Checkpoints("runs/mine", every=20))
 
