@@ -39,6 +39,7 @@ def sampled(env: Gymnasium, episodes: int = 2) -> Rollout:
         ("EndsOfMany", "gave the flag `terminated` as array([ True, False]). "),
         ("EndsByText", "gave the flag `terminated` as 'no'"),
         ("PaysWhatCannotBeShown", "a CannotBeShown whose `repr` raised RuntimeError"),
+        ("PaysInDoublePrecision", "gave a reward that is not finite: array(1.e+300). "),
         ("SeesRagged", "which is no array: ValueError"),
         ("SeesOutsideItsSpace", "It must give an element of its space, Dict('place': Discrete(3)"),
         ("LacksAPart", "It must give an element of its space"),

@@ -1,6 +1,7 @@
 """Training in memory, and what becomes of it on disk."""
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,18 @@ from support.gymnasium_envs import Memory
 from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Step
-from surefoot.experiment import Checkpoints, Config, Event, Learner, NonFiniteError, load, resume, train
+from surefoot.experiment import (
+    Checkpoints,
+    Config,
+    Event,
+    Learner,
+    NonFiniteError,
+    load,
+    preset,
+    resume,
+    train,
+)
+from surefoot.experiment.loop import warn_of_settings
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
 from surefoot.options import UserError
@@ -138,6 +150,25 @@ def test_a_rate_that_has_come_to_zero_is_warned_of() -> None:
         RuntimeWarning, match=r"is 0 from iteration 2 on, and training ends at 2: .*decay-steps 2"
     ):
         own.train(2, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("actions", "std", "told"),
+    [
+        ("clipped", 1.0, None),
+        ("clipped", 4.0, "clips 62% of a new policy's actions: component 0"),
+        ("scaled", 4.0, None),
+    ],
+)
+def test_actions_that_the_bounds_would_clip_are_warned_of(actions: Any, std: float, told: str | None) -> None:
+    env = Gymnasium("Pendulum-v1", actions=actions)  # −2 … 2
+    config = replace(preset("pendulum/ppo"), env=env, policy=GaussianMLP(initial_std=std))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_settings(config, 1)
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == (told is not None)
+    assert told is None or (told in messages[0] and "the bounds are -2 and 2" in messages[0])
 
 
 def test_a_failing_callback_loses_nothing(config: Config, tmp_path: Path) -> None:

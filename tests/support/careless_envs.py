@@ -154,6 +154,11 @@ class PaysAstronomically(Sound):
         return 1e22 * (float(action) - 0.5), self.time >= 3, False
 
 
+class PaysInDoublePrecision(Sound):
+    def end(self, action: Any) -> Any:
+        return 1e300, False, False
+
+
 class Piano(Sound):
     """Takes several integers, in a shape and from a start of their own, and pays their sum."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 import yaml
 
 from surefoot.envs.base import AbstractFamily
@@ -17,12 +18,7 @@ from surefoot.envs.gymnasium_spaces import action_space, observation_space
 from surefoot.envs.gymnasium_tasks import sample_tasks
 from surefoot.loading import FAILURES, load, search, told
 from surefoot.options import Options, UserError, at_least, check, shown, suggestion
-from surefoot.types import (
-    ActionSpace,
-    Key,
-    ObservationSpace,
-    Task,
-)
+from surefoot.types import ActionSpace, Continuous, Key, ObservationSpace, Task
 
 
 @dataclass(frozen=True)
@@ -87,6 +83,12 @@ class Gymnasium(Options, AbstractFamily):
         return self._examined.action_space
 
     @property
+    def clipping_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The least and the greatest values of every component of an action, in the policy's own units; None
+        where actions are scaled to the bounds, or have none."""
+        return self._examined.action_bounds if self.actions == "clipped" else None
+
+    @property
     def time_limit_ends_return(self) -> bool:
         return False
 
@@ -138,6 +140,8 @@ class _Examined(NamedTuple):
     limit: int | None
     observation_space: ObservationSpace
     action_space: ActionSpace
+    action_bounds: tuple[np.ndarray, np.ndarray] | None
+    """Of a continuous action space, flattened."""
     render_mode: str | None
     frames_per_second: float
 
@@ -150,10 +154,14 @@ def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
         registered = _gymnasium().registry.get(spec.id) if spec else None
         observations = observation_space(name, _space(name, env, "observation_space"))
         tasks = next((type(e) for e in _layers(env) if hasattr(type(e), "sample_tasks")), None)
-        actions = action_space(name, _space(name, env, "action_space"))
+        of_actions = _space(name, env, "action_space")
+        actions = action_space(name, of_actions)
+        bounds = None
+        if isinstance(actions, Continuous):
+            bounds = of_actions.low.reshape(-1), of_actions.high.reshape(-1)
         limit = registered and registered.max_episode_steps
         mode, frames = getattr(env, "render_mode", None), (env.metadata or {}).get("render_fps") or 30
-        return _Examined(tasks, limit, observations, actions, mode, float(frames))
+        return _Examined(tasks, limit, observations, actions, bounds, mode, float(frames))
     finally:
         close_env(name, env)
 

@@ -1,5 +1,6 @@
 """The simulator of Gymnasium's environments, which checks everything that they return."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -159,7 +160,7 @@ class _Episode:
 
     def not_finite(self, method: str, what: str, values: np.ndarray) -> NoReturn:
         """Raise the error for values that are not finite in single precision."""
-        self._wrong(method, f"gave {what} that is not finite: {shown(values)}", "finite numbers")
+        self._wrong(method, f"gave {what} that is not finite: {shown(values)}", "numbers finite in float32")
 
     def _observation(self, method: str, given: Any) -> Observations:
         """The observation in the form that policies see. Its numbers may not be finite."""
@@ -179,10 +180,10 @@ class _Episode:
         values = self._numbers("step", "a reward", given)
         if values.size != 1:
             self._wrong("step", f"gave the reward {shown(given)}", "one number")
-        reward = _float32(values.reshape(1))
-        if not np.isfinite(reward).all():
-            self.not_finite("step", "a reward", reward)
-        return float(reward[0])
+        reward = float(_float32(values.reshape(1))[0])
+        if not math.isfinite(reward):
+            self.not_finite("step", "a reward", values)
+        return reward
 
     def _numbers(self, method: str, what: str, given: Any) -> Shaped[np.ndarray, "..."]:
         try:

@@ -30,7 +30,7 @@ from surefoot.experiment.evaluation import (
 from surefoot.experiment.exporting import export_policy
 from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.loggers import hyperparameters
-from surefoot.experiment.loop import Member, run_loop, warn_of_the_decay
+from surefoot.experiment.loop import Member, run_loop, warn_of_settings
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.presets import configure, with_options
@@ -170,7 +170,7 @@ class Learner:
         callbacks = [callback] if not isinstance(callback, Sequence) else list(callback)
         check(all(map(callable, callbacks)), "callback", callback, "a function of an Event, or several")
         begin(callbacks, self.config)
-        warn_of_the_decay(self.config, total)
+        warn_of_settings(self.config, total)
 
         def keep(event: Event) -> None:
             """For callbacks that use the learner, and for whoever goes on after an error in one of them."""

@@ -10,8 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import ndtr
 
 from surefoot.experiment.callbacks import Callback, Event
+from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.types import is_key
 
@@ -173,7 +175,14 @@ def _warn_of_the_scale(metrics: Mapping[str, float]) -> None:
         )
 
 
-def warn_of_the_decay(config: Any, total: int) -> None:
+def warn_of_settings(config: Config, total: int) -> None:
+    """Warns of settings with which training up to iteration `total` is possible and learns nothing, or
+    little."""
+    _warn_of_the_decay(config, total)
+    _warn_of_the_bounds(config)
+
+
+def _warn_of_the_decay(config: Config, total: int) -> None:
     """Warns where training goes on after the learning rate has come to 0."""
     for name in ("rule", "outer"):
         rule: Any = getattr(config.algorithm, name, None)
@@ -182,8 +191,28 @@ def warn_of_the_decay(config: Any, total: int) -> None:
                 f"The learning rate is 0 from iteration {rule.decay_steps + 1} on, and training ends at "
                 f"{total}: nothing more is learned. Set --{name}.decay-steps {total}, or --{name}.lr-end.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
+
+
+def _warn_of_the_bounds(config: Config) -> None:
+    """Warns where the environment would clip most of a new policy's actions in some component."""
+    bounds = getattr(config.env, "clipping_bounds", None)
+    if bounds is None:
+        return
+    std = getattr(config.policy, "initial_std", 1.0)
+    low, high = bounds
+    outside = ndtr(low / std) + ndtr(-high / std)
+    worst = int(np.argmax(outside))
+    if outside[worst] > 0.5:
+        warnings.warn(
+            f"The environment clips {outside[worst]:.0%} of a new policy's actions: component {worst} comes "
+            f"from a normal distribution with mean 0 and standard deviation {std:g}, and the bounds are "
+            f"{low[worst]:g} and {high[worst]:g}. Little can be learned from clipped actions. Set "
+            "--env.actions scaled, which maps −1 … 1 to the bounds.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def take(state: Any, i: int, many: bool) -> Any:

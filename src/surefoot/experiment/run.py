@@ -15,7 +15,7 @@ from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
 from surefoot.experiment.loggers import hyperparameters
-from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, warn_of_the_decay
+from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, warn_of_settings
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.provenance import record_provenance
@@ -117,7 +117,7 @@ def train_runs(
             save_config(run.config, run.folder.config)
             record_provenance(run.folder.provenance)
         begin(callbacks, runs[0].config)
-        warn_of_the_decay(runs[0].config, runs[0].config.iterations)
+        warn_of_settings(runs[0].config, runs[0].config.iterations)
         members = [
             Member(run.iteration, [Recorder(run.folder, run.config, run.iteration), *callbacks], run.name)
             for run in runs
