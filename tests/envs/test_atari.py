@@ -4,6 +4,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from surefoot.cli import training as cli
 from surefoot.envs import Atari, atari
@@ -112,6 +113,23 @@ def test_an_episode_begins_with_a_random_number_of_idle_frames(options: dict, sa
     observations = simulator.begin(keys_of(0, 4), None)
     simulator.close()
     assert bool((observations == observations[0]).all()) == same
+
+
+def test_a_filmed_game_is_the_same_game_in_colour() -> None:
+    keys, rows = keys_of(0, 2), np.arange(2)
+    plain, filmed = Atari().simulator(1), Atari().rendering().simulator(1)
+    np.testing.assert_array_equal(filmed.begin(keys, None), plain.begin(keys, None))
+    for actions in actions_of(2, 30):
+        seen, expected = filmed.step(rows, actions), plain.step(rows, actions)
+        np.testing.assert_array_equal(seen.observations, expected.observations)
+        np.testing.assert_array_equal(seen.rewards, expected.rewards)
+    for picture, stacked in zip(filmed.pictures(rows), seen.observations, strict=True):
+        assert (picture.shape, picture.dtype) == ((210, 160, 3), np.uint8)
+        small = np.asarray(Image.fromarray(picture).convert("L").resize((84, 84), Image.Resampling.BOX))
+        assert np.abs(small - stacked[..., -1].astype(float)).mean() < 2
+    assert np.abs(np.diff(picture.astype(int), axis=-1)).max() > 50, "in colour"
+    filmed.close()
+    plain.close()
 
 
 def test_options_reach_the_game() -> None:

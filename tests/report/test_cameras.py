@@ -19,7 +19,7 @@ from surefoot.experiment.learner import compiled_initial_state
 from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
-from surefoot.report.cameras import StateCamera, camera_of
+from surefoot.report.cameras import ScreenCamera, StateCamera, camera_of
 from surefoot.report.video import Video, make_video
 
 MINE = "support.gymnasium_envs:"
@@ -110,6 +110,12 @@ def test_what_does_not_render_is_refused(name: str, told: str, tmp_path: Path) -
     run = untrained(tmp_path, Gymnasium(MINE + name, time_limit=3))
     with pytest.raises(UserError, match=told):
         make_video(run, SMALL)
+
+
+def test_a_task_is_named_where_there_is_more_than_one() -> None:
+    for env, caption in ((GOALS, True), (Gymnasium("CartPole-v1"), False)):
+        camera = ScreenCamera(env, env.sample_tasks(jax.random.key(0), 1), 64, 48)
+        assert bool(camera.caption(0)) == caption
 
 
 def test_a_missing_library_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,9 @@
 import importlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache, partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -76,9 +76,17 @@ class Atari(Options, AbstractFamily):
         return jnp.zeros((n, 0))
 
     def simulator(self, threads: int) -> "AtariSimulator":
-        make = partial(
-            _vector_env,
+        make = partial(self._vector_env, threads)
+        return AtariSimulator(make, ActionHistory(self.horizon, self.action_space))
+
+    def rendering(self) -> "FilmedAtari":
+        """The same game, whose simulator also has pictures in colour."""
+        return FilmedAtari(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+    def _vector_env(self, threads: int, rows: int, **options: Any) -> Any:
+        return _vector_env(
             _rom(self.name),
+            rows,
             num_threads=threads,
             max_num_frames_per_episode=_NO_LIMIT,  # the sampler counts
             repeat_action_probability=self.sticky_actions,
@@ -86,8 +94,20 @@ class Atari(Options, AbstractFamily):
             reward_clipping=self.clip_rewards,
             episodic_life=self.life_ends_episode,
             full_action_space=self.all_actions,
+            **options,
         )
-        return AtariSimulator(make, ActionHistory(self.horizon, self.action_space))
+
+
+class FilmedAtari(Atari):
+    """A game whose simulator also has pictures in colour, as the screen shows them."""
+
+    frames_per_second: ClassVar[float] = 60 / _FRAMES
+    """The number of steps in a second of the console."""
+
+    def _vector_env(self, threads: int, rows: int, **options: Any) -> Any:
+        screen = {"img_height": 210, "img_width": 160, "stack_num": 1, "grayscale": False}
+        make = partial(super()._vector_env, threads, rows, **options)
+        return _Filmed(make(), make(**screen))
 
 
 class AtariSimulator(AbstractReplayedSimulator):
@@ -129,6 +149,10 @@ class AtariSimulator(AbstractReplayedSimulator):
         results = (_pictures(observations), rewards.astype(np.float32), terminated, truncated)
         return Outcome(*(x[which] for x in results))
 
+    def pictures(self, rows: Int[np.ndarray, " n"]) -> list[UInt8[np.ndarray, "height width 3"]]:
+        """Pictures of these rows as they are now; a simulator of `FilmedAtari` has them."""
+        return list(self._env.pictures[rows])
+
     def replay(
         self, keys: UInt32[np.ndarray, "rows words"], taken: list[Shaped[np.ndarray, "_ ..."]]
     ) -> None:
@@ -149,6 +173,27 @@ class AtariSimulator(AbstractReplayedSimulator):
         if self._env is not None:
             self._env.close()
         self._env, self._rows = None, 0
+
+
+class _Filmed:
+    """A vector environment beside a second one that plays the same episodes in colour: both have the same
+    seeds and actions."""
+
+    def __init__(self, env: Any, screen: Any) -> None:
+        self._env, self._screen = env, screen
+        self.pictures: UInt8[np.ndarray, "rows height width 3"]
+
+    def reset(self, **arguments: Any) -> Any:
+        self.pictures = self._screen.reset(**arguments)[0][:, 0]
+        return self._env.reset(**arguments)
+
+    def step(self, actions: Int[np.ndarray, " rows"]) -> Any:
+        self.pictures = self._screen.step(actions)[0][:, 0]
+        return self._env.step(actions)
+
+    def close(self) -> None:
+        self._screen.close()
+        self._env.close()
 
 
 def _pictures(
@@ -183,7 +228,7 @@ def _number_of_actions(rom: str, every: bool) -> int:
 
 def _vector_env(rom: str, rows: int, **options: Any) -> Any:
     sizes = {"img_height": _PIXELS, "img_width": _PIXELS, "stack_num": _STACKED, "frameskip": _FRAMES}
-    return _ale().vector_env.AtariVectorEnv(rom, rows, **sizes, **options)
+    return _ale().vector_env.AtariVectorEnv(rom, rows, **(sizes | options))
 
 
 def _ale() -> Any:

@@ -59,8 +59,9 @@ class AbstractCamera(ABC):
         """The picture of what was recorded of a row."""
 
     def caption(self, row: int) -> str:
-        """The row's task in words."""
-        return described(self.task(row))
+        """The row's task in words; nothing where it is empty, as that of an environment with one task."""
+        task = self.task(row)
+        return described(task) if any(leaf.size for leaf in jax.tree.leaves(task)) else ""
 
     def status(self, steps: int) -> str:
         """The progress of an episode, in words."""
@@ -103,8 +104,9 @@ class BodyCamera(AbstractCamera):
         self._screens.clear()
 
 
-class GymnasiumCamera(AbstractCamera):
-    """Draws Gymnasium's environments, which render themselves as `rgb_array`."""
+class ScreenCamera(AbstractCamera):
+    """Draws environments whose simulators have pictures: Gymnasium's, which render themselves as `rgb_array`,
+    and Atari's games."""
 
     def __init__(self, env: Any, tasks: Task, width: int, height: int) -> None:
         super().__init__(env.rendering(), tasks, width, height)
@@ -155,14 +157,14 @@ def camera_of(config: Config) -> type[AbstractCamera]:
         return BodyCamera
     if hasattr(config.env, "rendering"):
         config.env.rendering()  # pyright: ignore[reportAttributeAccessIssue]
-        return GymnasiumCamera
+        return ScreenCamera
     if hasattr(config.env, "render"):
         return StateCamera
     picture = "adaptation.png" if default_evaluation(config).steps else "learning.png"
     raise UserError(
         f"{type(config.env).__name__} cannot be filmed: videos are of MuJoCo's environments, of Gymnasium's "
-        "that render `rgb_array`, of gymnax's that its Visualizer draws, and of yours in JAX with a method "
-        f"`render(state, task)`. See the picture of the run instead: {picture} in its folder."
+        "that render `rgb_array`, of Atari's games, of gymnax's that its Visualizer draws, and of yours in JAX "
+        f"with a method `render(state, task)`. See the picture of the run instead: {picture} in its folder."
     )
 
 
