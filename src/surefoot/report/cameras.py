@@ -163,8 +163,8 @@ def camera_of(config: Config) -> type[AbstractCamera]:
     picture = "adaptation.png" if default_evaluation(config).steps else "learning.png"
     raise UserError(
         f"{type(config.env).__name__} cannot be filmed: videos are of MuJoCo's environments, of Gymnasium's "
-        "that render `rgb_array`, of Atari's games, of gymnax's that its Visualizer draws, and of yours in JAX "
-        f"with a method `render(state, task)`. See the picture of the run instead: {picture} in its folder."
+        "that render `rgb_array`, of Atari's games, of gymnax's that its Visualizer draws, and of yours in "
+        f"JAX with a method `render(state, task)`. See the picture of the run instead: {picture} in its folder."
     )
 
 
