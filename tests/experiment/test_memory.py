@@ -5,14 +5,23 @@ from typing import Any
 
 import pytest
 
+from surefoot.baselines import Zero
+from surefoot.envs.probes import ConstantReward
 from surefoot.experiment import Config, Learner, memory, preset, train, train_seeds
 from surefoot.experiment.memory import check_evaluation_memory, check_memory
 from surefoot.options import UserError
-from surefoot.policies import GaussianMLP
+from surefoot.policies import CategoricalMLP, GaussianMLP
+from surefoot.types import vector
 
 MAML = preset("navigation-2d/maml-trpo")
 PPO = preset("navigation-2d/ppo")
 MOST = 2**31 - 1
+
+
+class Long(ConstantReward):
+    """With observations of 20,000 numbers."""
+
+    observation_space = vector(20_000)  # pyright: ignore[reportAssignmentType]
 
 
 @pytest.fixture
@@ -49,16 +58,25 @@ def test_what_no_machine_holds_names_the_options_to_lower(
         Learner(config).train(1, progress=False)
 
 
+def test_a_linear_baseline_of_a_long_observation_is_refused(gib: None) -> None:
+    """A few steps of 20,000 numbers are little, but 40,004 features have as many squared products."""
+    config = replace(MAML, env=Long(), policy=CategoricalMLP())
+    with pytest.raises(UserError, match=r"A fit of the baseline .*use --estimation.baseline value-network"):
+        check_memory(config)
+    check_memory(replace(config, estimation=replace(config.estimation, baseline=Zero())))
+
+
 def test_the_estimate_counts_every_array_of_the_rollouts(gib: None) -> None:
     """A step in the plane: an observation of 2, an action of 2, log-probability, reward and time of 4 bytes
     each, and three booleans."""
     bytes_of_a_step = 4 * (2 + 2 + 3) + 3
     most = 2**30 // bytes_of_a_step
-    check_memory(replace(PPO, streams=most, steps=1))
+    config = replace(PPO, steps=1, estimation=replace(PPO.estimation, baseline=Zero()))
+    check_memory(replace(config, streams=most))
     with pytest.raises(UserError, match=r"rollouts of one iteration would need at least 1\.0 GiB"):
-        check_memory(replace(PPO, streams=most + 1, steps=1))
+        check_memory(replace(config, streams=most + 1))
     with pytest.raises(UserError, match="--streams or --steps or --seeds"):
-        check_memory(replace(PPO, streams=most, steps=1), seeds=2)
+        check_memory(replace(config, streams=most), seeds=2)
 
 
 def test_many_seeds_are_counted(gib: None, tmp_path: Any) -> None:

@@ -49,3 +49,9 @@ class AbstractBaseline(ABC):
         self, parameters: PyTree, observations: Observations, times: Float[Array, " time"]
     ) -> Float[Array, " time"]:
         """V at one trajectory's observations; `times` are steps since the episode began."""
+
+    def memory_to_fit(self, observation_space: ObservationSpace, steps: int) -> int:
+        """A lower bound of the bytes that `fit` needs for this many steps of one task, beside the samples;
+        0 if that is little. Training is refused where the machine has less."""
+        del observation_space, steps
+        return 0

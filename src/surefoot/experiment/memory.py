@@ -20,25 +20,29 @@ _GIB = 2**30
 
 def check_memory(config: Config, seeds: int = 1) -> None:
     """Raises `UserError`, naming the options to lower, if training cannot fit into this machine: if its
-    memory is less than the policy, the rollouts of one iteration, the policy's own memory or the rollouts of
-    one task's evaluation need."""
+    memory is less than the policy, the rollouts of one iteration, the policy's own memory, a fit of the
+    baseline or the rollouts of one task's evaluation need."""
     policy = jax.eval_shape(config.build_policy, jax.random.key(0))
     _require(_bytes(policy), "The policy's parameters", ["--policy.hidden"])
     many = seeds if config.env.is_traceable else 1
     if config.streams:
-        rows, steps, options = config.streams, config.streams * config.steps, ["--streams", "--steps"]
+        rows, options = config.streams, ["--streams", "--steps"]
+        of_task = steps = config.streams * config.steps
     else:
         tasks, batches = (
             getattr(config.algorithm, "tasks", 1),
             getattr(config.algorithm, "inner_steps", 0) + 1,
         )
         rows = tasks * config.episodes
-        steps = batches * rows * config.env.horizon
+        of_task = config.episodes * config.env.horizon
+        steps = batches * tasks * of_task
         options = ["--episodes", *["--tasks"] * (tasks > 1), *_horizon_options(config)]
     options += ["--seeds"] * (many > 1)
     _require(steps * many * _step(config), "The rollouts of one iteration", options)
     memories = rows * many * _bytes(jax.eval_shape(initial_memory, policy))
     _require(memories, "The policy's memory of every episode", options)
+    fit = config.estimation.baseline.memory_to_fit(config.env.observation_space, of_task)
+    _require(fit, "A fit of the baseline", options, ", or use --estimation.baseline value-network")
     check_evaluation_memory(config, config.evaluation, "--evaluation.")
 
 
@@ -61,12 +65,12 @@ def machine_memory() -> int:
     return min(limits, default=2**62)
 
 
-def _require(needed: int, what: str, options: list[str]) -> None:
+def _require(needed: int, what: str, options: list[str], instead: str = "") -> None:
     available = machine_memory()
     if needed > available:
         raise UserError(
             f"{what} would need at least {needed / _GIB:,.1f} GiB of memory, and there are "
-            f"{available / _GIB:,.1f}. Lower {' or '.join(options)}."
+            f"{available / _GIB:,.1f}. Lower {' or '.join(options)}{instead}."
         )
 
 

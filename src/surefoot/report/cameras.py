@@ -164,7 +164,7 @@ def camera_of(config: Config) -> type[AbstractCamera]:
     raise UserError(
         f"{type(config.env).__name__} cannot be filmed: videos are of MuJoCo's environments, of Gymnasium's "
         "that render `rgb_array`, of Atari's games, of gymnax's that its Visualizer draws, and of yours in "
-        f"JAX with a method `render(state, task)`. See the picture of the run instead: {picture} in its folder."
+        f"JAX with a method `render(state, task)`. See the run's picture instead: {picture} in its folder."
     )
 
 
