@@ -219,6 +219,31 @@ def test_bad_input_is_one_clear_message_and_exit_code_2(
     assert list(tmp_path.iterdir()) == [], "nothing is left behind by a command that was refused"
 
 
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("ValueError('too steep')", "ValueError: too steep at"),
+        ("SystemExit(0)", "SystemExit: 0 at"),
+        ("Stop('now')", "Stop: now at"),
+    ],
+)
+def test_whatever_a_users_own_rule_raises_is_one_message(
+    raised: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"raises_{raised.partition('(')[0].lower()}.py"
+    file.write_text(
+        "from surefoot.rules import GradientStep\n"
+        "class Stop(BaseException): pass\n"
+        "class Raises(GradientStep):\n"
+        f"    def step(self, *arguments): raise {raised}\n"
+    )
+    out = str(tmp_path / "run")
+    code, _, err = run(capsys, "train", "bandit/maml-trpo", "--inner", f"{file}:Raises", "--out", out)
+    assert code == 2
+    assert f"{told} {file}:4. That is in your own code" in err
+    assert "Traceback" not in err
+
+
 def test_an_existing_folder_is_left_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {f: f.read_bytes() for f in trained.rglob("*") if f.is_file()}
     code, _, errors = run(capsys, "train", "bandit", *SMALL, "--out", str(trained))

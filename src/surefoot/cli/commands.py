@@ -74,7 +74,7 @@ def execute(name: str, *arguments: str) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
+    except BaseException as error:  # also SystemExit, which ends a program without a word
         if user_line(error) is None:
             raise
         console.print(
