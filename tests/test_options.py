@@ -4,6 +4,7 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from surefoot.options import Fraction, Options, Positive, UserError, at_least, check, shown
@@ -37,6 +38,7 @@ def test_a_right_option_passes():
         ("limit", 0.0, "a positive number, or none"),
         ("layers", (4, 0), "1 or more"),
         ("share", 1.5, "between 0 and 1"),
+        ("share", np.array([0.1, 0.2]), "a number"),
     ],
 )
 def test_a_value_outside_its_bound_is_refused(option: str, value: object, wanted: str):

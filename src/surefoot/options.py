@@ -94,7 +94,7 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, tuple) and len(kinds) == len(value) and all(map(fits, value, kinds))
     if kind in (int, float):
         if hasattr(value, "dtype"):
-            return np.issubdtype(value.dtype, np.integer if kind is int else np.number)
+            return value.shape == () and np.issubdtype(value.dtype, np.integer if kind is int else np.number)
         return isinstance(value, Integral if kind is int else Real) and type(value) is not bool
     if kind is Any or origin is not None or not isinstance(kind, type):
         return True

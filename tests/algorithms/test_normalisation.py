@@ -72,6 +72,16 @@ def rewards_to_go(rollout: Rollout) -> list[float]:
     return found
 
 
+def test_the_first_rewards_after_none_are_not_scaled():
+    """A sparse task: the deviation of returns that are all zero is no scale."""
+    setting = clock()
+    state, _ = train(STILL, setting, policy_of(setting), iterations=1)
+    rollout = sampled(setting, state, KEY)
+    nothing = eqx.tree_at(lambda r: r.rewards, rollout, jnp.zeros_like(rollout.rewards))
+    scales = BOTH.update(BOTH.init(setting.sampler.env.observation_space), nothing, DISCOUNT)
+    np.testing.assert_array_equal(BOTH.rollout(rollout, scales).rewards, rollout.rewards)
+
+
 @pytest.mark.parametrize("streams", [False, True], ids=["episodes", "streams"])
 def test_statistics_are_those_of_everything_that_was_ever_sampled(streams: bool):
     setting = clock(streams=streams)

@@ -18,7 +18,15 @@ def errors(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", ODD + "Sound", "support.gymnasium_envs:Goals"]
+    "name",
+    [
+        "CartPole-v1",
+        "Pendulum-v1",
+        "FrozenLake-v1",
+        ODD + "Sound",
+        ODD + "limited",
+        "support.gymnasium_envs:Goals",
+    ],
 )
 def test_sound_environments_have_no_errors(name: str):
     assert errors(name) == ""
@@ -33,7 +41,8 @@ def test_sound_environments_have_no_errors(name: str):
         (ODD + "EndsOfMany", "gave the flag `terminated`"),
         (ODD + "SeesOutsideItsSpace", "an element of its space"),
         (ODD + "TasksOfText", "tasks are arrays of numbers"),
-        (ODD + "Forgetful", "other observations from step 0 on"),
+        (ODD + "Forgetful", "other observations, rewards or ends from step 0 on"),
+        (ODD + "Raced", "other observations, rewards or ends from step 1 on"),
         ("NoSuchEnvironment-v0", "NoSuchEnvironment"),
     ],
 )

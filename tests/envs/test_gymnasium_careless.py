@@ -1,10 +1,14 @@
 """Gymnasium's environments as people write them: what is odd works, what is wrong ends in one message."""
 
+import warnings
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
 from surefoot.envs import Gymnasium
+from surefoot.envs.gymnasium import _read
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler
@@ -14,9 +18,9 @@ KEY = jax.random.key(0)
 ODD = "support.careless_envs:"
 
 
-def sampled(env: Gymnasium, episodes: int = 2) -> Rollout:
+def sampled(env: Gymnasium, episodes: int = 2, policy: Any = None) -> Rollout:
     kind = GaussianMLP if isinstance(env.action_space, Continuous) else CategoricalMLP
-    policy = kind(hidden=()).build(KEY, env.observation_space, env.action_space)
+    policy = policy or kind(hidden=()).build(KEY, env.observation_space, env.action_space)
     sampler = BatchedSampler(env, episodes, 1)
     try:
         return sampler.submit(policy, env.sample_tasks(KEY, 1)[0], KEY).result()
@@ -39,6 +43,7 @@ def sampled(env: Gymnasium, episodes: int = 2) -> Rollout:
         ("EndsOfMany", "gave the flag `terminated` as array([ True, False]). "),
         ("EndsByText", "gave the flag `terminated` as 'no'"),
         ("PaysWhatCannotBeShown", "a CannotBeShown whose `repr` raised RuntimeError"),
+        ("SpaceOfLaterOn", "SpaceOfLaterOn: `observation_space` raised TypeError: object of type 'NoneType'"),
         ("PaysInDoublePrecision", "gave a reward that is not finite: array(1.e+300). "),
         ("SeesRagged", "which is no array: ValueError"),
         ("SeesOutsideItsSpace", "It must give an element of its space, Dict('place': Discrete(3)"),
@@ -115,3 +120,38 @@ def test_a_function_brings_its_wrappers_and_their_tasks():
     assert rollout.truncated[:, 1].all()
     with pytest.raises(UserError, match="STARTED is no class and no function"):
         _ = Gymnasium(ODD + "STARTED").observation_space
+
+
+@pytest.mark.parametrize("name", ["Pictures", "Masks"])
+def test_observations_are_of_their_space_s_type_whatever_is_given(name: str):
+    """Networks divide bytes by 255: what is acted on and what is learned from must be the same."""
+    env = Gymnasium(ODD + name, time_limit=3)
+    policy = CategoricalMLP(hidden=()).build(KEY, env.observation_space, env.action_space)
+    rollout = sampled(env, policy=policy)
+    assert rollout.observations.dtype == env.observation_space.dtype
+    again = policy(rollout.observations).log_prob(rollout.actions)
+    np.testing.assert_allclose(again, rollout.log_probs, rtol=1e-5)
+
+
+def test_a_time_limit_of_a_wrapper_s_is_seen():
+    assert Gymnasium(ODD + "limited").horizon == 5
+    assert Gymnasium(ODD + "limited", ("limit=4",)).horizon == 4
+    assert Gymnasium(ODD + "limited", time_limit=3).horizon == 3
+    np.testing.assert_array_equal(
+        sampled(Gymnasium(ODD + "limited")).rewards, [[1.0, 2.0, 3.0, 4.0, 5.0]] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("1e-3", 1e-3), ("0.5", 0.5), ("3", 3), ("e", "e"), ("'1e-3'", "1e-3")]
+)
+def test_numbers_are_read_as_they_are_written(written: str, value: object):
+    assert _read(written) == value
+
+
+def test_the_largest_float_is_no_bound():
+    env = Gymnasium(ODD + "Boundless", time_limit=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rollout = sampled(env)
+    np.testing.assert_allclose(rollout.rewards[..., None], rollout.actions, rtol=1e-6)

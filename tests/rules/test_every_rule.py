@@ -19,7 +19,7 @@ from surefoot.options import UserError
 from surefoot.policies import GRU
 from surefoot.rules import AbstractRule, GradientStep, TrustRegion
 from surefoot.theory.meta import adapted
-from surefoot.theory.objectives import PolicyObjective, reinforce, surrogate
+from surefoot.theory.objectives import PolicyObjective, loss_and_gradient, reinforce, surrogate
 from surefoot.types import Batch, Discrete
 
 EVERY = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -95,6 +95,20 @@ def test_what_is_said_after_the_step_is_true_of_the_new_policy(name: str, meta: 
     _, loss, divergence = compared(objective, policy, after(policies, 0), batch)
     np.testing.assert_allclose(metrics["loss_after"][0], loss, rtol=1e-4)
     np.testing.assert_allclose(metrics["kl"][0], divergence, rtol=1e-3, atol=1e-7)
+
+
+@EVERY
+def test_as_an_inner_rule_it_can_be_differentiated_where_a_gradient_is_zero(rule: AbstractRule):
+    """A feature is never seen, one task's advantages are zero: square roots have no derivative at zero."""
+    policy = categorical_policy(actions=2, hidden=())
+    batch = random_meta_batch(policy, jax.random.key(1), tasks=2, episodes=6)
+    (support,) = batch.support
+    seen = support.observations.at[..., 1].set(0.0)
+    support = replace(support, observations=seen, advantages=support.advantages.at[0].set(0.0))
+    objective = adapted(OBJECTIVE, rule)
+    gradient = loss_and_gradient(objective, policy, replace(batch, support=(support,)))[1]
+    assert np.isfinite(ravel(gradient)).all()
+    assert np.abs(ravel(gradient)).max() > 1e-3
 
 
 @EVERY

@@ -107,6 +107,12 @@ def test_the_part_changes_from_step_to_step_and_is_never_empty():
     assert TrustRegion(fisher_fraction=1.0)._fisher_part(batch, jax.random.key(0)) is batch
 
 
+def test_the_part_of_a_large_batch_has_no_step_twice():
+    """Where size times size is beyond 32 bits."""
+    part = TrustRegion(fisher_fraction=0.5)._fisher_part(jnp.arange(131_072), jax.random.key(0))
+    assert len(np.unique(part)) == 65_536
+
+
 def test_only_the_direction_is_taken_from_the_part(x64: None):
     policy = gaussian_policy()
     batch = random_batch(policy, jax.random.key(1), episodes=4)

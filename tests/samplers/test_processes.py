@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from surefoot.checks import check_sampler
-from surefoot.envs import AbstractFamily, Bandit, HalfCheetahVel, Navigation2D
+from surefoot.envs import AbstractFamily, Bandit, Gymnasium, HalfCheetahVel, Navigation2D
 from surefoot.options import UserError
 from surefoot.policies import GRU, CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler, ProcessSampler, ScanSampler
@@ -83,8 +83,12 @@ def test_rollouts_are_those_of_the_other_samplers(sampler: ProcessSampler):
 
 @pytest.mark.parametrize(
     ("env", "options"),
-    [(Bandit(arms=3, horizon=4), GRU(units=3)), (HalfCheetahVel(horizon=4), None)],
-    ids=["recurrent", "mujoco"],
+    [
+        (Bandit(arms=3, horizon=4), GRU(units=3)),
+        (HalfCheetahVel(horizon=4), None),
+        (Gymnasium("support.careless_envs:Multiplied", time_limit=3), None),
+    ],
+    ids=["recurrent", "mujoco", "starts processes"],
 )
 def test_any_family_is_served(env: AbstractFamily, options: Any):
     """Gymnasium's too, as the tests of faults show."""

@@ -1,5 +1,6 @@
 """Gymnasium environments as people write them, each with one thing that is odd or wrong."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -193,6 +194,74 @@ class Goal(gymnasium.Wrapper):
     def step(self, action: Any) -> Any:
         observation, _, *rest = self.env.step(action)
         return observation, float(self.task[0]), *rest
+
+
+def limited(limit: int = 5) -> gymnasium.Env:
+    return gymnasium.wrappers.TimeLimit(Mute(), limit)
+
+
+class Mute(Sound):
+    """Ends never, and cannot go on after the fifth step."""
+
+    def end(self, action: Any) -> Any:
+        return [1.0, 2.0, 3.0, 4.0, 5.0][self.time - 1], False, False
+
+
+class SpaceOfLaterOn(Sound):
+    """Its space needs what `reset` makes."""
+
+    level: Any = None
+
+    @property
+    def observation_space(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return spaces.Box(0, 1, (len(self.level),))
+
+
+class Boundless(Sound):
+    """With the largest floats for infinity."""
+
+    _most = float(np.finfo(np.float32).max)
+    observation_space = spaces.Box(-_most, _most, (2,), np.float32)
+    action_space = spaces.Box(-_most, _most, (1,), np.float32)
+
+    def end(self, action: Any) -> Any:
+        return float(action[0]), self.time >= 3, False
+
+
+class Pictures(Sound):
+    """Bytes by its space, and whole numbers of 64 bits by what it gives."""
+
+    observation_space = spaces.Box(0, 255, (8, 8, 1), np.uint8)
+
+    def seen(self) -> Any:
+        return np.full((8, 8, 1), 100 + self.time)
+
+
+class Masks(Sound):
+    """Real numbers by its space, and bytes by what it gives."""
+
+    observation_space = spaces.Box(0, 1, (8, 8, 1), np.float32)
+
+    def seen(self) -> Any:
+        return np.eye(8, dtype=np.uint8)[..., None]
+
+
+class Raced(Sound):
+    """Rewards follow from nothing that the seed sets."""
+
+    def end(self, action: Any) -> Any:
+        return float(np.random.default_rng().random()), self.time >= 3, False
+
+
+class Multiplied(Sound):
+    """Starts a process by `multiprocessing`."""
+
+    def __init__(self) -> None:
+        self.process = multiprocessing.get_context("spawn").Process(target=int)
+        self.process.start()
+
+    def close(self) -> None:
+        self.process.join()
 
 
 def wrapped(size: int = 2) -> gymnasium.Env:

@@ -80,8 +80,13 @@ def test_normalise_divides_by_the_standard_deviation_of_valid_steps():
     np.testing.assert_allclose(normalise(advantages, valid), [[-1, 1], [1, -1], [0, 0]], atol=1e-6)
 
 
-def test_normalise_leaves_equal_advantages_finite():
-    np.testing.assert_array_equal(normalise(jnp.full(3, 7.0), jnp.ones(3, bool)), jnp.zeros(3))
+@pytest.mark.parametrize("value", [7.0, 0.1, -7.3, 1e-6, 0.0])
+@pytest.mark.parametrize("count", [3, 1000, 160_000])
+def test_equal_advantages_become_zero(value: float, count: int):
+    """Their mean is not exactly their value in single precision."""
+    advantages, valid = jnp.full(count, value), jnp.ones(count, bool)
+    np.testing.assert_array_equal(normalise(advantages, valid), jnp.zeros(count))
+    assert theory.advantage_scale(advantages, valid) == np.inf, "what is measured in it is zero too"
 
 
 def test_normalise_removes_the_scale():
@@ -106,5 +111,7 @@ def test_explained_variance_by_hand(values: list[float], explained: float):
     np.testing.assert_allclose(found, explained, atol=1e-6)
 
 
-def test_nothing_is_explained_where_returns_do_not_vary():
-    assert explained_variance(jnp.arange(4.0), jnp.full(4, 7.0), jnp.ones(4, bool)) == 0
+@pytest.mark.parametrize("value", [7.0, 0.1, 7.3])
+def test_nothing_is_explained_where_returns_do_not_vary(value: float):
+    values = 1e-3 * jnp.arange(1000.0)
+    assert explained_variance(values, jnp.full(1000, value), jnp.ones(1000, bool)) == 0

@@ -44,7 +44,8 @@ class A3C(Options, AbstractOneTaskAlgorithm):
     fragment: Annotated[int, at_least(1)] = 5
     """Number of steps of each environment for one gradient, t_max in the paper."""
     environments: Annotated[int, at_least(1)] = 8
-    """Number of parallel environments of each worker; the paper has one."""
+    """Number of parallel environments of each worker; the paper has one, and does not normalise
+    advantages."""
     updates: Annotated[int, at_least(1)] = 100
     """Number of updates in an iteration of the run."""
     synchronous: bool = False
@@ -69,6 +70,11 @@ class A3C(Options, AbstractOneTaskAlgorithm):
             raise UserError(
                 "A3C's workers see fragments of their own and share no statistics; set "
                 "--normalisation.no-observations --normalisation.no-rewards."
+            )
+        if setting.estimator.estimation.normalise and self.fragment * self.environments == 1:
+            raise UserError(
+                "A fragment has one step, and a normalised advantage is measured from its fragment's mean, "
+                "which is itself; set --estimation.no-normalise, or a longer --algorithm.fragment."
             )
         if setting.estimator.estimation.credit == "whole-return":
             raise UserError(

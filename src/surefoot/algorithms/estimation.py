@@ -24,14 +24,15 @@ class Estimation(Options):
     k: Annotated[int, at_least(1)] = 5
     """Number of rewards that `k-step` sums before it adds the baseline's value. Used by it only."""
     normalise: bool = True
-    """Whether each task's advantages are given mean 0 and standard deviation 1. It removes the scale between
-    tasks, for a bias of the order of one over the number of episodes."""
+    """Whether each task's advantages are given mean 0 and standard deviation 1 (with RL², those of all trials
+    of a batch together). It removes the scale between tasks, for a bias of the order of one over the number
+    of episodes."""
     fit: Literal["cross-fit", "same-batch", "previous-batch"] = "cross-fit"
-    """Episodes that the baseline is fitted to. `cross-fit`: each half of the task's episodes gets its values
-    from a fit to the other half, so that no episode's return is in its own baseline. `same-batch`: a fit to
-    the episodes that it is then subtracted from, which shrinks their advantages and biases the gradient; the
-    papers' programs do this. `previous-batch`: a fit to the episodes of the iteration before, of all tasks
-    together."""
+    """Episodes that the baseline is fitted to. `cross-fit`: each half of the task's episodes (with RL², of
+    the batch's trials) gets its values from a fit to the other half, so that no episode's return is in its
+    own baseline. `same-batch`: a fit to the episodes that it is then subtracted from, which shrinks their
+    advantages and biases the gradient; the papers' programs do this. `previous-batch`: a fit to the episodes
+    of the iteration before, of all tasks together."""
     time_limit: Literal["env", "ends", "bootstraps"] = "env"
     """Whether the return ends at the horizon (`ends`) or goes on with the value of the final observation
     (`bootstraps`); `env` leaves it to the environment."""

@@ -146,7 +146,8 @@ class Estimator:
     def _values(
         self, prepared: PreparedRollout, previous: PyTree, critic: Critic | None
     ) -> tuple[Array, Array]:
-        """V at every step and at what it led to; zero in padding."""
+        """V at every step and at what it led to; zero in padding. Raises `UserError` if one episode is to be
+        cross-fitted."""
         fit, baseline = self.estimation.fit, self.estimation.baseline
         if critic is not None:
             values, following = critic(prepared.rollout)
@@ -156,6 +157,7 @@ class Estimator:
         samples = self.samples(prepared, previous)
         if fit == "same-batch":
             return self._evaluate(baseline.fit(previous, samples), prepared.rollout)
+        self.estimation.validate(len(samples.returns))
         half = len(samples.returns) // 2
         parts = [
             jax.tree.map(lambda x, s=s: x[s], (prepared.rollout, samples))

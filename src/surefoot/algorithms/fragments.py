@@ -23,7 +23,7 @@ from surefoot.samplers.record import Record
 from surefoot.samplers.remote import idle_runner
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
-from surefoot.types import Rollout, Task
+from surefoot.types import Observations, Rollout, Task
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Ongoing:
     """A worker's environments, from one fragment to the next."""
 
     def __init__(self, runner: HostRunner, fragment: Fragment) -> None:
-        self._env, self._simulator = runner.env, runner.env.simulator(1)
+        self._env, self._simulator = runner.env, runner.of_stream(0).simulator  # closed with the runner
         self._rows = fragment.rows
         self._tasks = repeat_rows(fragment.task, fragment.rows)
-        self._sampler_state: tuple[np.ndarray, np.ndarray] | None = None
+        self._sampler_state: tuple[Observations, np.ndarray] | None = None
         self._returns = np.zeros(fragment.rows)
 
     def rollout(
@@ -110,7 +110,7 @@ class Ongoing:
         begins, acts = (key_data(jax.random.split(k, self._rows)) for k in (keys.reset, keys.actions))
         renewals = Renewals(begins)
         if self._sampler_state is None:
-            observations = np.array(self._simulator.begin(renewals.at(steps), self._tasks))
+            observations = jax.tree.map(np.array, self._simulator.begin(renewals.at(steps), self._tasks))
             self._sampler_state = observations, np.zeros(self._rows, np.int32)
         action_sampler, record = (
             ActionSampler(add_task_axis(policy), acts[None]),

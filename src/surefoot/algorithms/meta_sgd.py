@@ -48,8 +48,9 @@ class MetaSGD(AbstractGradientMeta):
     """Meta-SGD (Li et al., 2017): MAML that also learns the rates of the inner step, θ' = θ − a ∘ ∇L, one for
     each parameter.
 
-    The rates are those of the inner rule times exp(ρ), with ρ = 0 at first and learned by the outer rule. So
-    they stay positive, which the paper does not ask for.
+    With gradient steps inside, the rates are those of the inner rule times exp(ρ), with ρ = 0 at first and
+    learned by the outer rule. So they stay positive, which the paper does not ask for. A meta-gradient of
+    first order has half of the rates' gradient: it takes z as given, through which the other half goes.
     """
 
     def meta_policy(self, policy: AbstractPolicy, space: ObservationSpace) -> AbstractPolicy:

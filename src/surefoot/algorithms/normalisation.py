@@ -68,7 +68,8 @@ class Normalisation(Options):
             ]
             rollout = eqx.tree_at(lambda r: (r.observations, r.final_observations), rollout, seen)
         if scales.returns is not None:
-            deviation = jnp.sqrt(scales.returns.variance[0] + 1e-8)
+            variance = scales.returns.variance[0]  # zero before the first reward
+            deviation = jnp.where(variance > 0, jnp.sqrt(variance + 1e-8), 1.0)
             rollout = eqx.tree_at(lambda r: r.rewards, rollout, rollout.rewards / deviation)
         return rollout
 

@@ -13,7 +13,8 @@ from surefoot.types import Key, Observations, ObservationSpace
 @dataclass(frozen=True)
 class TimeDependent(AbstractBaseline):
     """V_t = the mean return from step t on, over the episodes that reached it: one number for each step of an
-    episode. It is zero at steps that no episode reached."""
+    episode. It is zero at steps that no episode reached. Where the return goes on after the time limit, the
+    value of what follows is that of the last step."""
 
     def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> Float[Array, " steps"]:
         """Raises `UserError` if episodes have no time limit."""
@@ -23,7 +24,7 @@ class TimeDependent(AbstractBaseline):
                 "The time-dependent baseline has a number for each step of an episode, and these episodes "
                 "have no time limit; use --estimation.baseline value-network."
             )
-        return jnp.zeros(horizon + 1)
+        return jnp.zeros(horizon)
 
     def fit(self, parameters: Float[Array, " steps"], samples: Samples) -> Float[Array, " steps"]:
         valid = samples.valid.astype(parameters.dtype)
@@ -39,4 +40,4 @@ class TimeDependent(AbstractBaseline):
         times: Float[Array, " time"],
     ) -> Float[Array, " time"]:
         del observations
-        return parameters[times.astype(jnp.int32)]
+        return parameters[jnp.minimum(times.astype(jnp.int32), len(parameters) - 1)]

@@ -11,7 +11,7 @@ from surefoot.types import Key, Observations, ObservationSpace
 
 @dataclass(frozen=True)
 class Zero(AbstractBaseline):
-    """V = 0, no baseline: without a value function, advantages are returns."""
+    """V = 0, no baseline: advantages are sums of rewards alone; with λ = 1, returns."""
 
     def init(self, key: Key, observation_space: ObservationSpace, horizon: int) -> None:
         del key, observation_space, horizon

@@ -63,10 +63,10 @@ def check_algorithm(algorithm: Any) -> list[Problem]:
     """All ways in which `algorithm` breaks the contract of `algorithms.AbstractAlgorithm`; an empty list if
     it is sound.
 
-    It need not be a subclass. It learns for a few iterations of 4 episodes for each task, in the first small
-    problem that it does not refuse: `navigation-2d` with a Gaussian policy or an actor-critic, trials of a
-    bandit with a policy that remembers, and the first one in a worker process. An exception in its code is
-    reported, not raised.
+    It need not be a subclass here; training takes no other. It learns for a few iterations of 4 episodes for
+    each task, in the first small problem that it does not refuse: `navigation-2d` with a Gaussian policy or
+    an actor-critic, trials of a bandit with a policy that remembers, and the first one in a worker process.
+    An exception in its code is reported, not raised.
     """
     if isinstance(algorithm, type):
         return common.is_class(algorithm, "an algorithm")

@@ -44,8 +44,9 @@ def check_baseline(baseline: Any) -> list[Problem]:
     """All ways in which `baseline` breaks the contract of `baselines.AbstractBaseline`; an empty list if it
     is sound.
 
-    It need not be a subclass. It is fitted to 6 episodes of at most 8 steps, some of which are padding. One
-    with minibatches must be built for no more than 48. An exception in its code is reported, not raised.
+    It need not be a subclass here; training takes no other. It is fitted to 6 episodes of at most 8 steps,
+    some of which are padding. One with minibatches must be built for no more than 48. An exception in its
+    code is reported, not raised.
     """
     kit = BaselineChecks(baseline)
     return common.is_class(baseline, "a baseline") or collect(kit, "options") or collect(kit)
@@ -59,7 +60,18 @@ class BaselineChecks:
         self.baseline = baseline
         self.before = common.attributes(baseline)
         self.key = jax.random.key(_SEED)
-        self.samples = _samples(self.key, _SPACES["a vector"])
+        self.space = next(filter(self._serves, _SPACES.values()), _SPACES["a vector"])
+        """The observation space of its checks: the first that it does not refuse."""
+        self.samples = _samples(self.key, self.space)
+
+    def _serves(self, space: ObservationSpace) -> bool:
+        try:
+            self.init(space)
+        except UserError:
+            return False
+        except Exception:
+            return True  # the checks report it
+        return True
 
     def init(self, space: ObservationSpace) -> PyTree:
         """The parameters for an observation space; `UserError` is a refusal and is raised."""
@@ -67,8 +79,8 @@ class BaselineChecks:
 
     @cached_property
     def parameters(self) -> PyTree:
-        """The initial parameters for observations that are vectors."""
-        return attempt("init", self.init, _SPACES["a vector"])
+        """The initial parameters for observations of `space`."""
+        return attempt("init", self.init, self.space)
 
     def fit(self, parameters: PyTree, samples: Samples) -> PyTree:
         """`fit` under jit, whose result has the form of the parameters it began from."""
@@ -127,7 +139,7 @@ class BaselineChecks:
 
     def check_init_follows_from_the_key(self) -> Problems:
         yield from common.all_arrays(self.parameters, "parameters")
-        if not common.same(self.parameters, self.init(_SPACES["a vector"])):
+        if not common.same(self.parameters, self.init(self.space)):
             yield error(
                 "`init` gives other parameters with the same key.",
                 "A run could not be repeated.",
@@ -186,7 +198,7 @@ class BaselineChecks:
             )
 
     def check_many_tasks_at_once(self) -> Problems:
-        tasks = [_samples(key, _SPACES["a vector"]) for key in jax.random.split(self.key, _TASKS)]
+        tasks = [_samples(key, self.space) for key in jax.random.split(self.key, _TASKS)]
         fit: Callable[..., Any] = eqx.filter_vmap(self.baseline.fit, in_axes=(None, 0))
         together = attempt("fit", eqx.filter_jit(fit), self.parameters, common.stack(tasks))
         for i, samples in enumerate(tasks):

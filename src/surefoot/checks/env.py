@@ -47,8 +47,9 @@ _ATTRIBUTES = {
 def check_env(env: Any) -> list[Problem]:
     """All ways in which `env` breaks the contract of `envs.AbstractEnv`; an empty list if it is sound.
 
-    It need not be a subclass. Its methods are called with a few tasks, eagerly, compiled and vmapped, in a
-    few episodes of at most 100 steps with random actions. An exception in its code is reported, not raised.
+    It need not be a subclass here; training takes no other. Its methods are called with a few tasks, eagerly,
+    compiled and vmapped, in a few episodes of at most 100 steps with random actions. An exception in its code
+    is reported, not raised.
     """
     return common.is_class(env, "an environment") or collect(EnvChecks(env))
 
@@ -344,6 +345,12 @@ def _axis_problems(tasks: PyTree, n: int) -> Problems:
             "A family of one task may return jnp.zeros((n, 0)).",
         )
     for name, leaf in common.leaves_with_names(tasks, "task"):
+        if is_key(leaf):
+            yield error(
+                f"`sample_tasks(key, {n})` gives `{name}` as random keys.",
+                "Tasks are NumPy arrays where environments are stepped from the host.",
+                "Return jax.random.key_data(keys), and use jax.random.wrap_key_data(task) as the key.",
+            )
         if leaf.shape[:1] != (n,):
             yield error(
                 f"`sample_tasks(key, {n})` gives `{name}` as {common.describe(leaf)}, without a leading {n}.",

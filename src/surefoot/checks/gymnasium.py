@@ -111,12 +111,15 @@ def _episode_problems(env: Gymnasium, simulator: Any) -> Problems:
     try:
         tasks = jax.tree.map(np.asarray, env.sample_tasks(jax.random.key(0), _ROWS))
         for _ in range(2):
-            observed = [simulator.begin(keys, tasks)]
+            observed, times = [simulator.begin(keys, tasks)], np.zeros(_ROWS, int)
             for i in range(_STEPS):
                 outcome = simulator.step(rows, actions[i])
-                observed.append(outcome.observations)
-                again = np.flatnonzero(outcome.terminated | outcome.truncated)
+                observed.append(outcome)
+                times += 1
+                ended = outcome.terminated | outcome.truncated | (times == env.horizon)
+                again = np.flatnonzero(ended)
                 if len(again):
+                    times[again] = 0
                     simulator.renew(again, keys[again])
             seen.append(observed)
     except UserError as refused:
@@ -125,7 +128,7 @@ def _episode_problems(env: Gymnasium, simulator: Any) -> Problems:
     step = next((i for i, pair in enumerate(zip(*seen, strict=True)) if not common.same(*pair)), None)
     if step is not None:
         yield error(
-            f"The same seeds and actions give other observations from step {step} on.",
+            f"The same seeds and actions give other observations, rewards or ends from step {step} on.",
             "Runs could not be reproduced, and a task that a lost worker sampled could not be sampled again.",
             "Draw everything random from `self.np_random`, which `super().reset(seed=seed)` sets.",
         )

@@ -44,9 +44,10 @@ def check_policy(
     served = [calls for calls in every if calls.built is not None]
     if not served:
         refused = error(
-            f"`build` refuses every action space: {', '.join(map(repr, action_spaces))}.",
+            f"`build` refuses every action space: {', '.join(map(repr, action_spaces))}. {every[0].refusal}",
             "There is nothing it could be used for.",
-            "Build a policy for Continuous or for Discrete actions, and refuse only the other.",
+            "Build a policy for Continuous or for Discrete actions, and refuse only the other. One for other "
+            "observations is checked by surefoot.checks.check_policy(options, observation_space).",
         )
         return [replace(refused, check="serves")]
     found: dict[tuple[str, str], Problem] = {}
@@ -123,6 +124,7 @@ class PolicyChecks:
             yield self.calls.built
 
     def check_states_its_capabilities(self) -> Problems:
+        yield from common.has_methods(self.calls.policy, ("roles",), "surefoot.policies.AbstractPolicy")
         for name, kind, methods in (
             ("is_recurrent", "AbstractRecurrentPolicy", ("initial_memory", "act", "unroll")),
             ("predicts_values", "AbstractActorCritic", ("values", "outputs")),

@@ -26,6 +26,8 @@ class PolicyCalls:
         self.key = jax.random.key(_SEED)
         self.rows = common.random_observations(observation_space, self.key, BATCH)
         self.row = self.at(0, 0)
+        self.refusal = ""
+        """What `build` said where it refused the space."""
 
     def at(self, *index: Any) -> Observations:
         """A part of `rows`."""
@@ -46,7 +48,8 @@ class PolicyCalls:
         """The policy; None if the options refuse the space as they should; a problem if they fail."""
         try:
             policy = self.build()
-        except UserError:
+        except UserError as refused:
+            self.refusal = str(refused)
             return None
         except Exception as failed:
             problem = problem_of("build", failed, self.options.build)
@@ -134,5 +137,5 @@ class PolicyCalls:
 
 def lacks(distribution: Any) -> Problems:
     """The methods of a distribution that are missing."""
-    methods = ("sample", "mode", "log_prob", "entropy", "kl")
+    methods = ("sample", "noise", "sample_from", "mode", "log_prob", "entropy", "kl")
     yield from common.has_methods(distribution, methods, "surefoot.theory.distributions.AbstractDistribution")

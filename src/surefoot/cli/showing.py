@@ -3,7 +3,7 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from surefoot.checks import (
     check_sampler,
     load_object,
 )
+from surefoot.checks.problem import error
 from surefoot.cli.options import SWAPS
 from surefoot.envs import AbstractFamily, AbstractProbe
 from surefoot.envs.base import with_time_limit
@@ -141,6 +142,22 @@ Finds mistakes in a part of yours, in a module or a file.py. A class is built wi
 """
 
 
+def _base_problems(kind: str, name: str) -> Iterator[Problem]:
+    """That the class of a part of one's own is not derived from what the command line takes."""
+    if kind == "sampler" or ":" not in name or name.startswith(("gym:", "atari:")):
+        return
+    plural = {"policy": "policies"}.get(kind, f"{kind}s")
+    found, base = load(name), parts.KINDS[plural][1]
+    if kind == "env" and parts.makes_gymnasium(found):
+        return
+    if not issubclass(found if inspect.isclass(found) else type(found), base):
+        yield error(
+            f"{name} does not derive from {base.__name__}.",
+            "Training takes nothing else.",
+            f"Write `class Mine({base.__name__})`, from surefoot.{plural}.",
+        )
+
+
 def command_check(arguments: list[str]) -> int:
     """Finds mistakes in a part of the user's own; returns the exit code."""
     usage = f"surefoot check {' | '.join(_CHECKS)} MODULE:NAME"
@@ -149,7 +166,7 @@ def command_check(arguments: list[str]) -> int:
         return 0
     if len(arguments) != 2 or arguments[0] not in _CHECKS:
         raise UserError(f"Usage: {usage}")
-    problems = _CHECKS[arguments[0]](arguments[1])
+    problems = [*_base_problems(*arguments), *_CHECKS[arguments[0]](arguments[1])]
     for problem in problems:
         print(problem)
     print(f"{arguments[1]}: {len(problems)} problem{'s' * (len(problems) != 1)} found")

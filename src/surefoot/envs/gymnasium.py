@@ -50,7 +50,8 @@ class Gymnasium(Options, AbstractFamily):
     """Arguments of the constructor, each NAME=VALUE with VALUE in YAML: `size=5 slippery=false`. A mapping
     from names to values will do too."""
     time_limit: Annotated[int | None, at_least(1)] = None
-    """Number of steps after which an episode is truncated; none for the registered `max_episode_steps`."""
+    """Number of steps after which an episode is truncated; none for that of its `TimeLimit` wrapper, or the
+    registered `max_episode_steps`."""
     actions: Literal["scaled", "clipped"] = "scaled"
     """Unit of continuous actions where the space has bounds. `scaled`: −1 and 1 are the bounds. `clipped`:
     they are the environment's own. Beyond the bounds they are clipped either way."""
@@ -159,7 +160,7 @@ def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
         bounds = None
         if isinstance(actions, Continuous):
             bounds = of_actions.low.reshape(-1), of_actions.high.reshape(-1)
-        limit = registered and registered.max_episode_steps
+        limit = time_limit_of(env) or (registered and registered.max_episode_steps)
         mode, frames = getattr(env, "render_mode", None), (env.metadata or {}).get("render_fps") or 30
         return _Examined(tasks, limit, observations, actions, bounds, mode, float(frames))
     finally:
@@ -175,6 +176,21 @@ def _in_yaml(value: Any) -> str:
             f"kwargs hold {shown(value)}, which no configuration file can hold; a function "
             "MODULE:FUNCTION that makes the environment can have it."
         ) from error
+
+
+def _read(written: str) -> Any:
+    """The value that is written in YAML; 1e-3 is a number too, where YAML 1.1 asks for a dot."""
+    value = yaml.safe_load(written)
+    if isinstance(value, str) and value == written.strip() and value[:1] in "+-.0123456789":
+        with suppress(ValueError):
+            return float(value)
+    return value
+
+
+def time_limit_of(env: Any) -> int | None:
+    """The time limit of the outermost wrapper that sets one; None if there is no such wrapper."""
+    limits = (x for x in _layers(env) if isinstance(x, _gymnasium().wrappers.TimeLimit))
+    return next((int(wrapper._max_episode_steps) for wrapper in limits), None)
 
 
 def _layers(env: Any) -> Iterator[Any]:
@@ -197,7 +213,7 @@ def _make(name: str, kwargs: tuple[str, ...]) -> Any:
         search(Path.cwd())  # for MODULE:ID, whose module Gymnasium imports
     try:
         pairs = [argument.partition("=")[::2] for argument in kwargs]
-        env = make(**{argument: yaml.safe_load(value) for argument, value in pairs})
+        env = make(**{argument: _read(value) for argument, value in pairs})
     except UserError:
         raise
     except FAILURES as error:
@@ -215,7 +231,12 @@ def _make(name: str, kwargs: tuple[str, ...]) -> Any:
 
 def _space(name: str, env: Any, attribute: str) -> Any:
     """The space of an environment. Raises `UserError` if it has none."""
-    space = getattr(env, attribute, None)
+    try:
+        space = getattr(env, attribute)
+    except FAILURES as error:
+        if hasattr(type(env), attribute):  # a property
+            raise UserError(f"{name}: `{attribute}` raised {told(error)}.") from error
+        space = None
     if not isinstance(space, _gymnasium().spaces.Space):
         what = "has none" if space is None else f"has {shown(space)} there"
         raise UserError(

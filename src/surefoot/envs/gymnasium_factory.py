@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.envs.gymnasium import Gymnasium
+from surefoot.envs.gymnasium import Gymnasium, time_limit_of
 from surefoot.envs.gymnasium_simulator import close_env
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.loading import FAILURES, told
@@ -31,8 +31,8 @@ class GymnasiumFactory(AbstractFamily):
     make: Callable[[], Any]
     """Makes a new environment."""
     time_limit: int | None = None
-    """Number of steps after which an episode is truncated. None for the limit that the environment is
-    registered with, or for 1,000 if it has none."""
+    """Number of steps after which an episode is truncated. None for that of its `TimeLimit` wrapper
+    or the one that it is registered with, or for 1,000 if it has none."""
 
     @cached_property
     def _registered(self) -> Gymnasium:
@@ -45,9 +45,10 @@ class GymnasiumFactory(AbstractFamily):
             raise UserError(f"{made}, which makes the environment, raised {told(error)}.") from error
         if not isinstance(env, gymnasium.Env):
             raise UserError(f"{made} gave {shown(env)}; it must make an environment of Gymnasium.")
-        spec = env.spec
+        limit = (
+            self.time_limit or time_limit_of(env) or getattr(env.spec, "max_episode_steps", None) or _STEPS
+        )
         close_env(made, env)
-        limit = self.time_limit or getattr(spec, "max_episode_steps", None) or _STEPS
         gymnasium.register(name, entry_point=self.make)
         return Gymnasium(name, time_limit=limit)
 

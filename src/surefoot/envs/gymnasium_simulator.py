@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 
-from surefoot.envs.gymnasium_spaces import action_map, arranger, membership
+from surefoot.envs.gymnasium_spaces import action_map, arranger, membership, observation_space
 from surefoot.envs.replay import AbstractReplayedSimulator, ActionHistory
 from surefoot.envs.simulation import Outcome
 from surefoot.loading import FAILURES, told
 from surefoot.options import UserError, shown
-from surefoot.types import ActionSpace, Observations, Task
+from surefoot.types import ActionSpace, Observations, ObservationSpace, Task
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -44,20 +44,23 @@ class GymnasiumSimulator(AbstractReplayedSimulator):
         self._name, self._has_tasks, self._scaled = name, has_tasks, scaled
         self._episodes: list[_Episode] = []
         self._mapped: Callable[[np.ndarray], np.ndarray] = lambda actions: actions
+        self._form: ObservationSpace = None
         self._tasks: Task = None
 
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
         self._tasks = jax.tree.map(np.asarray, tasks)
         while len(self._episodes) < len(keys):
             self._episodes.append(_Episode(self._name, self.make()))
-        self._mapped = action_map(self._episodes[0].env.action_space, self._scaled)
+        env = self._episodes[0].env
+        self._mapped = action_map(env.action_space, self._scaled)
+        self._form = observation_space(self._name, env.observation_space)
         self._history.begin(keys, self._tasks)
         return self.renew(np.arange(len(keys)), keys)
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         self._history.renew(rows, keys)
         pairs = zip(rows.tolist(), keys, strict=True)
-        return _stacked([self._episodes[i].reset(words, self._task(i)) for i, words in pairs])
+        return _stacked(self._form, [self._episodes[i].reset(words, self._task(i)) for i, words in pairs])
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
@@ -68,7 +71,7 @@ class GymnasiumSimulator(AbstractReplayedSimulator):
         self._history.add(rows, actions)
         outcomes = [episode.step(action) for episode, action in zip(episodes, given, strict=True)]
         observed, rewards, terminated, truncated = zip(*outcomes, strict=True)
-        observations = _stacked(observed)
+        observations = _stacked(self._form, observed)
         for leaf in jax.tree.leaves(observations):
             finite = np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)
             if not finite.all():
@@ -116,9 +119,9 @@ class _Episode:
         if not (isinstance(result, tuple) and len(result) == 2):
             self._wrong("reset", f"gave {shown(result)}", "a pair (observation, info)")
         observation = self._observation("reset", result[0])
-        for leaf in jax.tree.leaves(_stacked([observation])):
-            if not np.isfinite(leaf).all():
-                self.not_finite("reset", "an observation", leaf[0])
+        for leaf in jax.tree.leaves(observation):
+            if not np.isfinite(single := _float32(leaf)).all():
+                self.not_finite("reset", "an observation", single)
         return observation
 
     def step(self, action: np.ndarray | np.generic) -> tuple[Observations, float, bool, bool]:
@@ -215,15 +218,15 @@ def close_env(name: str, env: Any) -> None:
         warnings.warn(f"{name}: `close` raised {told(error)}.", RuntimeWarning, stacklevel=2)
 
 
-def _stacked(rows: Sequence[Observations]) -> Observations:
-    """With a leading axis of rows. All but pictures of bytes are in single precision."""
+def _stacked(form: ObservationSpace, rows: Sequence[Observations]) -> Observations:
+    """With a leading axis of rows. Whatever the environment gives, pictures of bytes are bytes, and all else
+    is in single precision."""
 
-    def stack(*leaves: np.ndarray) -> np.ndarray:
+    def stack(part: jax.ShapeDtypeStruct, *leaves: np.ndarray) -> np.ndarray:
         stacked = np.stack(leaves)
-        is_picture = stacked.dtype == np.uint8 and stacked.ndim == 4
-        return stacked if is_picture else _float32(stacked)
+        return stacked.astype(np.uint8, copy=False) if part.dtype == np.uint8 else _float32(stacked)
 
-    return jax.tree.map(stack, *rows)
+    return jax.tree.map(stack, form, *rows)
 
 
 def _float32(values: np.ndarray) -> Float[np.ndarray, "..."]:

@@ -15,6 +15,8 @@ SMALLEST_IMAGE = 7
 """Pixels on the shorter side of an image."""
 _ROUNDING = 1e-3
 """Part of a bound by which an observation may lie beyond it."""
+_NO_BOUND = 1e30
+"""A bound from which on there is none: some environments write the largest float for infinity."""
 
 
 def observation_space(name: str, space: Any) -> ObservationSpace:
@@ -124,10 +126,12 @@ def membership(space: Any) -> Callable[[Any], bool]:
     low, high, shape = space.low, space.high, space.shape
     if space.dtype.kind in "bui":
         return lambda given: np.shape(given) == shape and _whole(given, low, high)
-    if np.isinf(low).all() and np.isinf(high).all():
+    bounded_below, bounded_above = (np.abs(bound) < _NO_BOUND for bound in (low, high))
+    if not (bounded_below.any() or bounded_above.any()):
         return lambda given: np.shape(given) == shape
-    low = low - _ROUNDING * np.maximum(1, np.abs(low))
-    high = high + _ROUNDING * np.maximum(1, np.abs(high))
+    low, high = (bound.astype(np.float64) for bound in (low, high))
+    low = np.where(bounded_below, low - _ROUNDING * np.maximum(1, np.abs(low)), -np.inf)
+    high = np.where(bounded_above, high + _ROUNDING * np.maximum(1, np.abs(high)), np.inf)
     # NaN is no comparison's business here: whether numbers are finite is asked of all rows at once.
     return lambda given: np.shape(given) == shape and not ((given < low) | (given > high)).any()
 
@@ -167,7 +171,7 @@ def action_map(space: Any, scaled: bool) -> Callable[[Shaped[np.ndarray, "n ..."
         start = getattr(space, "start", 0)
         return lambda actions: (start + actions.reshape(-1, *space.shape)).astype(space.dtype)
     low, high = space.low, space.high
-    bounded = np.isfinite(low) & np.isfinite(high) & scaled
+    bounded = (np.abs(low) < _NO_BOUND) & (np.abs(high) < _NO_BOUND) & scaled
     least, most = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
     middle, half = (least + most) / 2, (most - least) / 2
 

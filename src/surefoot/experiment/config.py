@@ -69,8 +69,8 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
-        self.estimation.validate(self.streams or self.episodes)
-        self.estimation.validate(self.evaluation.episodes)
+        if self.env.trial_episodes is None:
+            self.estimation.validate(self.evaluation.episodes)
         if self.streams and self.estimation.credit == "whole-return":
             raise UserError(
                 "The return of a whole episode is not known where streams are cut; set --streams 0 "

@@ -160,7 +160,8 @@ def _evaluate(
 ) -> list[EvaluationResult]:
     """A result for each of `kinds`: False for sampled actions, True for the mode."""
     config = replace(config, evaluation=options)
-    config.estimation.validate(options.episodes)
+    if config.env.trial_episodes is None:
+        config.estimation.validate(options.episodes)
     task_key, rollout_key = evaluation_keys(options.seed)
     if tasks is None:
         tasks = config.algorithm.evaluation_tasks(config.env, learner, task_key, options.tasks)

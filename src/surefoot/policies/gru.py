@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
 import equinox as eqx
@@ -104,7 +105,7 @@ _TIMES_STREAM, _ENCODER_STREAM = 0x71E5, 0xE2C0
 class CellOptions(Options):
     """Options of gated recurrent units."""
 
-    memory_span: Annotated[float | None, Bound(lambda steps: steps > 1, "above 1")] = None
+    memory_span: Annotated[float | None, Bound(lambda steps: 1 < steps < inf, "above 1, and finite")] = None
     """Longest time, in steps, over which units remember at first: each draws a time τ up to this and gets the
     bias that lets it keep 1 − 1/τ of its memory at every step (chrono initialisation; Tallec & Ollivier,
     2018). None for biases near zero, with which a unit keeps a half of it."""

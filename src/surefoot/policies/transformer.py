@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from surefoot.networks import MLP
 
 _BASE = 10_000.0
-"""The ratio of the slowest to the fastest rotation of `rotate` (Su et al., 2021)."""
+"""The ratio of the fastest to the slowest rotation, nearly, of `rotate` (Su et al., 2021)."""
 
 
 class Pairs(eqx.Module):

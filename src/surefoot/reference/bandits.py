@@ -48,10 +48,6 @@ class AbstractIndexAgent(AbstractAgent):
         arms = bernoulli_arms(self, env)
         return Counts(jnp.zeros(arms), jnp.zeros(arms), steps)
 
-    def begin(self, key: Key, state: Counts) -> Counts:
-        del key
-        return state
-
     def act(
         self, key: Key, state: Counts, observation: Float[Array, " obs"], time: Int[Array, ""]
     ) -> Int[Array, ""]:
@@ -152,16 +148,8 @@ class BestArm(AbstractAgent):
         bernoulli_arms(self, env)
         return task
 
-    def begin(self, key: Key, state: Float[Array, " arms"]) -> Float[Array, " arms"]:
-        del key
-        return state
-
     def act(
         self, key: Key, state: Float[Array, " arms"], observation: Float[Array, " obs"], time: Int[Array, ""]
     ) -> Int[Array, ""]:
         del key, observation, time
         return jnp.argmax(state).astype(jnp.int32)
-
-    def learn(self, state: Float[Array, " arms"], step: Experience) -> Float[Array, " arms"]:
-        del step
-        return state

@@ -32,9 +32,10 @@ class AbstractAgent(Options, ABC):
         """The state before the first step of a problem, of which the agent will see `steps` steps. Only an
         agent that is no learner looks at the task. Raises `UserError` if the environment does not suit it."""
 
-    @abstractmethod
     def begin(self, key: Key, state: PyTree) -> PyTree:
-        """The state at the beginning of an episode."""
+        """The state at the beginning of an episode; by default as it is."""
+        del key
+        return state
 
     @abstractmethod
     def act(
@@ -42,40 +43,32 @@ class AbstractAgent(Options, ABC):
     ) -> Int[Array, ""]:
         """The action at the step `time` of an episode."""
 
-    @abstractmethod
     def learn(self, state: PyTree, step: Experience) -> PyTree:
-        """The state after one more step."""
-
-
-class RandomState(eqx.Module):
-    """The state of `Random`."""
-
-    logits: Float[Array, " actions"]
+        """The state after one more step; by default as it is."""
+        del step
+        return state
 
 
 @dataclass(frozen=True)
 class Random(AbstractAgent):
     """Uniformly random actions, for every environment with one discrete action."""
 
-    def init(self, env: AbstractEnv, task: Task, steps: int) -> RandomState:
+    def init(self, env: AbstractEnv, task: Task, steps: int) -> Float[Array, " actions"]:
+        """The logits of the actions."""
         del task, steps
         if not isinstance(env.action_space, Discrete):
             raise UserError("The agent random draws one of n actions, and this environment's are others.")
-        return RandomState(jnp.zeros(env.action_space.n))
-
-    def begin(self, key: Key, state: RandomState) -> RandomState:
-        del key
-        return state
+        return jnp.zeros(env.action_space.n)
 
     def act(
-        self, key: Key, state: RandomState, observation: Float[Array, " obs"], time: Int[Array, ""]
+        self,
+        key: Key,
+        state: Float[Array, " actions"],
+        observation: Float[Array, " obs"],
+        time: Int[Array, ""],
     ) -> Int[Array, ""]:
         del observation, time
-        return jax.random.categorical(key, state.logits).astype(jnp.int32)
-
-    def learn(self, state: RandomState, step: Experience) -> RandomState:
-        del step
-        return state
+        return jax.random.categorical(key, state).astype(jnp.int32)
 
 
 @dataclass(frozen=True)

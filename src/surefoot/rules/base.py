@@ -40,7 +40,7 @@ class AbstractRule(ABC):
     @abstractmethod
     def init(self, policy: PyTree) -> PyTree:
         """The rule's state before its first step: arrays only. A random key in it may be any; an algorithm
-        makes it the run's own."""
+        makes that of an outer rule the run's own, and an inner rule begins each adaptation with it."""
 
     @abstractmethod
     def step(

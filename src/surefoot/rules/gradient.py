@@ -12,6 +12,15 @@ from jaxtyping import Array, Int, PyTree
 from surefoot.options import NonNegative, Options, Positive, UserError
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
+from surefoot.theory.trust_region import project_to_ball
+
+EPS_ROOT = 1e-16
+"""Adam's ε inside the root, without which the derivative of a step is not finite where a gradient is zero."""
+
+
+def clipped_gradient(limit: float) -> optax.GradientTransformation:
+    """Scales a gradient down to the Euclidean norm `limit` if it is longer."""
+    return optax.stateless(lambda gradient, _: project_to_ball(gradient, limit))
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,9 @@ class OptaxStep(Options, AbstractRule):
         return eqx.apply_updates(policy, updates), state
 
     def _optimiser(self) -> optax.GradientTransformation:
-        step = getattr(optax, self.optimiser)(self.lr)
+        options = {"eps_root": EPS_ROOT} if self.optimiser in ("adam", "adamw") else {}
+        step = getattr(optax, self.optimiser)(self.lr, **options)
         if self.max_gradient_norm is not None:
-            step = optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), step)
+            step = optax.chain(clipped_gradient(self.max_gradient_norm), step)
         # All parameters as one vector: a few large operations instead of some for each array.
         return optax.flatten(step)

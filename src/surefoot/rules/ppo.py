@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from surefoot.options import NonNegative, OpenFraction, Options, Positive, UserError, at_least
 from surefoot.rules.base import AbstractRule, Metrics, valid_of_steps
+from surefoot.rules.gradient import EPS_ROOT, clipped_gradient
 from surefoot.theory.minibatches import shuffled
 from surefoot.theory.objectives import AbstractObjective, Penalised, adaptive_kl_coefficient
 from surefoot.types import Key
@@ -35,8 +36,8 @@ class EpochOptions(Options):
     epochs: Annotated[int, at_least(1)] = 10
     """Number of passes over each batch."""
     minibatches: Annotated[int, at_least(1)] = 4
-    """Number of minibatches in an epoch, drawn anew each time. A batch is divided along its leading axis:
-    tasks, one task's steps, or a recurrent policy's episodes."""
+    """Number of minibatches in an epoch, drawn anew each time; of an inner rule, the same in every
+    adaptation. A batch is divided along its leading axis: tasks, steps or episodes."""
     stop_kl: Annotated[float | None, Positive] = None
     """KL(old ‖ new) of a minibatch, in nats, above which no further steps are taken on the batch; none to
     take all of them."""
@@ -192,9 +193,9 @@ def _parts(options: EpochOptions, batch: PyTree, key: Key) -> Int[Array, "parts 
     total = jax.tree.leaves(batch)[0].shape[0]
     if options.minibatches > total:
         raise UserError(
-            f"A batch of {total} (tasks, steps, or a recurrent policy's episodes) cannot be divided into "
-            f"{options.minibatches} minibatches; lower --rule.minibatches (--outer.minibatches of a "
-            "meta-algorithm), or sample more."
+            f"A batch of {total} (tasks, steps or episodes) cannot be divided into {options.minibatches} "
+            "minibatches; lower --rule.minibatches (of a meta-algorithm --outer.minibatches or "
+            "--inner.minibatches), or sample more."
         )
     draw = jax.vmap(lambda k: shuffled(k, total, options.minibatches, valid_of_steps(batch)))
     parts = draw(jax.random.split(key, options.epochs))
@@ -211,7 +212,7 @@ def _rate(options: EpochOptions, batches: Int[Array, ""]) -> Float[Array, ""]:
 
 def _optimiser(options: EpochOptions) -> optax.GradientTransformation:
     """The direction alone: the rate is not the optimiser's to know."""
-    adam = optax.scale_by_adam(eps=1e-5)
+    adam = optax.scale_by_adam(eps=1e-5, eps_root=EPS_ROOT)
     if options.max_gradient_norm is not None:
-        adam = optax.chain(optax.clip_by_global_norm(options.max_gradient_norm), adam)
+        adam = optax.chain(clipped_gradient(options.max_gradient_norm), adam)
     return optax.flatten(adam)

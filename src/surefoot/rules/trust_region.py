@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import PyTree
 
@@ -28,8 +28,9 @@ class TrustRegion(NaturalOptions, AbstractRule):
     max_backtracks: Annotated[int, at_least(0)] = 15
     """Number of times that the line search shortens the step before it keeps the old policy."""
     fisher_fraction: Annotated[float, Bound(lambda x: 0 < x <= 1, "above 0 and at most 1")] = 1.0
-    """Fraction of the batch's leading axis (tasks, or one task's steps) that the Fisher matrix is computed
-    from, drawn anew at each step. Gradient, loss and KL always use the whole batch."""
+    """Fraction of the batch's leading axis (tasks, steps or episodes) that the Fisher matrix is computed
+    from, drawn anew at each step; of an inner rule, the same in every adaptation. Gradient, loss and KL
+    always use the whole batch."""
 
     def init(self, policy: PyTree) -> Key:
         """The key that draws the part of the next batch that the Fisher matrix uses."""
@@ -68,5 +69,5 @@ class TrustRegion(NaturalOptions, AbstractRule):
             return batch
         order = shuffled(key, total, 1, valid_of_steps(batch))[0]
         # Evenly along the order, which has the padding at its end: steps and padding in proportion.
-        chosen = order[jnp.arange(part) * total // part]
+        chosen = order[np.arange(part, dtype=np.int64) * total // part]
         return jax.tree.map(lambda x: x[chosen], batch)

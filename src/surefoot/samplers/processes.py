@@ -167,6 +167,8 @@ def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # Environments may start processes. They are in this one's group, and end with it.
+    multiprocessing.current_process()._config["daemon"] = False  # pyright: ignore[reportAttributeAccessIssue]
     _end_with_the_parent()
     ended = threading.Event()
 

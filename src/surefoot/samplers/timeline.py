@@ -98,12 +98,14 @@ class Timeline:
 
     def take(self) -> tuple[list[Job], list[Work]]:
         """The jobs and the work that have ended since the last call."""
+        ended, others = [], {}
         with self._lock:
-            ended = [job for job in self._jobs.values() if job.ended is not None]
-            self._jobs = {
-                future: job
-                for future, job in self._jobs.items()
-                if job.ended is None and not future.done()  # a lost call has no answer
-            }
+            for future, job in self._jobs.items():
+                done = future.done()  # asked first: a job ends before its future is done
+                if job.ended is not None:
+                    ended.append(job)
+                elif not done:  # a lost call has no answer
+                    others[future] = job
+            self._jobs = others
             work, self._work = self._work, []
         return ended, work

@@ -12,6 +12,9 @@ from surefoot.theory.averages import valid_mean
 from surefoot.theory.returns import reward_to_go
 from surefoot.theory.values import td_targets
 
+_ROUNDING = 100
+"""Units of rounding by which the mean of many equal numbers may be wrong."""
+
 
 def td_residuals(
     rewards: Float[Array, " time"],
@@ -74,7 +77,8 @@ def k_step_advantages(
 def normalise(
     advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"], epsilon: float = 1e-8
 ) -> Float[Array, "*axes"]:
-    """(A − mean) / (standard deviation + ε) over valid steps; padding becomes zero.
+    """(A − mean) / (standard deviation + ε) over valid steps; padding becomes zero, and so do advantages that
+    do not vary.
 
     Use it within one task: it removes the scale, also that between tasks.
     """
@@ -85,8 +89,10 @@ def normalise(
 def advantage_scale(
     advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"], epsilon: float = 1e-8
 ) -> Float[Array, ""]:
-    """√(Σ (A − mean)² / n) + ε over the n valid steps, by which `normalise` divides."""
-    return jnp.sqrt(_variance(advantages, valid)) + epsilon
+    """√(Σ (A − mean)² / n) + ε over the n valid steps, by which `normalise` divides. It is infinite where
+    they differ by no more than rounding, so that whatever is measured in it is zero there."""
+    variance = _variance(advantages, valid)
+    return jnp.where(variance > 0, jnp.sqrt(variance) + epsilon, jnp.inf)
 
 
 def explained_variance(
@@ -103,4 +109,7 @@ def explained_variance(
 
 
 def _variance(values: Float[Array, "*axes"], valid: Bool[Array, "*axes"]) -> Float[Array, ""]:
-    return valid_mean((values - valid_mean(values, valid)) ** 2, valid)
+    """The variance over valid steps; zero where they differ by no more than rounding."""
+    variance = valid_mean((values - valid_mean(values, valid)) ** 2, valid)
+    rounding = (_ROUNDING * jnp.finfo(values.dtype).eps) ** 2 * valid_mean(values**2, valid)
+    return jnp.where(variance > rounding, variance, 0.0)

@@ -62,9 +62,12 @@ def step_length(max_kl: Float[Array, ""] | float, curvature: Float[Array, ""]) -
 
 def project_to_ball(step: PyTree, radius: float) -> PyTree:
     """Π(s) = min(1, r/‖s‖) s: the point nearest to s whose Euclidean norm is at most r = `radius`, over all
-    arrays of a pytree (Goldstein, 1964). A step that is zero stays so."""
-    norm = optax.tree.norm(step)
-    return optax.tree.scale(radius / jnp.maximum(norm, radius), step)
+    arrays of a pytree (Goldstein, 1964). It can be differentiated at zero too, where ‖s‖ cannot."""
+    squared = optax.tree.norm(step, squared=True)
+    outside = squared > radius**2
+    return optax.tree.scale(
+        jnp.where(outside, radius / jnp.sqrt(jnp.where(outside, squared, 1.0)), 1.0), step
+    )
 
 
 class LineSearch(eqx.Module):
