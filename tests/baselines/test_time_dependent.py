@@ -53,9 +53,8 @@ def test_padding_may_be_anything(padding: float):
 
 def test_where_returns_go_on_after_the_limit_values_grow_to_the_fixed_point():
     """A reward of 1 for ever: V = 1 / (1 − γ), which a zero after the limit would never reach."""
-    setting = setting_of(
-        EndlessReward(horizon=4, actions="continuous"), episodes=3, baseline=BASELINE, discount=0.5
-    )
+    env = EndlessReward(horizon=4, actions="continuous")
+    setting = setting_of(env, episodes=3, baseline=BASELINE, discount=0.5)
     estimator, policy = setting.estimator, policy_for(setting)
     fitted, scales = estimator.init(KEY, env)
     rollout = setting.sampler.submit(policy, env.sample_tasks(KEY, 1)[0], KEY).result()
