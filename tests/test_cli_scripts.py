@@ -122,7 +122,7 @@ def test_an_exception_in_a_part_of_the_user_s_own_is_one_message(
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("closed", ["1", "2"])
+@pytest.mark.parametrize("closed", ["1", "2", "0); os.close(1", "0); os.close(1); os.close(2"])
 def test_a_closed_output_is_no_error(closed: str) -> None:
     code = f"import os, sys; os.close({closed}); os.execv(sys.executable, [sys.executable, '-c', RUN])"
     run = "import sys; sys.argv = ['surefoot', '--version']; from surefoot.cli import main; main()"

@@ -12,7 +12,7 @@ from support.probes import Clock, Target
 from surefoot.algorithms import MAML, Estimation, OffPolicyReinforce, Reinforce, SingleTask
 from surefoot.baselines import ValueNetwork, Zero
 from surefoot.envs import ActionReward, Gymnax
-from surefoot.experiment import Config, train
+from surefoot.experiment import Config, Evaluation, train
 from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.many import train_seeds
 from surefoot.options import UserError
@@ -199,9 +199,15 @@ def test_numbers_out_of_range(changes: dict[str, int], message: str) -> None:
         config(**changes)
 
 
-def test_one_stream_cannot_be_cross_fitted() -> None:
+def test_one_stream_cannot_be_cross_fitted_unless_the_policy_predicts_values(tmp_path: Path) -> None:
+    one = config(estimation=Estimation(Zero()), streams=1)
     with pytest.raises(UserError, match="needs 2 episodes or more"):
-        config(estimation=Estimation(Zero()), streams=1)
+        train(one, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    critic = replace(one, policy=ActorCritic(), algorithm=SingleTask(GradientStep()))
+    Learner(critic).lower(Learner(critic).init())
+    with pytest.raises(UserError, match="needs 2 episodes or more"):
+        config(estimation=Estimation(Zero()), evaluation=Evaluation(episodes=1))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Training in memory, and what becomes of it on disk."""
 
 import os
+import shutil
+import signal
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,6 +32,7 @@ from surefoot.experiment import (
     resume,
     train,
 )
+from surefoot.experiment.folder import locked
 from surefoot.experiment.loop import warn_of_settings
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.run import Run
@@ -137,6 +141,61 @@ def test_every_callback_is_closed(config: Config) -> None:
     assert len(closed) == 2
 
 
+def test_checkpoints_keep_one_learner_s_training(config: Config, tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "run")
+    Learner(config).train(2, callback=kept, progress=False)
+    with pytest.raises(UserError, match="this one is with other options or another seed"):
+        Learner(replace(config, seed=1)).train(1, callback=kept, progress=False)
+    with pytest.raises(UserError, match="this one is at iteration 1, and this run ends at 2"):
+        Learner(config).train(1, callback=kept, progress=False)
+    run = load(tmp_path / "run")
+    assert run.iteration == 2
+    with locked(run.folder), pytest.raises(UserError, match="Another process is training"):
+        Learner(config).train(1, callback=kept, progress=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_has_its_effect_when_the_iteration_is_done(
+    number: signal.Signals, config: Config, tmp_path: Path
+) -> None:
+    """A script does not go on as if training were complete."""
+
+    class TerminatedError(Exception): ...
+
+    def end(*_: Any) -> None:
+        raise TerminatedError
+
+    def ask(event: Event) -> None:
+        if event.iteration == 2:
+            signal.raise_signal(number)
+            time.sleep(0.5)  # until the thread has heard it
+
+    before = signal.signal(signal.SIGTERM, end)
+    wanted = KeyboardInterrupt if number == signal.SIGINT else TerminatedError
+    try:
+        learner = Learner(config)
+        with pytest.raises(wanted):
+            learner.train(5, callback=ask, progress=False)
+        assert learner.iteration == 2
+        learner.save(tmp_path / "run")
+        with pytest.raises(wanted):
+            load(tmp_path / "run").train(1, callback=lambda _: signal.raise_signal(number), progress=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert load(tmp_path / "run").iteration == 3
+
+
+def test_a_run_that_was_trained_further_is_not_trained_from_where_it_was(
+    trained: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.folder.path, tmp_path / "run")
+    run = load(tmp_path / "run")
+    run.train(1, progress=False)
+    with pytest.raises(UserError, match="after iteration 6, and it has been trained to iteration 7"):
+        run.train(1, progress=False)
+    assert load(run.folder.checkpoint(6)).train(2, progress=False).iteration == 8
+
+
 def test_numpy_s_true_stops_training_too(config: Config) -> None:
     learner = Learner(config).train(3, callback=lambda event: np.bool_(event.iteration == 1), progress=False)
     assert learner.iteration == 1
@@ -145,6 +204,8 @@ def test_numpy_s_true_stops_training_too(config: Config) -> None:
 def test_a_rate_that_has_come_to_zero_is_warned_of() -> None:
     learner = Learner("cartpole/ppo", iterations=480)
     assert learner.config.algorithm.rule.decay_steps == 480, "the preset's rate ends with the preset's run"
+    trained = Learner("cartpole/ppo", streams=2, steps=64).train(2, progress=False)
+    assert trained.config.algorithm.rule.decay_steps == 2, "and with the first training"
     own = Learner("cartpole/ppo", options={"rule.decay-steps": 1}, streams=2, steps=64)
     with pytest.warns(
         RuntimeWarning, match=r"is 0 from iteration 2 on, and training ends at 2: .*decay-steps 2"
@@ -158,11 +219,13 @@ def test_a_rate_that_has_come_to_zero_is_warned_of() -> None:
         ("clipped", 1.0, None),
         ("clipped", 4.0, "clips 62% of a new policy's actions: component 0"),
         ("scaled", 4.0, None),
+        ("clipped", 40.0, "clips 62% of a new policy's actions: component 0"),
     ],
 )
 def test_actions_that_the_bounds_would_clip_are_warned_of(actions: Any, std: float, told: str | None) -> None:
     env = Gymnasium("Pendulum-v1", actions=actions)  # −2 … 2
-    config = replace(preset("pendulum/ppo"), env=env, policy=GaussianMLP(initial_std=std))
+    scale = 0.1 if std == 40.0 else 1.0
+    config = replace(preset("pendulum/ppo"), env=env, policy=GaussianMLP(initial_std=std, action_scale=scale))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warn_of_settings(config, 1)
@@ -291,6 +354,29 @@ def test_iterations_that_were_done_twice_are_saved_once(config: Config, tmp_path
 def test_what_does_not_exist_is_named(arguments: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         Learner(**arguments)
+
+
+def test_one_task_is_not_called_many() -> None:
+    """A policy that does not adapt is evaluated on its own task, however many are asked for."""
+    learner = Learner("bandit/trpo", episodes=4)
+    result = learner.evaluate(5, episodes=3)
+    assert "15 episodes" in str(result)
+    assert "tasks" not in str(result)
+    assert result.episode_returns.shape == (1, 1, 15)
+    assert result.summary()["tasks"] == 1
+
+
+class Overflows(Bandit):
+    """Pays what is not finite."""
+
+    def step(self, key: Any, state: Any, action: Any, task: Any) -> Step:
+        step = super().step(key, state, action, task)
+        return Step(step.state, step.observation, jnp.log(jnp.zeros(())), step.terminated)
+
+
+def test_returns_that_are_not_finite_are_one_message() -> None:
+    with pytest.raises(UserError, match=r"episode 0 of task 0 after 0 steps .* return -inf"):
+        Learner("bandit/trpo", env=Overflows(), episodes=4).evaluate()
 
 
 def test_numbers_of_an_evaluation(learner: Learner) -> None:

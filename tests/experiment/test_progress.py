@@ -93,11 +93,22 @@ def test_elsewhere_than_in_a_terminal_a_line_comes_every_so_often(
     for iteration in range(1, 101):
         progress(event(iteration, 100, META))
     progress.close()
-    first, *lines = capsys.readouterr().err.splitlines()
-    assert first == "compiling the iteration …"
+    waiting, first, *lines = capsys.readouterr().err.splitlines()
+    assert waiting == "compiling the iteration …"
+    assert first.startswith("iteration 1/100, return")
     assert len(lines) == 20
     wanted = r"iteration 5/100, return -40\.12 → -20\.33, KL 0\.0098, \d+:\d\d left"
     assert re.fullmatch(wanted, lines[0])
+
+
+def test_of_a_long_run_a_line_comes_every_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = TrainingProgress(100_000, done=0)
+    for iteration in range(1, 601):
+        progress(event(iteration, 100_000, META))
+    progress.close()
+    done = [int(line.split("/")[0].split()[-1]) for line in capsys.readouterr().err.splitlines()[1:]]
+    assert done[0] == 1
+    assert 8 <= len(done) <= 12
 
 
 def test_in_a_terminal_the_line_stays_one_line(

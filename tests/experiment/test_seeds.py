@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from support.dense import assert_same, leaves
+from support.finished_runs import write_seeds
 from support.probes import Target
 from support.small import SMALL
 from surefoot.algorithms import A3C, Estimation
 from surefoot.baselines import LinearFeatures, Zero
+from surefoot.cli.sweep import swept
 from surefoot.envs import Step
 from surefoot.experiment import (
     Config,
@@ -20,6 +22,7 @@ from surefoot.experiment import (
     evaluate,
     load,
     loop as module,
+    preset,
     resume,
     run as run_module,
     train,
@@ -27,9 +30,10 @@ from surefoot.experiment import (
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.learner import TrainingState, compiled_initial_state as initial_state
-from surefoot.experiment.many import initial_states, resume_many, seeds_of, train_seeds
+from surefoot.experiment.many import _allow_files, initial_states, resume_many, seeds_of, train_seeds
 from surefoot.experiment.metrics import read_metrics
-from surefoot.experiment.run import Recorder, Run
+from surefoot.experiment.recording import Recorder
+from surefoot.experiment.run import Run
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic
 from surefoot.samplers import Processes
@@ -231,3 +235,27 @@ def test_what_cannot_be_resumed(trained: list[Run], tmp_path: Path) -> None:
         run.folder.evaluation.write_text("{}")
     with pytest.raises(UserError, match=r"is complete: 4 of 4 iterations\. To train it longer: .*s 8"):
         resume_many(trained[0].folder.path.parent)
+
+
+def test_a_long_setting_has_a_short_folder() -> None:
+    names = [f"option{i}" for i in range(40)]
+    settings = [("0.123",) * 40, (*("0.123",) * 39, "0.124")]
+    configs = iter([preset("bandit/trpo"), preset("cartpole/ppo")])
+    folders = list(swept(names, settings, lambda _: next(configs)))
+    assert len(set(folders)) == 2
+    assert all(len(folder) < 100 and "=" in folder for folder in folders)
+
+
+def test_a_copy_beside_the_seeds_is_no_seed(tmp_path: Path) -> None:
+    out = write_seeds(tmp_path / "runs", "bandit/trpo", {0: 1.0, 1: 2.0})
+    shutil.copytree(out / "seed000", out / "seed000_backup")
+    assert [path.name for path in run_folders(out)] == ["seed000", "seed001"]
+
+
+def test_more_runs_than_files_may_be_open_are_refused(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _allow_files(1)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (now, most)
+    with pytest.raises(UserError, match="runs hold some 5,000,000,200 files open, and this system allows"):
+        _allow_files(10**9)

@@ -19,6 +19,7 @@ from support.probes import Target
 from support.small import SMALL
 from surefoot import cli
 from surefoot.algorithms import SingleTask
+from surefoot.cli.sweep import print_sweep
 from surefoot.experiment import Config, Learner, load, preset, resume_many, train, train_many
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.learner import TrainingState
@@ -140,6 +141,25 @@ def test_the_summary_has_every_setting_and_its_verdict(swept: tuple[Path, ManyOu
     assert {"sweep.json", "sweep.png", "comparison.png"} <= {path.name for path in out.iterdir()}
     with pytest.raises(UserError, match="is complete: 4 of 4"):
         resume_many(out)
+
+
+def test_seeds_that_failed_are_named_and_their_setting_is_not_the_best(
+    swept: tuple[Path, ManyOutcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = finish_sweep(swept[1].runs, tmp_path)
+    best = summary["best"]
+    lucky = [run for run in swept[1].runs if f"={best.split()[-1]}" in run.folder.path.parent.name]
+    sound = [run for run in swept[1].runs if run not in lucky]
+    summary = finish_sweep([*sound, lucky[0]], tmp_path, lucky[1:])
+    assert summary["best"] != best
+    assert sorted(row["failed"] for row in summary["settings"]) == [[], [1]]
+    print_sweep(summary)
+    said = capsys.readouterr().out
+    assert "1 of 2" in said
+    assert "may be the lucky ones" in said
+    assert "add --seeds" not in said
+    summary = finish_sweep(sound, tmp_path, lucky)
+    assert summary["failed_settings"] == [lucky[0].folder.path.parent.name]
 
 
 def test_from_the_command_line_every_combination_is_trained_and_all_are_compared(

@@ -108,6 +108,8 @@ def test_what_will_be_computed_again_is_removed(tmp_path: Path):
     timeline = Timeline()
     timeline.workers = 1
     writer = TimelineWriter(tmp_path, timeline, 3)
+    assert len(read_timeline(tmp_path / "timeline.jsonl")) == 3, "another process may train the run"
+    writer.begin(None)
     future = Future[int]()
     timeline.add(future, timeline.submitted())
     job = timeline._jobs[future]

@@ -179,6 +179,8 @@ def test_a_complete_run_says_how_to_learn_on(trained: Run, tmp_path: Path) -> No
     copy = tmp_path / "complete"
     shutil.copytree(trained.folder.path, copy)
     (copy / "evaluation.json").write_text('{"iteration": 6}')
+    assert resume(copy).run.iteration == 6, "the picture is missing"
+    load(copy).picture.touch()
     with pytest.raises(UserError, match=r"is complete: 6 of 6 iterations\. To train it longer: .*s 12"):
         resume(copy)
     with pytest.raises(UserError, match="beyond 3"):

@@ -12,6 +12,7 @@ import pytest
 from support.browser import accessibility_faults, needs_chromium, shown
 from support.finished_runs import write_run, write_seeds
 from surefoot import cli
+from surefoot.options import UserError
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
 from surefoot.report.html import make_report, page_data
 from surefoot.report.page_parts import draw_tasks, pictures_section, warnings_of
@@ -222,3 +223,9 @@ def test_curves_are_thinned_and_are_of_the_reward_where_no_episode_ends(tmp_path
     data = page_data(group_runs([FinishedRun.read(run)]))
     assert data["y"] == "mean reward of a step"
     assert 300 < len(data["curves"][0]["x"]) <= 400
+
+
+def test_a_checkpoint_is_no_run(tmp_path: Path):
+    run = write_seeds(tmp_path / "runs", "bandit/trpo", {0: 1.0}) / "seed000"
+    with pytest.raises(UserError, match="is a checkpoint, and whole runs are wanted here"):
+        find_runs([run / "checkpoints" / "000010.ckpt"])

@@ -65,6 +65,10 @@ def test_a_run_without_metrics_is_shown(server: WatchServer, run: Path):
     assert "Iteration 0 of 2" in fetched(server)
 
 
+def test_a_forwarded_port_is_served(server: WatchServer):
+    assert "Iteration" in fetched(server, "", Host="localhost:8888")
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [("nothing", {}, 404), ("", {"Host": "elsewhere.example"}, 403), ("../run/config.yaml", {}, 404)],

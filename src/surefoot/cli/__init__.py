@@ -37,7 +37,10 @@ def main() -> None:
     (interrupted)."""
     for number, name in enumerate(("stdout", "stderr"), 1):
         if getattr(sys, name) is None:  # it was closed before the program began
-            os.open(os.devnull, os.O_WRONLY)
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:  # standard input is closed too
+                os.dup2(null, number)
+                os.close(null)
             setattr(sys, name, open(number, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no letter for θ

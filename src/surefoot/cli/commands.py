@@ -25,7 +25,7 @@ from surefoot.cli.training import command_resume, command_train
 from surefoot.cli.watching import command_watch
 from surefoot.experiment import NonFiniteError
 from surefoot.loading import told, user_line
-from surefoot.options import UserError, suggestion
+from surefoot.options import UserError, shown, suggestion
 from surefoot.samplers.host_runner import disable_async_dispatch
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -60,9 +60,12 @@ def execute(name: str, *arguments: str) -> int:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         return 2
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or error.errno not in _DISK:
+        if isinstance(error, BrokenPipeError) or error.errno not in _DISK | _PATHS:
             raise
         where = error.filename or "a file of the run"
+        if error.errno in _PATHS:
+            console.print(f"[bold red]error:[/bold red] {escape(shown(str(where)))}: {error.strerror}.")
+            return 2
         remedy = "Make room, then" if error.errno in _FULL else "Once that is mended,"
         console.print(
             f"[bold red]error:[/bold red] {escape(str(where))}: {error.strerror}. What was written before is "
@@ -88,6 +91,16 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 """Error numbers of a disk that is full."""
 _DISK = {*_FULL, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE}
 """Those, and the numbers of a file or disk that is gone or closed."""
+_PATHS = {
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+"""Numbers of a path that cannot be, and of too many open files."""
 
 
 def _show_warning(console: Console, shown: set[str], message: Warning | str, *_: Any) -> None:

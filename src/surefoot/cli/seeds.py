@@ -20,6 +20,8 @@ def print_seeds(summary: dict[str, Any]) -> None:
         for name, end in (("95% from", 0), ("to", 1)):
             table.add_row(name, *(f"{row['ci95'][end]:.2f}" for row in rows))
     print(f"mean return of an episode after training, {len(summary['seeds'])} seeds")
+    if summary["failed"]:
+        print(f"without seeds that failed: {', '.join(map(str, summary['failed']))}")
     Console().print(table)
     print("IQM      interquartile mean over seeds" + ", with its 95% interval" * bool(rows[0]["ci95"]))
 

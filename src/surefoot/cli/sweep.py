@@ -1,5 +1,6 @@
 """`surefoot train --sweep.NAME VALUE …`: combinations of the values of some options, all or random ones."""
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ _PREFIX = "--sweep."
 _RANGE = re.compile(r"(.+)\.\.(.+)")
 _WIDE = 10.0
 """Ratio of the ends of a range from which the logarithm of its values is drawn uniformly."""
+_LONGEST_NAME = 200
+"""Most bytes of a folder's name."""
 Setting = tuple[str, ...]
 """A value of each option that is swept."""
 
@@ -99,8 +102,17 @@ def swept(
         config = configure([word for name, value in chosen for word in _as_words(name, value)])
         if config in configs.values():
             raise UserError(f"Two settings of the sweep are the same: {_words(chosen)} is there already.")
-        configs[re.sub(r"[^\w.=,+-]+", "_", ",".join(map("=".join, chosen)))] = config
+        configs[_folder_name(chosen)] = config
     return configs
+
+
+def _folder_name(chosen: list[tuple[str, str]]) -> str:
+    """The name of a setting's folder: its options and values, shortened where file systems would refuse
+    it."""
+    name = re.sub(r"[^\w.=,+-]+", "_", ",".join(map("=".join, chosen)))
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME // 4]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _as_words(name: str, value: str) -> list[str]:
@@ -127,18 +139,24 @@ def print_sweep(summary: dict[str, Any]) -> None:
     """Prints for each setting its interquartile mean over seeds, with its 95% interval, and how it compares
     with the best one; `summary` is what `sweep.json` holds."""
     rows = summary["settings"]
-    several = all(row["ci95"] for row in rows)
+    several = any(row["ci95"] for row in rows)
     columns = ["setting", *(Column(name, justify="right") for name in ("seeds", "IQM"))]
     if several:
         columns += [Column("95% interval", justify="right"), "beside the best"]
     table = Table(*columns)
     for row in rows:
-        cells = [escape(row["label"]), str(len(row["seeds"])), f"{row['iqm']:.2f}"]
+        count = len(row["seeds"])
+        seeds = f"{count} of {count + len(row['failed'])}" if row["failed"] else str(count)
+        cells = [escape(row["label"]), seeds, f"{row['iqm']:.2f}"]
         if several:
-            cells += ["{:.2f}…{:.2f}".format(*row["ci95"]), row["verdict"]]
+            cells += ["{:.2f}…{:.2f}".format(*(row["ci95"] or [row["iqm"]] * 2)), row["verdict"] or ""]
         table.add_row(*cells, style="bold" if row["label"] == summary["best"] else "")
     print(f"mean return of an episode after training, {len(rows)} settings")
     Console(highlight=False).print(table)
     print("IQM      interquartile mean over seeds" + ", with its 95% interval" * several)
-    if not several:
+    for setting in summary["failed_settings"]:
+        print(f"failed   {setting}, with every seed")
+    if any(row["failed"] for row in rows):
+        print("note     seeds that failed have no returns: what is left may be the lucky ones")
+    if all(len(row["seeds"]) + len(row["failed"]) == 1 for row in rows):
         print("note     one seed cannot tell settings apart: add --seeds 5")

@@ -188,10 +188,10 @@ def _finish_many(outcome: ManyOutcome, out: Path, quiet: bool = False) -> int:
     if not quiet:
         print("evaluating every run …", file=sys.stderr)
     if good[0].folder.path.parent == out:
-        print_seeds(finish_seeds(good, out))
+        print_seeds(finish_seeds(good, out, outcome.failed))
         picture = out / "seeds.png"
     else:
-        print_sweep(finish_sweep(good, out))
+        print_sweep(finish_sweep(good, out, outcome.failed))
         picture = out / "sweep.png"
     print(f"runs     {out}\npicture  {picture}")
     return 1 if outcome.failed else 0

@@ -14,7 +14,8 @@ from surefoot.experiment.many import (
 from surefoot.experiment.mlflow import MLflow as MLflow
 from surefoot.experiment.presets import PRESETS as PRESETS, preset as preset
 from surefoot.experiment.reading import read_metrics as read_metrics
-from surefoot.experiment.run import Checkpoints as Checkpoints, Run as Run, load as load
+from surefoot.experiment.recording import Checkpoints as Checkpoints
+from surefoot.experiment.run import Run as Run, load as load
 from surefoot.experiment.tensorboard import TensorBoard as TensorBoard
 from surefoot.experiment.training import resume as resume, train as train
 from surefoot.experiment.wandb import WeightsAndBiases as WeightsAndBiases

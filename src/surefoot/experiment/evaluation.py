@@ -18,7 +18,7 @@ from surefoot.algorithms.base import LearnerState, jit_from_host
 from surefoot.envs import AbstractFamily
 from surefoot.experiment.config import Config, Evaluation
 from surefoot.experiment.memory import check_evaluation_memory
-from surefoot.options import check
+from surefoot.options import UserError, check
 from surefoot.policies import AbstractPolicy, ModePolicy
 from surefoot.rules import AbstractRule
 from surefoot.samplers import AbstractSampler
@@ -163,6 +163,7 @@ def _evaluate(
     if config.env.trial_episodes is None:
         config.estimation.validate(options.episodes)
     task_key, rollout_key = evaluation_keys(options.seed)
+    one_task = tasks is None and not config.algorithm.adapts and options.tasks > 1
     if tasks is None:
         tasks = config.algorithm.evaluation_tasks(config.env, learner, task_key, options.tasks)
     returns: dict[bool, list[np.ndarray]] = {kind: [] for kind in kinds}
@@ -181,18 +182,37 @@ def _evaluate(
                     rollouts = _by_mode(setting.sampler, adapter, adaptation, part, rollout_key, first)
                 returns[kind].append(np.stack([np.asarray(episode_returns(r)) for r in rollouts]))
                 shown.setdefault(kind, jax.tree.map(lambda x: x[:_TASKS_SHOWN], rollouts))
+    found = {kind: np.concatenate(returns[kind], axis=1) for kind in kinds}
+    for one in found.values():
+        _must_be_finite(one)
+    if one_task:  # there are no others
+        found = {kind: one.reshape(len(one), 1, -1) for kind, one in found.items()}
+        tasks = jax.tree.map(lambda x: x[:1], tasks)
+        options = replace(options, tasks=1, episodes=options.tasks * options.episodes)
     return [
         EvaluationResult(
             config.preset,
             iteration,
             replace(options, deterministic=kind),
-            np.concatenate(returns[kind], axis=1),
+            found[kind],
             tasks,
             shown[kind],
             None if config.env.horizon else options.horizon,
         )
         for kind in kinds
     ]
+
+
+def _must_be_finite(returns: Float[np.ndarray, "step task episode"]) -> None:
+    """Raises `UserError` if a return is not finite."""
+    bad = np.argwhere(~np.isfinite(returns))
+    if len(bad):
+        step, task, episode = bad[0].tolist()
+        raise UserError(
+            f"In the evaluation, episode {episode} of task {task} after {step} steps of adaptation has the "
+            f"return {returns[step, task, episode]}: the environment gave a reward that is not finite. "
+            "Training is kept. surefoot check env looks for such rewards."
+        )
 
 
 def _chunks(tasks: Task, steps_of_task: int) -> Iterator[tuple[int, Task]]:

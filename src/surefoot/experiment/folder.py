@@ -13,7 +13,7 @@ RUN/adaptation.png            the same as a picture; learning.png of a policy th
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -53,7 +53,8 @@ def make_new(path: Path) -> None:
 def run_folders(out: Path) -> list[Path]:
     """The run folders of several seeds or of a sweep under `out`, a sweep's in the order of its numbers; none
     if `out` holds no such runs."""
-    found = [path.parent for form in ("seed*", "*=*/seed*") for path in out.glob(f"{form}/config.yaml")]
+    paths = [path.parent for form in ("seed*", "*=*/seed*") for path in out.glob(f"{form}/config.yaml")]
+    found = [path for path in paths if path.name.removeprefix("seed").isdecimal()]  # no seed000_backup
     return sorted(found, key=lambda path: [_in_order(part) for part in re.split("[=,]", f"{path}")])
 
 
@@ -68,6 +69,11 @@ def _in_order(part: str) -> tuple[float, str]:
 _CHANGEABLE = {"iterations", "checkpoint_every", "checkpoints_kept", "kept_every"}
 _CHANGEABLE |= {"evaluation", "sampler", "preset"}
 """Options that a run may change from one training to the next: its states do not follow from them."""
+
+
+def same_states(one: Any, other: Any) -> bool:
+    """Whether two configurations differ in nothing that a run's states follow from."""
+    return one == replace(other, **{name: getattr(one, name) for name in _CHANGEABLE})
 
 
 @dataclass(frozen=True)

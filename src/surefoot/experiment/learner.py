@@ -33,7 +33,7 @@ from surefoot.experiment.loggers import hyperparameters
 from surefoot.experiment.loop import Member, run_loop, warn_of_settings
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
-from surefoot.experiment.presets import configure, with_options
+from surefoot.experiment.presets import configure, with_decay, with_options
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.stablehlo import Platform
@@ -161,11 +161,16 @@ class Learner:
         """Trains for more iterations (by default those of the configuration), and returns itself.
 
         After each iteration every callback is given an `Event`; one that returns True stops training.
-        `progress` is shown on standard error. Ctrl-C ends training after the iteration. Raises
-        `NonFiniteError` where a loss or a parameter is not finite; the state before it is kept.
+        `progress` is shown on standard error. A learning rate that ends with the configuration's iterations
+        ends with these, if they are the first. Ctrl-C and SIGTERM have their effect after the iteration,
+        whose state is kept. Raises `NonFiniteError` where a loss or a parameter is not finite; the state
+        before it is kept.
         """
         more = self.config.iterations if iterations is None else iterations
         check(fits(more, int) and more >= 0, "iterations", iterations, "a whole number, 0 or more")
+        if self._state is None and more:
+            ended = with_decay(replace(self.config, iterations=more), self.config)
+            self.config = ended if ended.algorithm != self.config.algorithm else self.config
         total = self.iteration + more
         callbacks = [callback] if not isinstance(callback, Sequence) else list(callback)
         check(all(map(callable, callbacks)), "callback", callback, "a function of an Event, or several")
@@ -182,6 +187,7 @@ class Learner:
         shown = [TrainingProgress(total, self.iteration, waiting)] if progress else []
         outcome = run_loop(self._compile_once, self.state, [member], total, callbacks=shown)
         outcome.raise_failure()
+        outcome.raise_signal()
         return self
 
     def evaluate(

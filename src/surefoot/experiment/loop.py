@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import jax
@@ -53,6 +54,8 @@ class LoopOutcome:
     members: Sequence[Member]
     interrupted: signal.Signals | None
     """The signal that ended it before the last iteration; None if it is complete."""
+    received: signal.Signals | None
+    """The signal that was received, in the last iteration too."""
 
     def raise_failure(self, kept: str = "") -> None:
         """Raises `NonFiniteError` if the only member failed; `kept` says where the last good state is."""
@@ -63,6 +66,11 @@ class LoopOutcome:
                 f"training stopped.{kept} Lower the learning rates, --rule.max-kl or --outer.max-kl, or look "
                 "for rewards and observations that are not finite: surefoot check env."
             )
+
+    def raise_signal(self) -> None:
+        """Lets the signal that was received, if any, have its effect: Ctrl-C is `KeyboardInterrupt`."""
+        if self.received:
+            signal.raise_signal(self.received)
 
 
 def run_loop(
@@ -91,7 +99,8 @@ def run_loop(
         with ExitStack() as closing:  # in the order of the callbacks, and all of them if one fails
             for callback in reversed([*callbacks, *(c for member in members for c in member.callbacks)]):
                 closing.callback(getattr(callback, "close", lambda: None))
-    return LoopOutcome(loop.state, members, interrupts.received if loop.going() else None)
+    received = interrupts.received
+    return LoopOutcome(loop.state, members, received if loop.going() else None, received)
 
 
 class _Loop:
@@ -182,17 +191,26 @@ def warn_of_settings(config: Config, total: int) -> None:
     _warn_of_the_bounds(config)
 
 
-def _warn_of_the_decay(config: Config, total: int) -> None:
-    """Warns where training goes on after the learning rate has come to 0."""
+def rate_ends(config: Config) -> tuple[str, int | float]:
+    """The option that has the rule whose learning rate comes to 0, and the iteration after which it is 0;
+    `inf` of a rate that does not."""
     for name in ("rule", "outer"):
         rule: Any = getattr(config.algorithm, name, None)
-        if getattr(rule, "lr_end", None) == 0 and rule.decay_steps < total:
-            warnings.warn(
-                f"The learning rate is 0 from iteration {rule.decay_steps + 1} on, and training ends at "
-                f"{total}: nothing more is learned. Set --{name}.decay-steps {total}, or --{name}.lr-end.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+        if getattr(rule, "lr_end", None) == 0:
+            return name, rule.decay_steps
+    return "", inf
+
+
+def _warn_of_the_decay(config: Config, total: int) -> None:
+    """Warns where training goes on after the learning rate has come to 0."""
+    name, last = rate_ends(config)
+    if last < total:
+        warnings.warn(
+            f"The learning rate is 0 from iteration {last + 1} on, and training ends at {total}: nothing "
+            f"more is learned. Train anew with --{name}.decay-steps {total}, or another --{name}.lr-end.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_the_bounds(config: Config) -> None:
@@ -200,7 +218,7 @@ def _warn_of_the_bounds(config: Config) -> None:
     bounds = getattr(config.env, "clipping_bounds", None)
     if bounds is None:
         return
-    std = getattr(config.policy, "initial_std", 1.0)
+    std = getattr(config.policy, "initial_std", 1.0) * getattr(config.policy, "action_scale", 1.0)
     low, high = bounds
     outside = ndtr(low / std) + ndtr(-high / std)
     worst = int(np.argmax(outside))

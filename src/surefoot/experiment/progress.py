@@ -11,6 +11,8 @@ from rich.text import Text
 from surefoot.experiment.callbacks import Event, headline
 
 _SMALLEST_BAR, _LARGEST_BAR = 6, 24
+_SILENCE = 60.0
+"""Most seconds between two lines, where there is no live one; an iteration may take longer."""
 
 
 class TrainingProgress:
@@ -24,6 +26,8 @@ class TrainingProgress:
         self._total, self._start, self._done = total, done, done
         self._began = time.monotonic()
         self._first_end: float | None = None
+        self._said = self._began
+        """When the last line was printed."""
         self._metrics: Mapping[str, float] = {}
         self._waiting = waiting
         self._spinner = Spinner("dots")
@@ -36,12 +40,13 @@ class TrainingProgress:
     def __call__(self, event: Event) -> None:
         """Shows that an iteration is done, and its metrics."""
         self._done, self._metrics, self._waiting = event.iteration, event.metrics, "sampling and learning"
+        is_first, now = self._first_end is None, time.monotonic()
         if self._first_end is None:
-            self._first_end = time.monotonic()
+            self._first_end = now
         for name in event.failed:
             self._say(f"{name} stops: its loss or a parameter is not finite.")
-        every = max(1, self._total // 20)
-        if not self._is_live and (self._done == self._total or self._done % every == 0):
+        is_round = self._done == self._total or self._done % max(1, self._total // 20) == 0
+        if not self._is_live and (is_round or is_first or now - self._said > _SILENCE):
             words = [f"iteration {self._done}/{self._total}", *headline(self._metrics), *self._left()]
             self._say(", ".join(words))
 
@@ -52,6 +57,7 @@ class TrainingProgress:
 
     def _say(self, text: str) -> None:
         """Prints a line that stays."""
+        self._said = time.monotonic()
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def line(self, width: int) -> Text:

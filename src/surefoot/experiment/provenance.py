@@ -27,7 +27,7 @@ def record_provenance(path: Path) -> None:
     except (OSError, ValueError):
         entries = []
     entries = [*(entries if isinstance(entries, list) else []), _this_process()]
-    write_atomically(path, json.dumps(entries, indent=1, ensure_ascii=False).encode())
+    write_atomically(path, json.dumps(entries, indent=1).encode())
 
 
 def _this_process() -> dict[str, Any]:

@@ -9,18 +9,17 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from surefoot.experiment.callbacks import Callback, Event, begin
+from surefoot.experiment.callbacks import Callback, begin
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
-from surefoot.experiment.loggers import hyperparameters
 from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, warn_of_settings
-from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.provenance import record_provenance
-from surefoot.experiment.serialise import check_round_trip, load_config, save_config
-from surefoot.options import check, fits
+from surefoot.experiment.recording import Recorder
+from surefoot.experiment.serialise import load_config, save_config
+from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
 
 
@@ -31,6 +30,8 @@ class Run:
     folder: RunFolder
     config: Config
     state: TrainingState
+    is_named: bool = False
+    """Whether a checkpoint was named, from which training goes on whatever came after it."""
 
     @property
     def learner(self) -> Learner:
@@ -78,14 +79,23 @@ class Run:
         self, iterations: int, *, callback: Callback | Sequence[Callback] = (), progress: bool = True
     ) -> "Run":
         """Trains for more iterations in the same folder, and returns the run as it is then. Callbacks and
-        progress are as in `Learner.train`. Raises `UserError` if another process trains it."""
+        progress are as in `Learner.train`. Raises `UserError` if another process trains it, or if it was
+        trained further since it was loaded."""
+        last = int(self.folder.latest_checkpoint().stem)
+        if last > self.iteration and not self.is_named:
+            raise UserError(
+                f"This is {self.folder.path} as it was after iteration {self.iteration}, and it has been "
+                f"trained to iteration {last} since. Use the run that `train` returned, or load it again. To "
+                f"go back, load {self.folder.checkpoint(self.iteration)}."
+            )
         total = self.iteration + iterations
         longer = replace(self, config=replace(self.config, iterations=total))
         callbacks = [callback] if callable(callback) else list(callback)
         with closing(Learner(longer.config)) as learner:
             outcome = train_runs([longer], learner.lower(self.state), quiet=not progress, callbacks=callbacks)
         raise_failure(longer, outcome)
-        return replace(longer, state=outcome.state)
+        outcome.raise_signal()
+        return replace(longer, state=outcome.state, is_named=False)
 
 
 def load(path: str | Path) -> Run:
@@ -96,9 +106,10 @@ def load(path: str | Path) -> Run:
     path = Path(path)
     folder = RunFolder.open(path)
     config = load_config(folder.config)
-    file = path if is_checkpoint(path) else folder.latest_checkpoint()
+    is_named = is_checkpoint(path)
+    file = path if is_named else folder.latest_checkpoint()
     like = eqx.filter_eval_shape(lambda: initial_state(config, jax.random.key(config.seed)))
-    return Run(folder, config, folder.load(file, like))
+    return Run(folder, config, folder.load(file, like), is_named)
 
 
 def train_runs(
@@ -133,74 +144,3 @@ def raise_failure(run: Run, outcome: LoopOutcome) -> None:
     """Raises `NonFiniteError` if the run failed, naming its last good checkpoint."""
     good = run.folder.checkpoint(outcome.members[0].iteration)
     outcome.raise_failure(f" The state before it is kept in {good}.")
-
-
-class Checkpoints:
-    """A callback that keeps training in memory in a run folder as well: a line of metrics for each iteration,
-    and a checkpoint after every `every` iterations and after the last.
-
-        learner.train(100, callback=Checkpoints("runs/mine", every=20))
-
-    The folder is one that `surefoot resume`, `load` and the other commands take. Training from the first
-    iteration makes it, and going on with the same learner goes on in it. Raises `UserError` if there is
-    anything else at `folder`.
-    """
-
-    def __init__(self, folder: str | Path, every: int = 10) -> None:
-        check(fits(every, int) and every >= 1, "every", every, "a whole number, 1 or more")
-        self._folder, self._every = Path(folder), every
-        self._config: Config | None = None
-        self._run: RunFolder | None = None
-        self._recorder: Recorder | None = None
-
-    def begin(self, config: Config) -> None:
-        """Makes the folder, before the first iteration."""
-        check_round_trip(config)
-        self._config = replace(config, checkpoint_every=self._every)
-        if self._run is None:
-            self._run = RunFolder.create(self._folder)
-            save_config(self._config, self._run.config)
-            record_provenance(self._run.provenance)
-
-    def __call__(self, event: Event) -> None:
-        assert self._config is not None
-        assert self._run is not None
-        if self._recorder is None:
-            config = replace(self._config, iterations=max(self._config.iterations, event.total))
-            save_config(config, self._run.config)
-            self._recorder = Recorder(self._run, config, event.iteration - 1)
-        self._recorder(event)
-
-    def close(self) -> None:
-        """Writes a checkpoint of the last state, and closes the files."""
-        if self._recorder is not None:
-            self._recorder.close()
-            self._recorder = None
-
-
-class Recorder:
-    """A callback that writes metrics and checkpoints to a run folder. Those of later iterations, where a run
-    goes on from an earlier checkpoint, are moved aside."""
-
-    def __init__(self, folder: RunFolder, config: Config, iteration: int) -> None:
-        """`iteration` is the last one before the next event's."""
-        self._folder, self._every = folder, config.checkpoint_every
-        self._kept = config.checkpoints_kept, config.kept_every
-        self._writer = MetricsWriter(folder.path, iteration, hyperparameters(config))
-        self._folder.drop_checkpoints_after(iteration)
-        self._last: Event | None = None
-
-    def __call__(self, event: Event) -> None:
-        self._writer.write(event.iteration, event.metrics)
-        self._last = event
-        if event.finite and event.iteration % self._every == 0:
-            self._writer.sync()
-            self._folder.save(event.state, *self._kept)
-
-    def close(self) -> None:
-        """Writes a checkpoint of the last good state, unless there is one, and closes the files."""
-        self._writer.close()
-        if self._last is not None:
-            state = self._last.state
-            if not self._folder.checkpoint(int(state.iteration)).exists():
-                self._folder.save(state, *self._kept)

@@ -70,12 +70,15 @@ class TimelineWriter:
     of later iterations than `iteration` is removed, since they will be computed again."""
 
     def __init__(self, run: Path, timeline: Timeline, iteration: int) -> None:
-        path = timeline_path(run)
-        kept = [row for row in read_timeline(path) if row.iteration <= iteration]
-        write_atomically(path, "".join(map(_line, kept)).encode())
-        self._file = path.open("a", encoding="utf-8")
-        self._timeline, self._began = timeline, time.monotonic()
-        timeline.start()
+        self._path, self._timeline, self._iteration = timeline_path(run), timeline, iteration
+
+    def begin(self, _: Any) -> None:
+        """Opens the file, when the run is locked."""
+        kept = [row for row in read_timeline(self._path) if row.iteration <= self._iteration]
+        write_atomically(self._path, "".join(map(_line, kept)).encode())
+        self._file = self._path.open("a", encoding="utf-8")
+        self._began = time.monotonic()
+        self._timeline.start()
 
     def __call__(self, event: Event) -> None:
         now, began = time.monotonic(), self._began

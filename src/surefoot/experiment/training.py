@@ -12,6 +12,7 @@ from surefoot.experiment.config import Config
 from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import RunFolder, locked, must_be_new
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state
+from surefoot.experiment.loop import rate_ends
 from surefoot.experiment.own_env import check_own_env
 from surefoot.experiment.run import Run, load, raise_failure, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
@@ -104,15 +105,21 @@ def to_resume(runs: list[Run], path: Path, iterations: int | None) -> list[Run]:
     if iterations is not None:
         runs = [replace(run, config=replace(run.config, iterations=iterations)) for run in runs]
     done, wanted = max((run.iteration, run.config.iterations) for run in runs)
+    several = any(path in run.folder.path.parents for run in runs)
+    pictures = [path / "seeds.png", path / "sweep.png"] if several else [run.picture for run in runs]
     if any(run.iteration > run.config.iterations for run in runs):
         raise UserError(f"{path} is at iteration {done} already, beyond {wanted}.")
-    if all(
+    at_their_end = (
         run.iteration == run.config.iterations and run.folder.is_evaluated_at(run.iteration) for run in runs
-    ):
-        raise UserError(
-            f"{path} is complete: {done} of {wanted} iterations. "
-            f"To train it longer: surefoot resume {quoted(path)} --iterations {2 * wanted}"
-        )
+    )
+    if all(at_their_end) and any(picture.exists() for picture in pictures):
+        longer = f"To train it longer: surefoot resume {quoted(path)} --iterations {2 * wanted}"
+        if rate_ends(runs[0].config)[1] <= wanted:
+            longer = (
+                "Its learning rate has come to 0, so that a longer training begins anew: surefoot train "
+                f"--config {quoted(runs[0].folder.config)} --iterations {2 * wanted}"
+            )
+        raise UserError(f"{path} is complete: {done} of {wanted} iterations. {longer}")
     return runs
 
 

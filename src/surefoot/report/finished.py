@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from surefoot.experiment import Config
 from surefoot.experiment.files import quoted
-from surefoot.experiment.folder import RunFolder, run_folders
+from surefoot.experiment.folder import RunFolder, is_checkpoint, run_folders
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.serialise import flat_options, load_config
 from surefoot.options import UserError
@@ -125,6 +125,8 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     neither."""
     found: dict[Path, Path] = {}
     for path in paths:
+        if is_checkpoint(path):
+            raise UserError(f"{path} is a checkpoint, and whole runs are wanted here; name the run's folder.")
         for run in run_folders(path) or [RunFolder.open(path).path]:
             found.setdefault(run.resolve(), run)
     return list(found.values())

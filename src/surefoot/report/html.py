@@ -30,7 +30,7 @@ _PAGE = Path(__file__).parent / "page"
 _POINTS = 400
 """Most points of a run's curve."""
 _PICTURES = 3_500_000
-"""Bytes of the page that pictures may take; with the rest it stays below 5 MB."""
+"""Bytes of the page that pictures may take, beside some 60 KB of data for each run."""
 _HELP = (
     '<p class="quiet" id="help">Drag to zoom, double-click to show everything. With the keyboard: arrows '
     "move the cursor, + and - zoom, 0 shows everything.</p>"
@@ -95,7 +95,7 @@ def _filled(runs: Sequence[FinishedRun], sections: Mapping[str, str], data: Mapp
         data=json.dumps(data).replace("<", "\\u003c"),
         **texts,
     )
-    return filled.encode()
+    return filled.encode(errors="replace")  # a path may be no text
 
 
 _FILES = {

@@ -22,12 +22,13 @@ _LINE_HEIGHT = 0.035
 """Height of a line of text, as a share of the panel's."""
 
 
-def finish_seeds(runs: list[Run], out: Path) -> dict[str, Any]:
+def finish_seeds(runs: list[Run], out: Path, failed: Sequence[Run] = ()) -> dict[str, Any]:
     """Finishes every run, leaves `seeds.json` and `seeds.png` beside them, and returns what the first holds.
 
     For the trained policy, before adaptation (step 0) and after each step of it: the mean return that each
     seed reaches, and over seeds their interquartile mean with its 95% interval, their mean and their standard
-    deviation. A policy that does not adapt has step 0 alone.
+    deviation. A policy that does not adapt has step 0 alone. `failed` are runs that stopped early, whose
+    seeds are named and have no returns.
     """
     returns = np.array([sampled.returns.mean(axis=1) for sampled, _ in map(finish, runs)])
     config = runs[0].config
@@ -35,6 +36,7 @@ def finish_seeds(runs: list[Run], out: Path) -> dict[str, Any]:
         "preset": config.preset,
         "iterations": [run.iteration for run in runs],
         "seeds": [run.config.seed for run in runs],
+        "failed": [run.config.seed for run in failed],
         "returns": [{"step": step, **summarise(row)} for step, row in enumerate(returns.T)],
     }
     histories = [read_metrics(run.folder.metrics) for run in runs]

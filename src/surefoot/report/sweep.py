@@ -25,26 +25,42 @@ _IN_A_LEGEND = 12
 """Most settings that the picture of a comparison shows."""
 
 
-def finish_sweep(runs: Sequence[Run], out: Path) -> dict[str, Any]:
+def finish_sweep(runs: Sequence[Run], out: Path, failed: Sequence[Run] = ()) -> dict[str, Any]:
     """Evaluates the runs that lack it, leaves `sweep.json` and `sweep.png` in `out`, and returns what the
     first holds: for each setting the mean returns of its seeds, after all steps of adaptation where they
     adapt, their interquartile mean with its 95% interval, and how it compares with the best setting. Of a few
-    settings with several seeds each, `comparison.png` has the learning curves."""
+    settings with several seeds each, `comparison.png` has the learning curves.
+
+    `failed` are runs that stopped early. Their seeds are named and have no returns, and a setting with such a
+    seed is best only if every setting has one."""
     evaluate_missing(runs)
     groups = group_runs([FinishedRun.read(run.folder.path) for run in runs])
-    rows = [_row(group) for group in groups]
-    if all(len(group.runs) > 1 for group in groups):
-        reached = list(map(Comparison(groups).reached, groups))
-        comparison = Comparison(groups, int(np.argmax([one.estimate for one in reached])))
-        best = groups[comparison.baseline]
-        for row, group, one in zip(rows, groups, reached, strict=True):
-            verdict = "best" if group is best else comparison.against(group).verdict
-            row |= {"iqm": one.estimate, "ci95": [one.low, one.high], "verdict": verdict}
-        if len(groups) <= _IN_A_LEGEND:
+    rows = [_row(group, failed) for group in groups]
+    sound = [row for row in rows if not row["failed"]] or rows
+    compared = [(row, group) for row, group in zip(rows, groups, strict=True) if len(group.runs) > 1]
+    if len(compared) > 1:
+        comparison = Comparison([group for _, group in compared])
+        reached = [comparison.reached(group) for _, group in compared]
+        for (row, _), one in zip(compared, reached, strict=True):
+            row |= {"iqm": one.estimate, "ci95": [one.low, one.high]}
+        leading = [i for i, (row, _) in enumerate(compared) if row in sound] or range(len(compared))
+        best = max(leading, key=lambda i: reached[i].estimate)
+        comparison = Comparison(comparison.groups, best)
+        for i, (row, group) in enumerate(compared):
+            row["verdict"] = "best" if i == best else comparison.against(group).verdict
+        if len(compared) <= _IN_A_LEGEND:
             for kind, content in draw_comparison(comparison).items():
                 write_atomically(out / f"comparison.{kind}", content)
-    best = max(rows, key=lambda row: row["iqm"])
-    summary = {"preset": runs[0].config.preset, "best": best["label"], "settings": rows}
+    best = max(sound, key=lambda row: row["iqm"])
+    nothing = {run.folder.path.parent.name for run in failed} - {
+        group.runs[0].path.parent.name for group in groups
+    }
+    summary = {
+        "preset": runs[0].config.preset,
+        "best": best["label"],
+        "settings": rows,
+        "failed_settings": sorted(nothing),
+    }
     write_atomically(out / "sweep.json", json.dumps(summary, indent=2).encode() + b"\n")
     write_atomically(out / "sweep.png", draw_sweep(summary))
     return summary
@@ -65,13 +81,14 @@ def _is_evaluated(run: Run) -> bool:
     return True
 
 
-def _row(group: Group) -> dict[str, Any]:
+def _row(group: Group, failed: Sequence[Run]) -> dict[str, Any]:
     scores = np.array([run.returns[-1].mean() for run in group.runs])
     found = summarise(scores)
     return {
         "label": group.label,
         "options": dict(group.differences),
         "seeds": group.seeds,
+        "failed": [run.config.seed for run in failed if run.folder.path.parent == group.runs[0].path.parent],
         "returns": found.pop("seeds"),
         **found,
         "verdict": None,

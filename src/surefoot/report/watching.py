@@ -79,8 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, WatchServer)
         answers = {"/": (server.page, "text/html"), "/data.json": (server.data, "application/json")}
-        names = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
-        if self.headers.get("Host") not in names:  # another site's name, which points here
+        host = (self.headers.get("Host") or "").rpartition(":")[0]  # the port may be that of a tunnel
+        if host not in (HOST, "localhost"):  # another site's name, which points here
             self._answer(403, b"Only for this machine.", "text/plain")
         elif self.path not in answers:
             self._answer(404, b"There is no such page.", "text/plain")

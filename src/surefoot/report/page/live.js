@@ -4,7 +4,7 @@ async function ask(status) {
     const answer = await fetch("data.json");
     if (!answer.ok) { status.textContent = await answer.text(); return; }
     const fresh = await answer.json();
-    const form = (of) => [of.curves.length, ...of.runs.map((run) => Object.keys(run.metrics).join())].join(";");
+    const form = (of) => [of.curves.length, of.x, of.y, ...of.runs.map((run) => Object.keys(run.metrics).join())].join(";");
     if (form(fresh) !== form(data)) { location.reload(); return; }
     Object.assign(data, fresh);
     status.textContent = data.status;

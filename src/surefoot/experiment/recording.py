@@ -1,0 +1,102 @@
+"""Callbacks that keep training in a run folder: what `train` itself uses, and `Checkpoints` for training in
+memory."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from surefoot.experiment.callbacks import Event
+from surefoot.experiment.config import Config
+from surefoot.experiment.folder import RunFolder, locked, same_states
+from surefoot.experiment.loggers import hyperparameters
+from surefoot.experiment.metrics import MetricsWriter
+from surefoot.experiment.provenance import record_provenance
+from surefoot.experiment.serialise import check_round_trip, load_config, save_config
+from surefoot.options import UserError, check, fits
+
+
+class Recorder:
+    """A callback that writes metrics and checkpoints to a run folder. Those of later iterations, where a run
+    goes on from an earlier checkpoint, are moved aside."""
+
+    def __init__(self, folder: RunFolder, config: Config, iteration: int) -> None:
+        """`iteration` is the last one before the next event's."""
+        self._folder, self._every = folder, config.checkpoint_every
+        self._kept = config.checkpoints_kept, config.kept_every
+        self._writer = MetricsWriter(folder.path, iteration, hyperparameters(config))
+        self._folder.drop_checkpoints_after(iteration)
+        self._last: Event | None = None
+
+    def __call__(self, event: Event) -> None:
+        self._writer.write(event.iteration, event.metrics)
+        self._last = event
+        if event.finite and event.iteration % self._every == 0:
+            self._writer.sync()
+            self._folder.save(event.state, *self._kept)
+
+    def close(self) -> None:
+        """Writes a checkpoint of the last good state, unless there is one, and closes the files."""
+        self._writer.close()
+        if self._last is not None:
+            state = self._last.state
+            if not self._folder.checkpoint(int(state.iteration)).exists():
+                self._folder.save(state, *self._kept)
+
+
+class Checkpoints:
+    """A callback that keeps training in memory in a run folder as well: a line of metrics for each iteration,
+    and a checkpoint after every `every` iterations and after the last.
+
+        learner.train(100, callback=Checkpoints("runs/mine", every=20))
+
+    The folder is one that `surefoot resume`, `load` and the other commands take. Training from the first
+    iteration makes it, and going on with the same learner goes on in it. Raises `UserError` if there is
+    anything else at `folder`, or if another process trains it.
+    """
+
+    def __init__(self, folder: str | Path, every: int = 10) -> None:
+        check(fits(every, int) and every >= 1, "every", every, "a whole number, 1 or more")
+        self._folder, self._every = Path(folder), every
+        self._config: Config | None = None
+        self._run: RunFolder | None = None
+        self._recorder: Recorder | None = None
+        self._iteration = 0
+        self._lock = ExitStack()
+
+    def begin(self, config: Config) -> None:
+        """Makes the folder, before the first iteration."""
+        check_round_trip(config)
+        self._config = replace(config, checkpoint_every=self._every)
+        if self._run is None:
+            self._run = RunFolder.create(self._folder)
+            save_config(self._config, self._run.config)
+            record_provenance(self._run.provenance)
+        elif not same_states(load_config(self._run.config), self._config):
+            self._refuse("with other options or another seed")
+        self._lock.enter_context(locked(self._run))
+
+    def __call__(self, event: Event) -> None:
+        assert self._config is not None
+        assert self._run is not None
+        if self._recorder is None:
+            if event.iteration != self._iteration + 1:
+                self._refuse(f"at iteration {event.iteration}, and this run ends at {self._iteration}")
+            config = replace(self._config, iterations=max(self._config.iterations, event.total))
+            save_config(config, self._run.config)
+            self._recorder = Recorder(self._run, config, event.iteration - 1)
+        self._recorder(event)
+        self._iteration = event.iteration if event.finite else self._iteration
+
+    def close(self) -> None:
+        """Writes a checkpoint of the last state, and closes the files."""
+        with self._lock:
+            if self._recorder is not None:
+                self._recorder.close()
+                self._recorder = None
+
+    def _refuse(self, event: str) -> NoReturn:
+        raise UserError(
+            f"{self._folder} keeps one learner's training, and this one is {event}. Make Checkpoints for "
+            "each learner, with a folder of its own."
+        )
