@@ -15,7 +15,7 @@ from surefoot.checks.policy import KITS
 from surefoot.checks.policy_calls import PolicyCalls
 from surefoot.checks.problem import checks_of, collect
 from surefoot.options import UserError
-from surefoot.policies import CategoricalMLP, RecurrentActorCritic
+from surefoot.policies import CategoricalMLP, RecurrentActorCritic, with_role
 from surefoot.theory.distributions import DiagonalGaussian
 from surefoot.theory.objectives import Prediction
 from surefoot.types import Continuous, Discrete, image, vector
@@ -40,6 +40,9 @@ class Linear(eqx.Module):
     weight: Any
     distribution: Any = eqx.field(static=True, default=DiagonalGaussian)
     is_recurrent = predicts_values = False
+
+    def roles(self):
+        return with_role(self, "adapted")
 
     def __call__(self, observations):
         mean = observations @ self.weight
