@@ -188,7 +188,7 @@ class Rollout(eqx.Module):
         """From something at each step's observation, `[*axes time ...]`, and the same at the final ones,
         `[*axes final ...]`: that at the observation after each step, and zero in padding."""
         axis, is_final = self.valid.ndim - 1, self._precedes_final
-        place = jnp.cumsum(is_final, axis=-1) - is_final.astype(jnp.int32)
+        place = jnp.cumsum(is_final, axis=-1, dtype=jnp.int32) - is_final.astype(jnp.int32)
 
         def choose(now: Array | np.ndarray, finals: Array | np.ndarray) -> Array:
             further = tuple(range(axis + 1, now.ndim))
