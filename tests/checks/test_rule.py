@@ -226,6 +226,17 @@ class WhileLoop(Sound):
         return eqx.apply_updates(policy, step), state, {"loss": loss}
 
 
+@broken("can be differentiated", "not finite where the loss's own gradient is zero", "warning")
+class TakesARoot(Sound):
+    """Steps of one length, without an ε inside the root."""
+
+    def step(self, objective, policy, batch, state):
+        loss, gradient = loss_and_gradient(objective, policy, batch)
+        norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))
+        step = jax.tree.map(lambda g: -0.1 * g / (norm + 1e-3), gradient)
+        return eqx.apply_updates(policy, step), state, {"loss": loss}
+
+
 @broken("survives nan", "`step` raised EquinoxRuntimeError: the loss is NaN at")
 class RaisesAtNaN(Sound):
     def step(self, objective, policy, batch, state):

@@ -88,9 +88,8 @@ def _run(check: Callable[[Any], Problems], name: str, kit: Any) -> Problems:
     except Stop as stop:
         yield stop.problem
     except Exception as failed:
-        told = f"{type(failed).__name__}: {first_line(str(failed).strip())}"
         yield error(
-            f"The check '{name}' could not be carried out: {told}.",
+            f"The check '{name}' could not be carried out: {summary(failed)}.",
             "What it looks at is too far from the contract to be looked at.",
             "Mend the other problems first; if this one stays, compare with a part of the library.",
         )

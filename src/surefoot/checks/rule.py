@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.checks import common
-from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, warning
-from surefoot.loading import first_line
+from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, summary, warning
 from surefoot.policies import AbstractPolicy, GaussianMLP
 from surefoot.rules import GradientStep
 from surefoot.theory.averages import valid_mean
@@ -262,18 +261,27 @@ class RuleChecks:
             )
 
     def check_can_be_differentiated(self) -> Problems:
-        def loss_after(policy: PyTree) -> Array:
-            stepped = self.rule.step(self.objective, policy, self.batch, self.rule.init(policy))
-            return self.loss(stepped[0])
+        def loss_after(policy: PyTree, batch: Batch) -> tuple[Array, Array]:
+            stepped = self.rule.step(self.objective, policy, batch, self.rule.init(policy))
+            return self.loss(stepped[0]), self.loss(stepped[0])
 
+        why = "It cannot be the inner rule of second-order meta-learning."
         try:
-            eqx.filter_eval_shape(eqx.filter_grad(loss_after), self.policy)
+            eqx.filter_eval_shape(eqx.filter_grad(loss_after, has_aux=True), self.policy, self.batch)
         except Exception as failed:
-            told = f"{type(failed).__name__}: {first_line(str(failed))}"
             yield warning(
-                f"No gradient can be taken through `step`: {told}.",
-                "It cannot be the inner rule of second-order meta-learning.",
+                f"No gradient can be taken through `step`: {summary(failed)}.",
+                why,
                 "Use lax.scan in place of lax.while_loop, or the rule with --order first.",
+            )
+            return
+        nothing = eqx.tree_at(lambda batch: batch.advantages, self.batch, 0 * self.batch.advantages)
+        slope, loss = eqx.filter_jit(eqx.filter_grad(loss_after, has_aux=True))(self.policy, nothing)
+        if common.finite(loss) and not common.finite(slope):
+            yield warning(
+                "The gradient through `step` is not finite where the loss's own gradient is zero.",
+                why,
+                "Guard roots and divisions: jnp.sqrt(jnp.where(x > 0, x, 1.0)), or an ε inside the root.",
             )
 
     def check_survives_nan(self) -> Problems:

@@ -79,8 +79,11 @@ class AbstractHostStreams(AbstractCollector):
     """
 
     traceable = False
-    streams: int
-    steps: int
+
+    def __init__(self, env: AbstractFamily, streams: int, steps: int) -> None:
+        check(streams >= 1, "streams", streams, "1 or more")
+        check(steps >= 1, "steps", steps, "1 or more")
+        self.env, self.streams, self.steps = env, streams, steps
 
     @cached_property
     def _words(self) -> int:
@@ -128,9 +131,8 @@ class BatchedStreams(AbstractHostStreams):
     all of them."""
 
     def __init__(self, env: AbstractFamily, streams: int, steps: int, threads: int) -> None:
-        check(streams >= 1, "streams", streams, "1 or more")
-        check(steps >= 1, "steps", steps, "1 or more")
-        self.env, self.streams, self.steps, self._runner = env, streams, steps, HostRunner(env, threads)
+        super().__init__(env, streams, steps)
+        self._runner = HostRunner(env, threads)
 
     def collect_on_host(
         self, policy: AbstractPolicy, task: Task, state: StreamState, begins: Words, acts: Words

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.base import StreamState
 from surefoot.samplers.batched import AbstractHostStreams, continue_streams, joined, rows_of
@@ -20,9 +19,8 @@ class RemoteStreams(AbstractHostStreams):
 
     def __init__(self, sampler: AbstractRemoteSampler, streams: int, steps: int) -> None:
         """The sampler is closed with the streams."""
-        check(streams >= 1, "streams", streams, "1 or more")
-        check(steps >= 1, "steps", steps, "1 or more")
-        self.env, self.streams, self.steps, self._sampler = sampler.env, streams, steps, sampler
+        super().__init__(sampler.env, streams, steps)
+        self._sampler = sampler
 
     @property
     def timeline(self) -> Timeline:
