@@ -39,13 +39,14 @@ def inner_step(
     objective: AbstractObjective,
     inner: InnerRule,
     policy: PyTree,
-    batch: Batch,
+    batch: PyTree,
     state: PyTree,
     *,
     first_order: bool = False,
     split: Split = whole,
 ) -> tuple[PyTree, PyTree]:
-    """θ' = U(θ): one step of the inner rule on one task's support set; returns the new policy and rule state.
+    """θ' = U(θ): one step of the inner rule on one task's support set, a `Batch` or other data that the
+    objective takes; returns the new policy and rule state.
 
     The same function adapts a policy to sample from it and to differentiate through it, so the two cannot
     drift apart. With `first_order`, dθ'/dθ is taken to be the identity (FOMAML, Finn et al. 2017, sec. 5.2):
