@@ -267,7 +267,7 @@ def test_padding_may_hold_anything():
     @dataclass(frozen=True)
     class Soiled(samplers.ScanSampler):
         def sample(self, policies, tasks, key, first=0):
-            return soil(sampler.sample(policies, tasks, key))
+            return soil(sampler.sample(policies, tasks, key, first))
 
         def submit(self, policy, task, key):
             future = Future()

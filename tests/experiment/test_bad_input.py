@@ -99,7 +99,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a recurrent policy, more minibatches than episodes": (
         {"env": Clock(horizon=8), "policy": GRU(units=2), **single(PPOClip(minibatches=5))},
-        r"A batch of 4 .*recurrent policy's episodes.* cannot be divided into 5",
+        r"A batch of 4 \(tasks, steps or episodes\) cannot be divided into 5",
     ),
     "a recurrent policy, more minibatches than streams": (
         {"policy": GRU(units=2), **single(PPOClip(minibatches=4)), **STREAMS},

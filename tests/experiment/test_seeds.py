@@ -232,7 +232,8 @@ def test_what_cannot_be_resumed(trained: list[Run], tmp_path: Path) -> None:
         resume_many(trained[0].folder.path.parent, iterations=3)
     assert [run.iteration for run in resume_many(trained[0].folder.path.parent).runs] == [4, 4, 4]
     for run in trained:
-        run.folder.evaluation.write_text("{}")
+        run.folder.evaluation.write_text('{"iteration": 4}')
+    (trained[0].folder.path.parent / "seeds.png").touch()
     with pytest.raises(UserError, match=r"is complete: 4 of 4 iterations\. To train it longer: .*s 8"):
         resume_many(trained[0].folder.path.parent)
 
