@@ -16,10 +16,12 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class Evaluation(Options):
-    """Options of evaluation: the return on tasks that the policy was not trained on."""
+    """Options of evaluation: the return on tasks that the policy was not trained on, or on its own task if it
+    does not adapt."""
 
     tasks: Annotated[int, at_least(1)] = 40
-    """Number of held-out tasks."""
+    """Number of held-out tasks. Of a policy that does not adapt: the number by which its episodes are
+    multiplied."""
     episodes: Annotated[int, at_least(1)] = 20
     """Number of episodes of each task, before adaptation and after each step of it."""
     steps: Annotated[int, at_least(0)] = 3
