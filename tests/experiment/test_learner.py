@@ -170,7 +170,8 @@ def test_a_signal_has_its_effect_when_the_iteration_is_done(
             signal.raise_signal(number)
             time.sleep(0.5)  # until the thread has heard it
 
-    before = signal.signal(signal.SIGTERM, end)
+    effects = {signal.SIGTERM: end, signal.SIGINT: signal.default_int_handler}  # ignored in the background
+    before = {one: signal.signal(one, effect) for one, effect in effects.items()}
     wanted = KeyboardInterrupt if number == signal.SIGINT else TerminatedError
     try:
         learner = Learner(config)
@@ -181,7 +182,8 @@ def test_a_signal_has_its_effect_when_the_iteration_is_done(
         with pytest.raises(wanted):
             load(tmp_path / "run").train(1, callback=lambda _: signal.raise_signal(number), progress=False)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, effect in before.items():
+            signal.signal(one, effect)
     assert load(tmp_path / "run").iteration == 3
 
 
