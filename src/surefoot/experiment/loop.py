@@ -53,9 +53,7 @@ class LoopOutcome:
     """The last good state, with a leading axis of members if there are many."""
     members: Sequence[Member]
     interrupted: signal.Signals | None
-    """The signal that ended it before the last iteration; None if it is complete."""
-    received: signal.Signals | None
-    """The signal that was received, in the last iteration too."""
+    """The signal that came, if one did: it ended training, or came in the last iteration."""
 
     def raise_failure(self, kept: str = "") -> None:
         """Raises `NonFiniteError` if the only member failed; `kept` says where the last good state is."""
@@ -68,9 +66,9 @@ class LoopOutcome:
             )
 
     def raise_signal(self) -> None:
-        """Lets the signal that was received, if any, have its effect: Ctrl-C is `KeyboardInterrupt`."""
-        if self.received:
-            signal.raise_signal(self.received)
+        """Lets the signal that came, if any, have its effect: Ctrl-C is `KeyboardInterrupt`."""
+        if self.interrupted:
+            signal.raise_signal(self.interrupted)
 
 
 def run_loop(
@@ -99,8 +97,7 @@ def run_loop(
         with ExitStack() as closing:  # in the order of the callbacks, and all of them if one fails
             for callback in reversed([*callbacks, *(c for member in members for c in member.callbacks)]):
                 closing.callback(getattr(callback, "close", lambda: None))
-    received = interrupts.received
-    return LoopOutcome(loop.state, members, received if loop.going() else None, received)
+    return LoopOutcome(loop.state, members, interrupts.received)
 
 
 class _Loop:

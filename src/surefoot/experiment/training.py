@@ -27,7 +27,7 @@ class Outcome:
 
     run: Run
     interrupted: signal.Signals | None
-    """The signal that ended it before its last iteration; None if it is complete."""
+    """The signal that ended it, or came in its last iteration; None if there was none."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ManyOutcome:
     failed: list[Run]
     """Those of `runs` that stopped at a loss or parameter that is not finite, at their last good state."""
     interrupted: signal.Signals | None
-    """The signal that ended it before the last iteration; None if it is complete."""
+    """The signal that ended it, or came in the last iteration; None if there was none."""
 
 
 def train(
