@@ -8,7 +8,7 @@ import pytest
 from surefoot.baselines import Zero
 from surefoot.envs.probes import ConstantReward
 from surefoot.experiment import Config, Learner, memory, preset, train, train_seeds
-from surefoot.experiment.memory import check_evaluation_memory, check_memory
+from surefoot.experiment.memory import allow_files, check_evaluation_memory, check_memory
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.types import vector
@@ -94,3 +94,14 @@ def test_an_evaluation_is_estimated_too() -> None:
     endless = preset("atari:Pong-v5/ppo")
     with pytest.raises(UserError, match=r"Lower --evaluation\.episodes or --evaluation\.horizon"):
         check_evaluation_memory(endless, options, "--evaluation.")
+
+
+def test_more_runs_than_files_may_be_open_are_refused() -> None:
+    resource = pytest.importorskip("resource")
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        pytest.skip("this system has no limit")
+    allow_files(1)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (now, most)
+    with pytest.raises(UserError, match="runs hold some 5,000,000,200 files open, and this system allows"):
+        allow_files(10**9)

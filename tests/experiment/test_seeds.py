@@ -30,7 +30,7 @@ from surefoot.experiment import (
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.interrupts import Interrupts
 from surefoot.experiment.learner import TrainingState, compiled_initial_state as initial_state
-from surefoot.experiment.many import _allow_files, initial_states, resume_many, seeds_of, train_seeds
+from surefoot.experiment.many import initial_states, resume_many, seeds_of, train_seeds
 from surefoot.experiment.metrics import read_metrics
 from surefoot.experiment.recording import Recorder
 from surefoot.experiment.run import Run
@@ -251,12 +251,3 @@ def test_a_copy_beside_the_seeds_is_no_seed(tmp_path: Path) -> None:
     out = write_seeds(tmp_path / "runs", "bandit/trpo", {0: 1.0, 1: 2.0})
     shutil.copytree(out / "seed000", out / "seed000_backup")
     assert [path.name for path in run_folders(out)] == ["seed000", "seed001"]
-
-
-def test_more_runs_than_files_may_be_open_are_refused(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    _allow_files(1)
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (now, most)
-    with pytest.raises(UserError, match="runs hold some 5,000,000,200 files open, and this system allows"):
-        _allow_files(10**9)

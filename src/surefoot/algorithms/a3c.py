@@ -31,8 +31,8 @@ from surefoot.types import Key
 
 @dataclass(frozen=True)
 class A3C(Options, AbstractOneTaskAlgorithm):
-    """Asynchronous advantage actor-critic (Mnih et al., 2016, algorithm S3), with processes
-    in place of threads.
+    """Asynchronous advantage actor-critic (Mnih et al., 2016, algorithm S3), with processes in
+    place of threads.
 
     Each worker takes a few steps in its own environments with the parameters it was given, and sends back
     the gradient. The learner applies each gradient as it arrives to its current parameters, and sends these

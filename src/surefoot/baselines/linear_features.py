@@ -37,7 +37,7 @@ class LinearFeatures(Options, AbstractBaseline):
                 "constant, or an actor-critic, which needs none: --policy actor-critic --estimation.baseline "
                 "zero."
             )
-        return jnp.zeros(_number(observation_space))
+        return jnp.zeros(_count(parts))
 
     def fit(self, parameters: Float[Array, " features"], samples: Samples) -> Float[Array, " features"]:
         del parameters
@@ -55,13 +55,13 @@ class LinearFeatures(Options, AbstractBaseline):
         return _features(observations, times) @ parameters
 
     def memory_to_fit(self, observation_space: ObservationSpace, steps: int) -> int:
-        features = _number(observation_space)
+        features = _count(jax.tree.leaves(as_space(observation_space)))
         return 4 * features * (steps + 2 * features)  # the system with its penalty, and the triangle
 
 
-def _number(observation_space: ObservationSpace) -> int:
-    """The number of features."""
-    return 2 * sum(part.shape[0] for part in jax.tree.leaves(as_space(observation_space))) + 4
+def _count(parts: list[jax.ShapeDtypeStruct]) -> int:
+    """The number of features of these vectors."""
+    return 2 * sum(part.shape[0] for part in parts) + 4
 
 
 def _features(observations: Observations, times: Float[Array, "*batch"]) -> Float[Array, "*batch features"]:

@@ -27,7 +27,7 @@ class PolicyCalls:
         self.rows = common.random_observations(observation_space, self.key, BATCH)
         self.row = self.at(0, 0)
         self.refusal = ""
-        """What `build` said where it refused the space."""
+        """The message of `build` where it refused the space."""
 
     def at(self, *index: Any) -> Observations:
         """A part of `rows`."""

@@ -261,13 +261,14 @@ class RuleChecks:
             )
 
     def check_can_be_differentiated(self) -> Problems:
-        def loss_after(policy: PyTree, batch: Batch) -> tuple[Array, Array]:
+        def loss_after(policy: PyTree, batch: Batch) -> Array:
             stepped = self.rule.step(self.objective, policy, batch, self.rule.init(policy))
-            return self.loss(stepped[0]), self.loss(stepped[0])
+            return self.loss(stepped[0])
 
+        differentiated = eqx.filter_value_and_grad(loss_after)
         why = "It cannot be the inner rule of second-order meta-learning."
         try:
-            eqx.filter_eval_shape(eqx.filter_grad(loss_after, has_aux=True), self.policy, self.batch)
+            eqx.filter_eval_shape(differentiated, self.policy, self.batch)
         except Exception as failed:
             yield warning(
                 f"No gradient can be taken through `step`: {summary(failed)}.",
@@ -276,8 +277,8 @@ class RuleChecks:
             )
             return
         nothing = eqx.tree_at(lambda batch: batch.advantages, self.batch, 0 * self.batch.advantages)
-        slope, loss = eqx.filter_jit(eqx.filter_grad(loss_after, has_aux=True))(self.policy, nothing)
-        if common.finite(loss) and not common.finite(slope):
+        loss, gradient = eqx.filter_jit(differentiated)(self.policy, nothing)
+        if common.finite(loss) and not common.finite(gradient):
             yield warning(
                 "The gradient through `step` is not finite where the loss's own gradient is zero.",
                 why,

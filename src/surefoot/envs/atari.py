@@ -76,14 +76,14 @@ class Atari(Options, AbstractFamily):
         return jnp.zeros((n, 0))
 
     def simulator(self, threads: int) -> "AtariSimulator":
-        make = partial(self._vector_env, threads)
+        make = partial(self._game, threads)
         return AtariSimulator(make, ActionHistory(self.horizon, self.action_space))
 
     def rendering(self) -> "FilmedAtari":
         """The same game, whose simulator also has pictures in colour."""
         return FilmedAtari(**{field.name: getattr(self, field.name) for field in fields(self)})
 
-    def _vector_env(self, threads: int, rows: int, **options: Any) -> Any:
+    def _game(self, threads: int, rows: int, **options: Any) -> Any:
         return _vector_env(
             _rom(self.name),
             rows,
@@ -104,9 +104,9 @@ class FilmedAtari(Atari):
     frames_per_second: ClassVar[float] = 60 / _FRAMES
     """The number of steps in a second of the console."""
 
-    def _vector_env(self, threads: int, rows: int, **options: Any) -> Any:
+    def _game(self, threads: int, rows: int, **options: Any) -> Any:
         screen = {"img_height": 210, "img_width": 160, "stack_num": 1, "grayscale": False}
-        make = partial(super()._vector_env, threads, rows, **options)
+        make = partial(super()._game, threads, rows, **options)
         return _Filmed(make(), make(**screen))
 
 
@@ -139,14 +139,14 @@ class AtariSimulator(AbstractReplayedSimulator):
         seeds = np.array([seed_of(words) >> 1 for words in keys[order]], np.int32)  # below 2³¹
         options = {"reset_mask": np.isin(np.arange(self._rows), rows)}
         observations, _ = self._env.reset(seed=seeds, options=options)
-        return _pictures(observations)[rows]
+        return _as_channels(observations)[rows]
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, " n"]) -> Outcome:
         self._history.add(rows, actions)
         which, every = selection(rows), np.zeros(self._rows, np.int32)
         every[which] = actions
         observations, rewards, terminated, truncated, _ = self._env.step(every)
-        results = (_pictures(observations), rewards.astype(np.float32), terminated, truncated)
+        results = (_as_channels(observations), rewards.astype(np.float32), terminated, truncated)
         return Outcome(*(x[which] for x in results))
 
     def pictures(self, rows: Int[np.ndarray, " n"]) -> list[UInt8[np.ndarray, "height width 3"]]:
@@ -196,7 +196,7 @@ class _Filmed:
         self._env.close()
 
 
-def _pictures(
+def _as_channels(
     stacked: UInt8[np.ndarray, "rows stack height width"],
 ) -> UInt8[np.ndarray, "rows height width stack"]:
     """The pictures as channels; one after another, which is five times as fast as moving the axis."""

@@ -142,7 +142,7 @@ class _Examined(NamedTuple):
     observation_space: ObservationSpace
     action_space: ActionSpace
     action_bounds: tuple[np.ndarray, np.ndarray] | None
-    """Of a continuous action space, flattened."""
+    """The bounds of a continuous action space, flattened; None of any other."""
     render_mode: str | None
     frames_per_second: float
 

@@ -28,7 +28,7 @@ from surefoot.experiment.config import Config
 from surefoot.experiment.folder import make_new, must_be_new, run_folders
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state, initial_state
 from surefoot.experiment.loop import stack, take
-from surefoot.experiment.memory import check_memory
+from surefoot.experiment.memory import allow_files, check_memory
 from surefoot.experiment.own_env import check_own_env
 from surefoot.experiment.presets import with_options
 from surefoot.experiment.run import Run, load, train_runs
@@ -36,11 +36,6 @@ from surefoot.experiment.serialise import check_round_trip, flat_options
 from surefoot.experiment.training import ManyOutcome, new_run, to_resume
 from surefoot.options import UserError, check
 from surefoot.rules.base import Metrics
-
-try:
-    import resource
-except ImportError:  # no limits on this system
-    resource = None
 
 Place = Literal["here", "ray"]
 Numbers = dict[str, Float[Array, "*runs"]]
@@ -76,8 +71,6 @@ def train_many(
         check_round_trip(config)
     for config in {config.env: config for config in configs.values()}.values():
         check_own_env(config)
-    if on == "here":
-        _allow_files(len(configs))
     with ExitStack() as learners:
         programs = _plan(list(configs.values()), None, learners, alone=on == "ray")
         make_new(out)
@@ -100,7 +93,6 @@ def resume_many(
     runs = to_resume(runs, Path(out), iterations)
     if on == "ray":
         return train_on_ray(runs, quiet)
-    _allow_files(len(runs))
     with ExitStack() as learners:
         programs = _plan([run.config for run in runs], [run.state for run in runs], learners)
         return _train(programs, runs, quiet)
@@ -134,23 +126,6 @@ def go_on_many(
             outcome = _train(programs, todo, quiet)
     trained = {run.folder: run for run in outcome.runs}
     return replace(outcome, runs=[trained.get(run.folder, run) for run in runs])
-
-
-def _allow_files(runs: int) -> None:
-    """Raises the number of files that this process may hold open to what the runs need. Raises `UserError` if
-    the system forbids that."""
-    if resource is None:
-        return
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 5 * runs + 200  # a lock, metrics, TensorBoard's file and the pipe of its thread
-    if needed <= now:
-        return
-    if most != resource.RLIM_INFINITY and needed > most:
-        raise UserError(
-            f"{runs:,} runs hold some {needed:,} files open, and this system allows a process {most:,}. "
-            "Train fewer at a time, or raise the limit: ulimit -n"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 def _found_or_new(config: Config, path: Path) -> Run:
@@ -217,6 +192,7 @@ def _program(
     learner = learners.enter_context(closing(Learner(chosen[0])))
     together = learner.setting.sampler.traceable and not alone
     check_memory(chosen[0], len(chosen) if together else 1)
+    allow_files(len(chosen) if together else 1)
     before = stack(states[i] for i in places) if states else initial_states(chosen, numbers)
     if together:
         return _Program(places, before, lower_many(learner, before, numbers))

@@ -1,5 +1,5 @@
-"""A lower bound of the memory that an experiment needs, so that numbers beyond the machine are refused at
-once."""
+"""The memory and the open files that an experiment needs at least, so that numbers beyond the machine are
+refused at once."""
 
 import math
 import os
@@ -14,6 +14,11 @@ from surefoot.experiment.config import Config, Evaluation
 from surefoot.options import UserError
 from surefoot.policies import initial_memory
 from surefoot.samplers.base import empty_rollout
+
+try:
+    import resource
+except ImportError:  # no limits on this system
+    resource = None
 
 _GIB = 2**30
 
@@ -55,6 +60,23 @@ def check_evaluation_memory(config: Config, options: Evaluation, prefix: str = "
     _require(one, "The evaluation of one task", [episodes, *length])
     returns = 4 * options.tasks * options.episodes * (options.steps + 1)
     _require(returns, "The returns of the evaluation", [tasks, episodes])
+
+
+def allow_files(runs: int) -> None:
+    """Raises this process's limit of open files to what runs that are trained together need. Raises
+    `UserError` if the system forbids that."""
+    if resource is None:
+        return
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 5 * runs + 200  # a lock, metrics, TensorBoard's file and the pipe of its thread
+    if needed <= now:
+        return
+    if most != resource.RLIM_INFINITY and needed > most:
+        raise UserError(
+            f"{runs:,} runs hold some {needed:,} files open, and this system allows a process {most:,}. "
+            "Train fewer at a time, or raise the limit: ulimit -n"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 def machine_memory() -> int:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +39,26 @@ def finish_sweep(runs: Sequence[Run], out: Path, failed: Sequence[Run] = ()) -> 
     rows = [_row(group, failed) for group in groups]
     sound = [row for row in rows if not row["failed"]] or rows
     compared = [(row, group) for row, group in zip(rows, groups, strict=True) if len(group.runs) > 1]
-    if len(compared) > 1:
-        comparison = Comparison([group for _, group in compared])
-        reached = [comparison.reached(group) for _, group in compared]
-        for (row, _), one in zip(compared, reached, strict=True):
-            row |= {"iqm": one.estimate, "ci95": [one.low, one.high]}
-        leading = [i for i, (row, _) in enumerate(compared) if row in sound] or range(len(compared))
-        best = max(leading, key=lambda i: reached[i].estimate)
-        comparison = Comparison(comparison.groups, best)
-        for i, (row, group) in enumerate(compared):
-            row["verdict"] = "best" if i == best else comparison.against(group).verdict
+    comparison = Comparison([group for _, group in compared]) if len(compared) > 1 else None
+    if comparison is not None:
+        for row, group in compared:
+            reached = comparison.reached(group)
+            row |= {"iqm": reached.estimate, "ci95": [reached.low, reached.high]}
+    # A setting of which one seed is left has no verdict beside those with several.
+    best = max(sound, key=lambda row: (len(row["seeds"]) > 1, row["iqm"]))
+    if comparison is not None:
+        comparison = replace(comparison, baseline=[row for row, _ in compared].index(best))
+        for row, group in compared:
+            row["verdict"] = "best" if row is best else comparison.against(group).verdict
         if len(compared) <= _IN_A_LEGEND:
             for kind, content in draw_comparison(comparison).items():
                 write_atomically(out / f"comparison.{kind}", content)
-    best = max(sound, key=lambda row: row["iqm"])
-    nothing = {run.folder.path.parent.name for run in failed} - {
-        group.runs[0].path.parent.name for group in groups
-    }
+    lost = {run.folder.path.parent for run in failed} - {group.runs[0].path.parent for group in groups}
     summary = {
         "preset": runs[0].config.preset,
         "best": best["label"],
         "settings": rows,
-        "failed_settings": sorted(nothing),
+        "failed_settings": sorted(path.name for path in lost),
     }
     write_atomically(out / "sweep.json", json.dumps(summary, indent=2).encode() + b"\n")
     write_atomically(out / "sweep.png", draw_sweep(summary))

@@ -65,9 +65,8 @@ def project_to_ball(step: PyTree, radius: float) -> PyTree:
     arrays of a pytree (Goldstein, 1964). It can be differentiated at zero too, where ‖s‖ cannot."""
     squared = optax.tree.norm(step, squared=True)
     outside = squared > radius**2
-    return optax.tree.scale(
-        jnp.where(outside, radius / jnp.sqrt(jnp.where(outside, squared, 1.0)), 1.0), step
-    )
+    norm = jnp.sqrt(jnp.where(outside, squared, 1.0))
+    return optax.tree.scale(jnp.where(outside, radius / norm, 1.0), step)
 
 
 class LineSearch(eqx.Module):
