@@ -3,6 +3,7 @@ on held-out tasks over seeds and steps of adaptation.
 
     python benchmarks/meta_family.py --out OUT                        # bandits
     python benchmarks/meta_family.py --out OUT --env tabular-mdp
+    python benchmarks/meta_family.py --out OUT --env half-cheetah-dir --batch 20 10
 
 Each method's main option is tried at multiples of the preset's value on seeds of its own; the value with the
 best return after adaptation is taken for the seeds of the table. Methods are compared with the first one by
@@ -76,6 +77,8 @@ class Options:
     """Number of seeds that each value of the main option is tried on, from 100 on."""
     tasks: int = 200
     """Number of held-out tasks."""
+    batch: tuple[int, int] | None = None
+    """Number of tasks, and of episodes of each, in a batch of training; the presets' own by default."""
 
 
 def main(options: Options) -> None:
@@ -113,14 +116,14 @@ def methods_of(options: Options) -> list[str]:
 
 def config_of(options: Options, method: str) -> Config:
     """The configuration of a method, with the options' number of steps of the environment."""
-    base = preset(f"{options.env}/maml-trpo")
+    base = sized(options, "maml-trpo")
     maml: Any = base.algorithm
 
     def iterations(phases: int) -> int:
         return options.steps // (phases * maml.tasks * base.episodes * base.env.horizon)
 
     if method in GRADIENT:
-        config = preset(f"{options.env}/{method}")
+        config = sized(options, method)
         algorithm: Any = config.algorithm
         evaluation = replace(config.evaluation, tasks=options.tasks, episodes=config.episodes, steps=3)
         config = replace(config, evaluation=evaluation, iterations=iterations(algorithm.inner_steps + 1))
@@ -139,6 +142,16 @@ def config_of(options: Options, method: str) -> Config:
     return replace(config, checkpoint_every=config.iterations, preset=f"{options.env}/{method}")
 
 
+def sized(options: Options, method: str) -> Config:
+    """The preset of a method, with the options' size of a batch."""
+    config = preset(f"{options.env}/{method}")
+    if options.batch is None:
+        return config
+    tasks, episodes = options.batch
+    algorithm: Any = config.algorithm
+    return replace(config, algorithm=replace(algorithm, tasks=tasks), episodes=episodes)
+
+
 def runs_of(configs: Mapping[str, Config], out: Path) -> dict[str, FinishedRun]:
     """The runs of these configurations, trained and evaluated as far as they are not yet."""
     evaluate_missing(trained(configs, out))
@@ -149,7 +162,7 @@ def returns_after(run: FinishedRun, options: Options) -> np.ndarray:
     """The mean return of each task, after each step of adaptation: axes `[step task]`."""
     if run.config.env.trial_episodes is None:
         return run.returns
-    size = preset(f"{options.env}/maml-trpo").episodes
+    size = sized(options, "maml-trpo").episodes
     return run.returns.reshape(-1, size, run.returns.shape[1]).mean(axis=1)
 
 

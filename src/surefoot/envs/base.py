@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from surefoot.envs.simulation import AbstractSimulator, JaxSimulator
@@ -52,6 +53,13 @@ class AbstractFamily(ABC):
     def trial_episodes(self) -> int | None:
         """The number of episodes of one task that are taken for one episode, with observations as `Trial` has
         them; None if the family has no trials. A family that wraps another one passes this on."""
+        return None
+
+    @property
+    def clipping_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The least and the greatest values of every component of an action, in the policy's own units, to
+        which the environment clips it; None if it clips none. A family that wraps another one passes this
+        on."""
         return None
 
     @property

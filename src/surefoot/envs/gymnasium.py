@@ -85,8 +85,6 @@ class Gymnasium(Options, AbstractFamily):
 
     @property
     def clipping_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The least and the greatest values of every component of an action, in the policy's own units; None
-        where actions are scaled to the bounds, or have none."""
         return self._examined.action_bounds if self.actions == "clipped" else None
 
     @property

@@ -212,7 +212,7 @@ def _warn_of_the_decay(config: Config, total: int) -> None:
 
 def _warn_of_the_bounds(config: Config) -> None:
     """Warns where the environment would clip most of a new policy's actions in some component."""
-    bounds = getattr(config.env, "clipping_bounds", None)
+    bounds = config.env.clipping_bounds
     if bounds is None:
         return
     std = getattr(config.policy, "initial_std", 1.0) * getattr(config.policy, "action_scale", 1.0)
