@@ -34,7 +34,9 @@ OPTIONS = {"algorithms": "--algorithm", "rules": "--rule", "baselines": "--estim
 
 _METRICS = (explained_variance, mean_entropy)
 """Formulas that are reported in every run, and belong to no method."""
-_CITATION = re.compile(r"([A-Z][\w-]+)((?:, [A-Z][\w-]+)* & [A-Z][\w-]+| et al\.)?,? \(?((?:19|20)\d\d)[a-z]?\b")
+_CITATION = re.compile(
+    r"([A-Z][\w-]+)((?:, [A-Z][\w-]+)* & [A-Z][\w-]+| et al\.)?,? \(?((?:19|20)\d\d)[a-z]?\b"
+)
 _READING = re.compile(r"^- (.+?) \((\d{4})\)\. \*(.+?)\*(.*)$")
 _MATHEMATICS = re.compile("[α-ωΓΔΣΠ∇√‖·−]")
 
