@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from surefoot.envs import Gymnasium
-from surefoot.envs.gymnasium import _read
+from surefoot.envs.gymnasium import _in_yaml, _read
+from surefoot.experiment import Learner
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.samplers import BatchedSampler
@@ -49,6 +50,9 @@ def sampled(env: Gymnasium, episodes: int = 2, policy: Any = None) -> Rollout:
         ("SeesOutsideItsSpace", "It must give an element of its space, Dict('place': Discrete(3)"),
         ("LacksAPart", "It must give an element of its space"),
         ("TasksOfText", "tasks are arrays of numbers"),
+        ("Panics", "`step` raised CancelledError: no exception of the usual kind at"),
+        ("NamesPartsByAllSorts", "The keys [1, 'a'] of an observation space cannot be sorted"),
+        ("always_the_same", "gives the same environment twice"),
     ],
 )
 def test_what_is_wrong_is_one_short_message(name: str, told: str):
@@ -110,6 +114,13 @@ def test_constructor_arguments():
         _ = Gymnasium(ODD + "Sized").observation_space
     with pytest.raises(UserError, match="kwargs is 'size'; it must be NAME=VALUE"):
         Gymnasium(ODD + "Sized", ("size",))
+    with pytest.raises(UserError, match="it must be each name once"):
+        Gymnasium(ODD + "Sized", ("size=3", "size=5"))
+
+
+@pytest.mark.parametrize("value", ["1e3", "true", "12", "a: b", "b c", "1e-3", "", "é\n", [3, 4], 1e-5, None])
+def test_arguments_from_a_mapping_reach_the_constructor_as_they_are(value: object):
+    assert _read(_in_yaml(value)) == value
 
 
 def test_a_function_brings_its_wrappers_and_their_tasks():
@@ -120,6 +131,32 @@ def test_a_function_brings_its_wrappers_and_their_tasks():
     assert rollout.truncated[:, 1].all()
     with pytest.raises(UserError, match="STARTED is no class and no function"):
         _ = Gymnasium(ODD + "STARTED").observation_space
+
+
+def test_an_environment_may_compute_with_jax_also_where_a_program_meets_it_first():
+    env = Gymnasium(ODD + "ComputesWithJax", time_limit=4)
+    task = jax.jit(lambda key: env.sample_tasks(key, 1))(KEY)
+    np.testing.assert_array_equal(task, env.sample_tasks(KEY, 1))
+    assert sampled(env).valid.sum() == 6
+
+
+def test_an_environment_that_changes_its_task_has_it_unchanged_in_the_next_episode():
+    simulator = Gymnasium(ODD + "MovesItsGoal", time_limit=4).simulator(1)
+    keys, rows = np.asarray(jax.random.key_data(jax.random.split(KEY, 2))), np.arange(2)
+    simulator.begin(keys, np.zeros((2, 2), np.float32))
+    moved = simulator.step(rows, np.zeros(2, np.int32)).observations
+    np.testing.assert_array_equal(moved, np.ones((2, 2)))
+    np.testing.assert_array_equal(simulator.renew(rows, keys), np.zeros((2, 2)))
+
+
+def test_a_task_that_cannot_be_sampled_is_one_message():
+    learner = Learner(env=Gymnasium(ODD + "KnowsFewTasks", time_limit=4), algorithm="ppo", streams=2, steps=4)
+    with pytest.raises(UserError, match=r"sample_tasks\(\d+, 1\) raised IndexError: .*\.py:\d+\. It must"):
+        learner.train(1)
+
+
+def test_a_spec_and_metadata_of_an_environment_s_own_are_not_gymnasium_s():
+    assert Gymnasium(ODD + "SpecOfItsOwn", time_limit=4).frames_per_second == 30
 
 
 @pytest.mark.parametrize("name", ["Pictures", "Masks"])

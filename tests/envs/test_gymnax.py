@@ -192,7 +192,7 @@ def test_actions_beyond_the_bounds_are_as_those_at_the_bounds():
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("Catch-bsuite", 50), ("FourRooms-misc", 4), ("FrozenLake-misc", 1), ("PointRobot-misc", 6)],
+    [("Catch-bsuite", 50), ("FourRooms-misc", 4), ("FrozenLake-misc", 16), ("PointRobot-misc", 6)],
 )
 def test_other_observations_become_vectors_of_floats(name: str, size: int):
     env = Gymnax(name)
@@ -238,6 +238,15 @@ def test_an_unknown_name_is_met_with_the_nearest():
         _ = Gymnax("Cartpole-v1").horizon
 
 
+def test_an_environment_that_cannot_be_made_is_one_message(monkeypatch: pytest.MonkeyPatch):
+    def fails(name: str) -> Any:
+        raise OSError(f"no data for {name}")
+
+    monkeypatch.setattr("gymnax.make", fails)
+    with pytest.raises(UserError, match="Making gymnax's 'Asterix-MinAtar' raised OSError: no data"):
+        _ = Gymnax("Asterix-MinAtar").observation_space
+
+
 def test_without_gymnax_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     _make.cache_clear()
     monkeypatch.setitem(sys.modules, "gymnax", None)
@@ -247,7 +256,9 @@ def test_without_gymnax_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_actions_of_other_kinds_are_refused(monkeypatch: pytest.MonkeyPatch):
-    odd = SimpleNamespace(action_space=lambda parameters: "a tuple of spaces")
+    odd = SimpleNamespace(
+        action_space=lambda parameters: "a tuple of spaces", observation_space=lambda parameters: None
+    )
     monkeypatch.setattr(gymnax, "make", lambda name: (odd, None))
     _make.cache_clear()
     with pytest.raises(UserError, match="sample from a Discrete or a Box"):

@@ -15,6 +15,8 @@ from surefoot.envs import ActionReward, Gymnax
 from surefoot.experiment import Config, Evaluation, train
 from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.many import train_seeds
+from surefoot.experiment.memory import check_memory
+from surefoot.experiment.presets import preset, with_options
 from surefoot.options import UserError
 from surefoot.policies import GRU, ActorCritic, CategoricalMLP, GaussianMLP
 from surefoot.rules import (
@@ -197,6 +199,12 @@ def test_whole_returns_of_streams_are_refused_with_the_configuration() -> None:
 def test_numbers_out_of_range(changes: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config(**changes)
+
+
+def test_tasks_that_no_machine_holds_are_refused() -> None:
+    large = with_options(preset("tabular-mdp/trpo"), {"env.states": 3_000_000, "episodes": 2})
+    with pytest.raises(UserError, match=r"parameters of the tasks would need at least .* Lower the"):
+        check_memory(replace(large, estimation=PLAIN))
 
 
 def test_one_stream_cannot_be_cross_fitted_unless_the_policy_predicts_values(tmp_path: Path) -> None:

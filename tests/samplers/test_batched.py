@@ -402,6 +402,15 @@ def test_an_episode_s_key_may_have_any_number_of_words():
         assert [x.tolist() for x in taken] == [[1], [2]]
 
 
+def test_saved_episodes_are_no_longer_than_need_be_where_the_longest_is_very_long():
+    history = ActionHistory(1_000_000, Continuous(17))
+    history.begin(np.ones((2, 2), np.uint32), None)
+    history.add(np.arange(2), np.ones((2, 17), np.float32))
+    assert history.words() == 0
+    assert history.save().shape == (2, 1024)
+    assert [x.shape for x in history.read(history.save())[1]] == [(1, 17)] * 2
+
+
 def test_a_stream_s_first_batch_has_time_to_compile():
     sampler = ProcessSampler(Clock(horizon=3), 1, workers=1, time_limit=1.0, attempts=1)
     policy = GaussianMLP(hidden=(64, 64)).build(KEY, 1, Continuous(2))

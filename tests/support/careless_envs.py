@@ -1,5 +1,6 @@
 """Gymnasium environments as people write them, each with one thing that is odd or wrong."""
 
+import asyncio
 import multiprocessing
 import os
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
@@ -290,3 +293,64 @@ class Starts(Sound):
 
     def close(self) -> None:
         self.note("closed")
+
+
+class ComputesWithJax(Sound):
+    """Also its tasks are drawn by JAX."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(np.asarray(-jnp.ones(2)), np.asarray(9 * jnp.ones(2)))
+
+    @staticmethod
+    def sample_tasks(seed: int, n: int) -> Any:
+        return np.asarray(jax.random.uniform(jax.random.key(seed), (n, 2)))
+
+
+class MovesItsGoal(Sound):
+    """The task is where the goal begins."""
+
+    @staticmethod
+    def sample_tasks(seed: int, n: int) -> Any:
+        return np.zeros((n, 2), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.goal = options["task"]
+        return super().reset(seed=seed)
+
+    def seen(self) -> Any:
+        return self.goal.copy()
+
+    def step(self, action: Any) -> Any:
+        self.goal += 1.0
+        return super().step(action)
+
+
+class KnowsFewTasks(Sound):
+    """Fails for all seeds but 0."""
+
+    @staticmethod
+    def sample_tasks(seed: int, n: int) -> Any:
+        return np.array([[[1.0]][seed]] * n)
+
+
+class Panics(Sound):
+    def step(self, action: Any) -> Any:
+        raise asyncio.CancelledError("no exception of the usual kind")
+
+
+class NamesPartsByAllSorts(Sound):
+    observation_space = spaces.Dict({1: spaces.Discrete(2), "a": spaces.Discrete(2)})
+
+
+class SpecOfItsOwn(Sound):
+    metadata: Any = ("human",)
+
+    def __init__(self) -> None:
+        self.spec = {"size": 3}
+
+
+_KEPT = Sound()
+
+
+def always_the_same() -> gymnasium.Env:
+    return _KEPT

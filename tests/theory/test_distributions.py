@@ -111,6 +111,21 @@ def test_categorical_kl_by_hand_in_both_directions():
     assert abs(forward - backward) > 0.05
 
 
+def test_an_action_without_probability_adds_nothing_to_entropy_and_kl():
+    masked, other = (Categorical(jnp.array([*x.logits, -jnp.inf])) for x in (COIN, SKEWED))
+    np.testing.assert_allclose(masked.entropy(), COIN.entropy(), rtol=1e-6)
+    np.testing.assert_allclose(masked.kl(other), COIN.kl(SKEWED), rtol=1e-6)
+    slopes = (
+        (lambda x: Categorical(x).entropy(), lambda x: Categorical(x).entropy()),
+        (lambda x: Categorical(x).kl(other), lambda x: Categorical(x).kl(SKEWED)),
+        (lambda x: other.kl(Categorical(x)), lambda x: SKEWED.kl(Categorical(x))),
+    )
+    for with_mask, without in slopes:
+        found = jax.grad(with_mask)(masked.logits)
+        np.testing.assert_allclose(found, [*jax.grad(without)(COIN.logits), 0.0], atol=1e-6)
+    assert Categorical(jnp.zeros(3)).kl(masked) == jnp.inf
+
+
 def test_categorical_samples_are_as_frequent_as_they_should_be():
     draws = Categorical(jnp.broadcast_to(COIN.logits, (DRAWS, 2))).sample(jax.random.key(0))
     assert draws.dtype == jnp.int32

@@ -16,7 +16,7 @@ from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium_simulator import seed_of
 from surefoot.envs.replay import AbstractReplayedSimulator, ActionHistory
 from surefoot.envs.simulation import Outcome, selection
-from surefoot.options import Fraction, NonNegative, Options, UserError, at_least, suggestion
+from surefoot.options import Fraction, Options, UserError, at_least, suggestion
 from surefoot.types import Discrete, Key, ObservationSpace, Task
 
 _FRAMES, _PIXELS, _STACKED = 4, 84, 4
@@ -45,7 +45,7 @@ class Atari(Options, AbstractFamily):
     much memory: a step is 28 KiB."""
     sticky_actions: Annotated[float, Fraction] = 0.25
     """Probability that a frame repeats the action before in place of the one that was chosen."""
-    idle_frames: Annotated[int, NonNegative] = 30
+    idle_frames: Annotated[int, at_least(0)] = 30
     """Largest number of frames without an action at the beginning of an episode."""
     clip_rewards: bool = False
     """Give the sign of each reward in place of the score."""

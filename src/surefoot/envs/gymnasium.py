@@ -1,6 +1,7 @@
 """Gymnasium's environments, and others with its interface (Towers et al., 2024)."""
 
 import importlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import yaml
@@ -48,7 +50,7 @@ class Gymnasium(Options, AbstractFamily):
     `MODULE:FUNCTION`, where MODULE may be the path of a .py file."""
     kwargs: tuple[str, ...] = ()
     """Arguments of the constructor, each NAME=VALUE with VALUE in YAML: `size=5 slippery=false`. A mapping
-    from names to values will do too."""
+    from names to values will do too; tuples in it become lists, as YAML has no tuples."""
     time_limit: Annotated[int | None, at_least(1)] = None
     """Number of steps after which an episode is truncated; none for that of its `TimeLimit` wrapper, or the
     registered `max_episode_steps`."""
@@ -62,6 +64,8 @@ class Gymnasium(Options, AbstractFamily):
             lines = [f"{name}={_in_yaml(value)}" for name, value in given.items()]
             object.__setattr__(self, "kwargs", tuple(lines))
         Options.__post_init__(self)
+        names = [argument.partition("=")[0] for argument in self.kwargs]
+        check(len(set(names)) == len(names), "kwargs", self.kwargs, "each name once")
         for argument in self.kwargs:
             check(
                 argument.partition("=")[0].isidentifier() and "=" in argument,
@@ -147,10 +151,14 @@ class _Examined(NamedTuple):
 
 @lru_cache
 def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
-    env = _make(name, kwargs)
+    # The first call may be within a traced function, and an environment may compute with JAX.
+    with jax.ensure_compile_time_eval():
+        return _examine_made(name, _make(name, kwargs))
+
+
+def _examine_made(name: str, env: Any) -> _Examined:
     try:
-        spec = getattr(env, "spec", None)
-        registered = _gymnasium().registry.get(spec.id) if spec else None
+        registered = _gymnasium().registry.get(getattr(getattr(env, "spec", None), "id", None))
         observations = observation_space(name, _space(name, env, "observation_space"))
         tasks = next((type(e) for e in _layers(env) if hasattr(type(e), "sample_tasks")), None)
         of_actions = _space(name, env, "action_space")
@@ -159,7 +167,8 @@ def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
         if isinstance(actions, Continuous):
             bounds = of_actions.low.reshape(-1), of_actions.high.reshape(-1)
         limit = time_limit_of(env) or (registered and registered.max_episode_steps)
-        mode, frames = getattr(env, "render_mode", None), (env.metadata or {}).get("render_fps") or 30
+        metadata = env.metadata if isinstance(env.metadata, Mapping) else {}
+        mode, frames = getattr(env, "render_mode", None), metadata.get("render_fps") or 30
         return _Examined(tasks, limit, observations, actions, bounds, mode, float(frames))
     finally:
         close_env(name, env)
@@ -167,6 +176,8 @@ def _examine(name: str, kwargs: tuple[str, ...]) -> _Examined:
 
 def _in_yaml(value: Any) -> str:
     """A value on one line of YAML. Raises `UserError` if it is none that YAML has."""
+    if isinstance(value, str) and _read(value) != value:
+        return json.dumps(value, ensure_ascii=False)  # in quotes, so that it is read as text
     try:
         return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
     except yaml.YAMLError as error:
@@ -212,9 +223,9 @@ def _make(name: str, kwargs: tuple[str, ...]) -> Any:
     try:
         pairs = [argument.partition("=")[::2] for argument in kwargs]
         env = make(**{argument: _read(value) for argument, value in pairs})
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except FAILURES as error:
+    except BaseException as error:
         near = "" if name in gymnasium.registry else suggestion(name, gymnasium.registry)
         given = f" with {' '.join(kwargs)}" if kwargs else ""
         raise UserError(

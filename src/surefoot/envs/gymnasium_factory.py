@@ -11,7 +11,7 @@ from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium import Gymnasium, time_limit_of
 from surefoot.envs.gymnasium_simulator import close_env
 from surefoot.envs.simulation import AbstractSimulator
-from surefoot.loading import FAILURES, told
+from surefoot.loading import told
 from surefoot.options import UserError, shown
 from surefoot.types import ActionSpace, Key, ObservationSpace, Task
 
@@ -41,7 +41,9 @@ class GymnasiumFactory(AbstractFamily):
         made = f"{getattr(self.make, '__name__', 'The function')}()"
         try:
             env = self.make()
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(f"{made}, which makes the environment, raised {told(error)}.") from error
         if not isinstance(env, gymnasium.Env):
             raise UserError(f"{made} gave {shown(env)}; it must make an environment of Gymnasium.")

@@ -50,7 +50,7 @@ class GymnasiumSimulator(AbstractReplayedSimulator):
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
         self._tasks = jax.tree.map(np.asarray, tasks)
         while len(self._episodes) < len(keys):
-            self._episodes.append(_Episode(self._name, self.make()))
+            self._episodes.append(_Episode(self._name, self._made()))
         env = self._episodes[0].env
         self._mapped = action_map(env.action_space, self._scaled)
         self._form = observation_space(self._name, env.observation_space)
@@ -95,8 +95,19 @@ class GymnasiumSimulator(AbstractReplayedSimulator):
         while self._episodes:
             close_env(self._name, self._episodes.pop().env)
 
+    def _made(self) -> Any:
+        """A new instance. Raises `UserError` if it is one that steps another row's episodes already."""
+        env = self.make()
+        if any(env.unwrapped is episode.env.unwrapped for episode in self._episodes):
+            raise UserError(
+                f"{self._name} gives the same environment twice, and episodes that are played side by side "
+                "would share its state. Make a new environment in every call."
+            )
+        return env
+
     def _task(self, row: int) -> Task:
-        return jax.tree.map(lambda x: x[row], self._tasks) if self._has_tasks else None
+        """A copy of the row's task, which the environment may change."""
+        return jax.tree.map(lambda x: x[row].copy(), self._tasks) if self._has_tasks else None
 
 
 class _Episode:
@@ -149,9 +160,9 @@ class _Episode:
     def _call(self, method: str, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             raise
-        except FAILURES as error:
+        except BaseException as error:  # a panic of Rust's is no `Exception`
             raise UserError(self._message(method, f"raised {told(error)}")) from error
 
     def _flag(self, name: str, given: Any) -> bool:

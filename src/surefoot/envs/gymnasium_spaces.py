@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree, Shaped
 
-from surefoot.options import UserError
+from surefoot.options import UserError, shown
 from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete, ObservationSpace, image, vector
 
 SMALLEST_IMAGE = 7
@@ -22,9 +22,10 @@ _NO_BOUND = 1e30
 def observation_space(name: str, space: Any) -> ObservationSpace:
     """The form of the observations of the environment `name`. Dictionaries and tuples keep their parts.
 
-    A Box is an image where it has three axes, or two of uint8, and both sides are of 7 pixels or more; the
-    axis of the channels may be the first or the last. Everything else is flattened to a vector, whole numbers
-    of a `Discrete` one-hot. Raises `UserError` if that is impossible, or leaves no elements.
+    A Box is an image where it has three axes, or two of uint8, and both sides are of 7 pixels or more. The
+    axis of the channels may be the last; it is the first where that is the shortest, or where only the other
+    two are equal. Everything else is flattened to a vector, whole numbers of a `Discrete` one-hot. Raises
+    `UserError` if that is impossible, or leaves no elements.
     """
     try:
         form = _form(space)
@@ -42,6 +43,11 @@ def _form(space: Any) -> ObservationSpace:
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
+        if len({type(name) for name in space}) > 1:
+            raise UserError(
+                f"The keys {shown(list(space))} of an observation space cannot be sorted; let all of them be "
+                "strings."
+            )
         return {name: _form(part) for name, part in space.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(map(_form, space))
@@ -74,7 +80,7 @@ def _image_shape(space: Any) -> tuple[int, int, int] | None:
         (height, width), channels = space.shape, 1
     elif len(space.shape) != 3:
         return None
-    elif space.shape[0] < min(space.shape[1:]):
+    elif space.shape[0] < min(space.shape[1:]) or space.shape[0] != space.shape[1] == space.shape[2]:
         channels, height, width = space.shape
     else:
         height, width, channels = space.shape

@@ -46,7 +46,9 @@ def sample_tasks(cls: Any, key: Key, n: int) -> Task:
 @lru_cache
 def _one_task(cls: Any) -> PyTree:
     """The shapes and dtypes of one task's arrays, with a leading axis of one."""
-    task = _call(cls, 0, 1)
+    # The first call may be within a traced function, and the method may compute with JAX.
+    with jax.ensure_compile_time_eval():
+        task = _call(cls, 0, 1)
     try:
         arrays = jax.tree.map(np.asarray, task)
     except FAILURES as error:

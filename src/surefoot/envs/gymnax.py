@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.envs.gymnasium_spaces import SMALLEST_IMAGE
+from surefoot.loading import FAILURES, told
 from surefoot.options import Options, UserError, at_least, suggestion
 from surefoot.types import ActionSpace, Continuous, Discrete, Key, ObservationSpace, Task
 
@@ -26,8 +27,9 @@ class Gymnax(Options, AbstractEnv):
     """An environment of gymnax, with its default parameters.
 
     Requires the extra: `pip install 'surefoot[gymnax]'`. There is one task, an empty array `[0]`. Images,
-    such as those of MinAtar's games, remain images of floating-point numbers, and other observations are
-    flattened to a vector. Continuous actions are clipped to gymnax's bounds.
+    such as those of MinAtar's games, remain images of floating-point numbers, a whole number of a `Discrete`
+    space becomes one-hot, and other observations are flattened to a vector. Continuous actions are clipped to
+    gymnax's bounds.
 
     CartPole-v1, Pendulum-v1, Acrobot-v1, MountainCar-v0 and MountainCarContinuous-v0 have the dynamics,
     rewards and time limits of Gymnasium's environments of the same names, with two exceptions, both in the
@@ -67,15 +69,17 @@ class Gymnax(Options, AbstractEnv):
 
     def reset(self, key: Key, task: Task) -> tuple[PyTree, Array]:
         del task
-        env, parameters, *_ = self._made
+        env, parameters, _, values, _ = self._made
         with _standard_promotion():
             observation, state = env.reset_env(key, parameters)
         # Explicit dtypes: the carry of a loop may not turn from weakly to strongly typed.
-        return jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), state), _arranged(observation)
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), state), _arranged(
+            observation, values
+        )
 
     def step(self, key: Key, state: PyTree, action: Array, task: Task) -> Step:
         del task
-        env, parameters, space, _ = self._made
+        env, parameters, space, values, _ = self._made
         with _standard_promotion():
             if not hasattr(space, "n"):
                 action = jnp.clip(action.reshape(space.shape), space.low, space.high)
@@ -83,9 +87,8 @@ class Gymnax(Options, AbstractEnv):
             observation, following, reward, terminated, _ = env.step_env(key, state, action, parameters)
         # In double precision some of gymnax's states change their dtypes at the first step.
         following = jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state, following)
-        return Step(
-            following, _arranged(observation), jnp.asarray(reward, float), jnp.asarray(terminated, bool)
-        )
+        seen = _arranged(observation, values)
+        return Step(following, seen, jnp.asarray(reward, float), jnp.asarray(terminated, bool))
 
     @property
     def dt(self) -> float:
@@ -119,6 +122,8 @@ class _Made(NamedTuple):
     env: Any
     parameters: Any
     action_space: Any
+    values: int | None
+    """The number of values of an observation that is one whole number; None of any other."""
     observation_space: jax.ShapeDtypeStruct
 
 
@@ -135,16 +140,20 @@ def _make(name: str, dtype: str) -> _Made:
             raise UserError(
                 f"gymnax has no environment {name!r}.{suggestion(name, known)} It has: {', '.join(known)}."
             )
-        env, parameters = gymnax.make(name)
-        space = env.action_space(parameters)
+        try:
+            env, parameters = gymnax.make(name)
+            space, observed = env.action_space(parameters), env.observation_space(parameters)
+        except FAILURES as error:
+            raise UserError(f"Making gymnax's {name!r} raised {told(error)}.") from error
         if not (hasattr(space, "n") or hasattr(space, "low")):
             raise UserError(
                 f"The actions of gymnax's {name!r} are {space!r}; surefoot's policies sample from a Discrete "
                 "or a Box. Choose another environment."
             )
         observation, _ = jax.eval_shape(lambda key: env.reset_env(key, parameters), jax.random.key(0))
-    form = jax.eval_shape(_arranged, observation)
-    return _Made(env, parameters, space, form)
+    values = getattr(observed, "n", None)
+    form = jax.eval_shape(lambda observation: _arranged(observation, values), observation)
+    return _Made(env, parameters, space, values, form)
 
 
 @lru_cache
@@ -201,8 +210,10 @@ def _standard_promotion() -> Any:
     return jax.numpy_dtype_promotion("standard")
 
 
-def _arranged(observation: PyTree) -> Array:
-    """An observation as an image or a vector."""
+def _arranged(observation: PyTree, values: int | None) -> Array:
+    """An observation as an image or a vector; a whole number of so many values as a one-hot vector."""
+    if values is not None:
+        return jax.nn.one_hot(jnp.asarray(observation, jnp.int32).reshape(()), values, dtype=float)
     leaves = jax.tree.leaves(observation)
     if len(leaves) == 1 and leaves[0].ndim == 3 and min(leaves[0].shape[:2]) >= SMALLEST_IMAGE:
         return jnp.asarray(leaves[0], float)

@@ -10,12 +10,16 @@ from jaxtyping import Int, Shaped, UInt32
 from surefoot.envs.simulation import AbstractResumableSimulator
 from surefoot.types import ActionSpace, Continuous, Task
 
+_MOST_WORDS = 2**16
+"""Words of a row up to which it has its full length from the beginning."""
+
 
 class ActionHistory:
     """The key of the episode in each row, and the actions since it began, as the policy gave them.
 
     A saved row has the words of the key, the number of actions and the actions. All rows have the length of
-    the longest episode that there can be; without a time limit they grow with the longest one, by doubling.
+    the longest episode that there can be. Where that is too long, or there is no time limit, they grow with
+    the longest one that there was, by doubling.
     """
 
     def __init__(self, horizon: int, actions: ActionSpace) -> None:
@@ -48,7 +52,8 @@ class ActionHistory:
 
     def words(self) -> int:
         """The length of a saved row; 0 if it differs from one time to the next."""
-        return self._header + self._horizon * math.prod(self._shape) if self._horizon else 0
+        longest = self._header + self._horizon * math.prod(self._shape)
+        return longest if self._horizon and longest <= _MOST_WORDS else 0
 
     def save(self) -> UInt32[np.ndarray, "rows words"]:
         """All rows as words."""

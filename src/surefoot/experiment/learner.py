@@ -37,7 +37,7 @@ from surefoot.experiment.presets import configure, with_decay, with_options
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.stablehlo import Platform
-from surefoot.options import check, fits
+from surefoot.options import UserError, check, fits
 from surefoot.policies import AbstractPolicy, PolicyOptions
 from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
@@ -309,10 +309,21 @@ def initial_state(config: Config, key: Key, setting: Setting | None = None) -> T
     return jax.tree.map(lambda x: x if is_key(x) else x.astype(x.dtype), state)
 
 
-@eqx.filter_jit
 def compiled_initial_state(config: Config) -> TrainingState:
     """The training state before the first iteration: all of it follows from the configuration. Raises
-    `UserError` if training would need more memory than there is."""
+    `UserError` if training would need more memory than there is, or if the task cannot be sampled."""
+    try:
+        return _compiled_initial_state(config)
+    except jax.errors.JaxRuntimeError as error:
+        # An error of a callback, such as the one that samples a task of Gymnasium's, comes as text.
+        _, raised, message = str(error).rpartition(f"{UserError.__name__}: ")
+        if not raised:
+            raise
+        raise UserError(message.splitlines()[0]) from error
+
+
+@eqx.filter_jit
+def _compiled_initial_state(config: Config) -> TrainingState:
     check_memory(config)
     return initial_state(config, jax.random.key(config.seed))
 

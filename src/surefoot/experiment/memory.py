@@ -29,15 +29,12 @@ def check_memory(config: Config, seeds: int = 1) -> None:
     baseline or the rollouts of one task's evaluation need."""
     policy = jax.eval_shape(config.build_policy, jax.random.key(0))
     _require(_bytes(policy), "The policy's parameters", ["--policy.hidden"])
-    many = seeds if config.env.is_traceable else 1
+    many, tasks = seeds if config.env.is_traceable else 1, getattr(config.algorithm, "tasks", 1)
     if config.streams:
         rows, options = config.streams, ["--streams", "--steps"]
         of_task = steps = config.streams * config.steps
     else:
-        tasks, batches = (
-            getattr(config.algorithm, "tasks", 1),
-            getattr(config.algorithm, "inner_steps", 0) + 1,
-        )
+        batches = getattr(config.algorithm, "inner_steps", 0) + 1
         rows = tasks * config.episodes
         of_task = config.episodes * config.env.horizon
         steps = batches * tasks * of_task
@@ -46,6 +43,12 @@ def check_memory(config: Config, seeds: int = 1) -> None:
     _require(steps * many * _step(config), "The rollouts of one iteration", options)
     memories = rows * many * _bytes(jax.eval_shape(initial_memory, policy))
     _require(memories, "The policy's memory of every episode", options)
+    form = jax.eval_shape(lambda key: config.env.sample_tasks(key, tasks), jax.random.key(0))
+    _require(
+        _bytes(form) * many,
+        "The parameters of the tasks",
+        ["the options of --env that say how large a task is"],
+    )
     fit = config.estimation.baseline.memory_to_fit(config.env.observation_space, of_task)
     _require(fit, "A fit of the baseline", options, ", or use --estimation.baseline value-network")
     check_evaluation_memory(config, config.evaluation, "--evaluation.")

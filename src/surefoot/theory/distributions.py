@@ -120,6 +120,7 @@ class Categorical(AbstractDistribution):
     """One of n actions, with unnormalised log-probabilities `logits`."""
 
     logits: Float[Array, "*batch n"]
+    """−∞ for an action that is never taken."""
 
     def noise(self, key: Key) -> Float[Array, "*batch n"]:
         return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
@@ -136,13 +137,14 @@ class Categorical(AbstractDistribution):
         return jnp.take_along_axis(log_probs, action[..., None], axis=-1)[..., 0]
 
     def entropy(self) -> Float[Array, "*batch"]:
-        log_probs = jax.nn.log_softmax(self.logits)
-        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        probs, log_probs = _probabilities(self.logits)
+        return -jnp.sum(probs * log_probs, axis=-1)
 
     def kl(self, other: Any) -> Float[Array, "*batch"]:
         """Σ_a p(a) (log p(a) − log p'(a))."""
-        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
-        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+        p, log_p = _probabilities(self.logits)
+        log_q = jnp.where(p > 0, jax.nn.log_softmax(other.logits), 0.0)
+        return jnp.sum(p * (log_p - log_q), axis=-1)
 
 
 class MultiCategorical(AbstractDistribution):
@@ -182,6 +184,13 @@ class MultiCategorical(AbstractDistribution):
 
     def _sum(self, parts: Iterable[Float[Array, "*batch"]]) -> Float[Array, "*batch"]:
         return jnp.sum(jnp.stack(list(parts)), axis=0)
+
+
+def _probabilities(logits: Float[Array, "*batch n"]) -> tuple[Float[Array, "*batch n"], ...]:
+    """Probabilities and their logarithms; 0 in place of log 0, since p log p tends to 0 there."""
+    log_probs = jax.nn.log_softmax(logits)
+    probs = jnp.exp(log_probs)
+    return probs, jnp.where(probs > 0, log_probs, 0.0)
 
 
 def _solve_lower(
