@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -82,6 +82,9 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     chunk: Annotated[int, at_least(1)] = 1
     """Number of tasks that the outer rule computes at a time. Memory grows with it; results do not depend on
     it."""
+    repeats_inner_steps: ClassVar[bool] = True
+    """Whether the objective takes the inner steps again at each policy that the outer rule tries."""
+    adapts = True
 
     def terms(self) -> dict[str, AbstractTerm]:
         """The terms that the method adds to the loss, by name, as they begin; by default none."""
@@ -111,15 +114,6 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         if self.inner_loss == "dice":
             return DiceObjective(self.dice_lambda, self.control_variate)
         return policy_objective(self.inner_loss)
-
-    @property
-    def repeats_inner_steps(self) -> bool:
-        """Whether the objective takes the inner steps again at each policy that the outer rule tries."""
-        return True
-
-    @property
-    def adapts(self) -> bool:
-        return True
 
     @property
     def adaptation_rule(self) -> AbstractRule:

@@ -54,9 +54,7 @@ class OnPolicyState(eqx.Module):
 class AbstractOneTaskAlgorithm(AbstractAlgorithm):
     """Learns one task of the family, drawn once with the run's seed."""
 
-    @property
-    def adapts(self) -> bool:
-        return False
+    adapts = False
 
     @property
     def adaptation_rule(self) -> AbstractRule:

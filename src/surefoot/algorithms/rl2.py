@@ -125,10 +125,7 @@ class RL2(Improvement, AbstractOnPolicyAlgorithm):
 
     tasks: Annotated[int, at_least(1)] = 20
     """Number of tasks drawn at each iteration; `--episodes` trials are sampled of each."""
-
-    @property
-    def adapts(self) -> bool:
-        return True
+    adapts = True
 
     @property
     def adaptation_rule(self) -> None:

@@ -40,14 +40,11 @@ class AbstractProbe(AbstractEnv):
     """
 
     actions: Actions
+    time_limit_ends_return = False
 
     @property
     def action_space(self) -> ActionSpace:
         return Discrete(2) if self.actions == "discrete" else Continuous(1)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 0"]:
         del key
