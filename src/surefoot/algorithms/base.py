@@ -176,9 +176,10 @@ class AbstractAlgorithm(ABC):
         """The adapter to a task, with what the learner knows by now. A `rule` replaces
         `adaptation_rule`."""
 
-    @abstractmethod
     def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        """n tasks to evaluate on, with a leading axis of n."""
+        """n tasks to evaluate on, with a leading axis of n; by default new ones of the family."""
+        del state
+        return env.sample_tasks(key, n)
 
     @abstractmethod
     def learned(self, state: LearnerState) -> PyTree:

@@ -28,7 +28,6 @@ from surefoot.algorithms.reporting import (
     no_steps,
     total_steps,
 )
-from surefoot.envs import AbstractFamily
 from surefoot.options import Fraction, Options, UserError, at_least
 from surefoot.policies.base import AbstractPolicy
 from surefoot.rules import AbstractRule, GradientStep, TrustRegion
@@ -37,7 +36,7 @@ from surefoot.theory.dice import DiceObjective
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.meta import AbstractMetaObjective, AbstractTerm, adapted
 from surefoot.theory.objectives import AbstractObjective, OnPart
-from surefoot.types import Key, MetaBatch, ObservationSpace, Task
+from surefoot.types import Key, MetaBatch, ObservationSpace
 
 InnerLossName = Literal["reinforce", "surrogate", "dice"]
 
@@ -148,11 +147,6 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
     ) -> GradientAdapter:
         return adapter_by(estimator, state, self.inner, self.inner_objective, self.inner_steps, rule)
-
-    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        """New tasks of the family."""
-        del state
-        return env.sample_tasks(key, n)
 
     def learned(self, state: LearnerState) -> Any:
         return state
