@@ -20,7 +20,7 @@ from surefoot.algorithms.base import (
     policy_objective,
 )
 from surefoot.algorithms.estimator import Estimator, discounted_returns
-from surefoot.algorithms.gradient_adapter import GradientAdapter, adapter_by, inner_part, outer_part
+from surefoot.algorithms.gradient_adapter import GradientAdapter, inner_part, outer_part
 from surefoot.algorithms.reporting import (
     StepCount,
     count_adaptation,
@@ -146,7 +146,8 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     def adapter(
         self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
     ) -> GradientAdapter:
-        return adapter_by(estimator, state, self.inner, self.inner_objective, self.inner_steps, rule)
+        objective = self.inner_objective
+        return GradientAdapter.of(estimator, state, self.inner, objective, self.inner_steps, rule)
 
     def learned(self, state: LearnerState) -> Any:
         return state
