@@ -11,19 +11,20 @@ import pytest
 
 from support.probes import Bowl, Point
 from surefoot.lab import Collapse, run
-from surefoot.lab.cliff import Cliff, NetworkPolicy
+from surefoot.lab.cliff import Cliff
 from surefoot.lab.collapse import LongStep, Measured
 from surefoot.networks import MLPOptions
 from surefoot.options import UserError
+from surefoot.policies.categorical import CategoricalMLPPolicy
 
 SMALL = Collapse(deltas=(0.03, 10.0), seeds=6, methods=("TRPO without line search", "TRPO, fixed bound"))
 
 
-def always(action: int, network_size: int = 3) -> NetworkPolicy:
+def always(action: int, network_size: int = 3) -> CategoricalMLPPolicy:
     """A policy that takes one action everywhere, as good as surely."""
     network = MLPOptions((network_size,)).network(jax.random.key(0), 1, 3)
     zero = jax.tree.map(jnp.zeros_like, network)
-    return NetworkPolicy(eqx.tree_at(lambda n: n.biases[-1], zero, 50.0 * jnp.eye(3)[action]))
+    return CategoricalMLPPolicy(eqx.tree_at(lambda n: n.biases[-1], zero, 50.0 * jnp.eye(3)[action]))
 
 
 def test_the_cliff_by_hand(x64: None):
@@ -53,7 +54,7 @@ def test_a_policy_whose_episodes_are_all_alike_learns_nothing_from_them(x64: Non
 
 def test_advantages_compare_an_episode_with_the_others(x64: None):
     cliff = Cliff.of(4, 6, 0.2)
-    even = NetworkPolicy(jax.tree.map(jnp.zeros_like, always(0).network))
+    even = CategoricalMLPPolicy(jax.tree.map(jnp.zeros_like, always(0).network))
     batch = cliff.batch(even, jax.random.key(0), 8)
     advantages = np.asarray(batch.advantages).reshape(8, 6)
     np.testing.assert_allclose(advantages.sum(axis=0), np.zeros(6), atol=1e-12)
@@ -62,8 +63,8 @@ def test_advantages_compare_an_episode_with_the_others(x64: None):
 
 def test_mean_and_largest_divergence(x64: None):
     cliff = Cliff.of(3, 4, 0.25)
-    old = NetworkPolicy(jax.tree.map(jnp.zeros_like, always(0).network))
-    new = NetworkPolicy(MLPOptions((3,)).network(jax.random.key(1), 1, 3))
+    old = CategoricalMLPPolicy(jax.tree.map(jnp.zeros_like, always(0).network))
+    new = CategoricalMLPPolicy(MLPOptions((3,)).network(jax.random.key(1), 1, 3))
     mean, largest = cliff.divergences(old, new)
     log_probs = np.asarray(jax.nn.log_softmax(new(cliff.observations).logits))[:3]
     by_lane = (1 / 3) * np.sum(np.log(1 / 3) - log_probs, axis=1)

@@ -53,6 +53,7 @@ class Target(AbstractEnv):
     goal: float = 1.0
     spread: float = 0.0
     horizon: int = 1
+    time_limit_ends_return = True
 
     @property
     def observation_space(self) -> ObservationSpace:
@@ -61,10 +62,6 @@ class Target(AbstractEnv):
     @property
     def action_space(self) -> Continuous:
         return Continuous(1)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 1"]:
         return self.goal + self.spread * jax.random.uniform(key, (n, 1), minval=-1.0)
@@ -82,6 +79,7 @@ class Clock(AbstractEnv):
     task. Each episode terminates after a number of steps drawn at its reset, from 1 to twice the horizon."""
 
     horizon: int = 4
+    time_limit_ends_return = False
 
     @property
     def observation_space(self) -> ObservationSpace:
@@ -90,10 +88,6 @@ class Clock(AbstractEnv):
     @property
     def action_space(self) -> Continuous:
         return Continuous(2)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
 
     def sample_tasks(self, key: Key, n: int) -> Array:
         return 1.0 + jax.random.uniform(key, (n,))

@@ -158,10 +158,7 @@ class _Learner:
         self.updates = 0
         """Gradients that have been applied."""
         self._fragments = 0
-        self._losses: list[float] = []
-        self._entropies: list[float] = []
-        self._norms: list[float] = []
-        self._staleness: list[int] = []
+        self._seen: list[dict[str, float]] = []
         self._returns: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
 
@@ -172,10 +169,14 @@ class _Learner:
         )
         self.updates += 1
         self._fragments += len(learned)
-        self._losses.append(float(np.mean([one.loss for one in learned])))
-        self._entropies.append(float(np.mean([one.entropy for one in learned])))
-        self._norms.append(float(norm))
-        self._staleness.append(staleness)
+        self._seen.append(
+            {
+                "loss": float(np.mean([one.loss for one in learned])),
+                "entropy": float(np.mean([one.entropy for one in learned])),
+                "gradient_norm": float(norm),
+                "staleness": staleness,
+            }
+        )
         self._returns.extend(one.returns for one in learned)
         self._lengths.extend(one.lengths for one in learned)
 
@@ -196,13 +197,8 @@ class _Learner:
     def metrics(self) -> Metrics:
         """Metrics of the updates so far. Staleness is how many other updates came between the parameters that
         a gradient was taken at and those that it was applied to."""
-        seen = {
-            "loss": np.mean(self._losses),
-            "entropy": np.mean(self._entropies),
-            "gradient_norm": np.mean(self._norms),
-            "staleness": np.mean(self._staleness),
-            "staleness_max": np.max(self._staleness),
-        }
+        seen = {name: np.mean([one[name] for one in self._seen]) for name in self._seen[0]}
+        seen["staleness_max"] = np.max([one["staleness"] for one in self._seen])
         numbers = {name: jnp.asarray(value, float) for name, value in seen.items()}
         return {**self._state.own.progress.describe(), **numbers}
 

@@ -9,11 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from surefoot.algorithms.base import (
-    AbstractAdapter,
-    compile_ahead,
-    jit_from_host,
-)
+from surefoot.algorithms.base import AbstractAdapter, compile_ahead, jit_from_host
 from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
 from surefoot.samplers import AbstractCollector, AbstractSampler
@@ -55,52 +51,22 @@ def adapt_to_tasks(
     """
     if not isinstance(sampler, AbstractSampler):
         raise UserError("Adaptation is learned from whole episodes; set --streams 0.")
-    asynchronous = sampler.asynchronous and not is_traced(policy, tasks, key)
-    arguments = sampler, adapter, policy, tasks, key, steps, first
     if adapter.adapts_within_trials:
-        return _within_trials(*arguments)
-    return _as_they_arrive(*arguments, while_starting) if asynchronous else _in_step(*arguments)
-
-
-def _in_step(
-    sampler: AbstractSampler,
-    adapter: AbstractAdapter,
-    policy: AbstractPolicy,
-    tasks: Task,
-    key: Key,
-    steps: int,
-    first: int,
-) -> Adaptation:
-    """All tasks at once, phase by phase."""
-    count = jax.tree.leaves(tasks)[0].shape[0]
-    rollouts: list[Rollout] = []
+        begun = sample_trials(sampler, adapter, policy, tasks, key, steps, first)
+    elif sampler.asynchronous and not is_traced(policy, tasks, key):
+        return _as_they_arrive(sampler, adapter, policy, tasks, key, steps, first, while_starting)
+    else:
+        begun = Adaptation((), (), (begin_all(adapter, policy, jax.tree.leaves(tasks)[0].shape[0]),))
+    rollouts, learners = list(begun.rollouts), list(begun.learners)
     batches: list[Batch] = []
-    learners = [begin_all(adapter, policy, count)]
     for phase in range(steps + 1):
-        acting = _acting_all(adapter, learners[-1])
-        rollouts.append(sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, phase), first))
-        batches.append(_batch_all(adapter, rollouts[-1], jnp.asarray(phase)))
+        if phase == len(rollouts):  # trials hold all phases
+            acting = _acting_all(adapter, learners[-1])
+            rollouts.append(sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, phase), first))
+        batches.append(_batch_all(adapter, rollouts[phase], jnp.asarray(phase)))
         if phase < steps:
             learners.append(_improve_all(adapter, learners[-1], batches[-1]))
     return Adaptation(tuple(rollouts), tuple(batches), tuple(learners))
-
-
-def _within_trials(
-    sampler: AbstractSampler,
-    adapter: Any,
-    policy: AbstractPolicy,
-    tasks: Task,
-    key: Key,
-    steps: int,
-    first: int,
-) -> Adaptation:
-    """All tasks at once, all phases in the same trials."""
-    drawn = sample_trials(sampler, adapter, policy, tasks, key, steps, first)
-    batches = [_batch_all(adapter, part, jnp.asarray(phase)) for phase, part in enumerate(drawn.rollouts)]
-    learners = list(drawn.learners)
-    for batch in batches[:-1]:
-        learners.append(_improve_all(adapter, learners[-1], batch))
-    return Adaptation(drawn.rollouts, tuple(batches), tuple(learners))
 
 
 def sample_trials(

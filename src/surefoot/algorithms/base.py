@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -110,12 +110,9 @@ class AbstractAdapter(eqx.Module):
 
     steps: eqx.AbstractVar[int]
     """Number of steps of adaptation that the algorithm trains for."""
-
-    @property
-    def adapts_within_trials(self) -> bool:
-        """Whether a step of adaptation is an episode of a trial, so that one rollout holds all phases and the
-        adapter has the methods of `AbstractTrialAdapter`."""
-        return False
+    adapts_within_trials: ClassVar[bool] = False
+    """Whether a step of adaptation is an episode of a trial, so that one rollout holds all phases and the
+    adapter has the methods of `AbstractTrialAdapter`."""
 
     @abstractmethod
     def begin(self, policy: AbstractPolicy) -> Any:
@@ -138,9 +135,7 @@ class AbstractAdapter(eqx.Module):
 class AbstractTrialAdapter(AbstractAdapter):
     """An adapter whose policy adapts within a trial."""
 
-    @property
-    def adapts_within_trials(self) -> bool:
-        return True
+    adapts_within_trials = True
 
     @abstractmethod
     def phases(self, rollout: Rollout, steps: int) -> tuple[Rollout, ...]:
@@ -151,10 +146,8 @@ class AbstractTrialAdapter(AbstractAdapter):
 class AbstractAlgorithm(ABC):
     """A composition of rules: what happens in one iteration. An immutable dataclass of its options."""
 
-    @property
-    @abstractmethod
-    def adapts(self) -> bool:
-        """Whether it trains a policy that adapts to tasks, so that evaluation adapts it too."""
+    adapts: ClassVar[bool] = property(abstractmethod(lambda _: False))  # pyright: ignore[reportAssignmentType]
+    """Whether it trains a policy that adapts to tasks, so that evaluation adapts it too."""
 
     @property
     @abstractmethod
@@ -183,9 +176,10 @@ class AbstractAlgorithm(ABC):
         """The adapter to a task, with what the learner knows by now. A `rule` replaces
         `adaptation_rule`."""
 
-    @abstractmethod
     def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        """n tasks to evaluate on, with a leading axis of n."""
+        """n tasks to evaluate on, with a leading axis of n; by default new ones of the family."""
+        del state
+        return env.sample_tasks(key, n)
 
     @abstractmethod
     def learned(self, state: LearnerState) -> PyTree:

@@ -16,7 +16,7 @@ from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
 from surefoot.samplers.action_sampler import ActionSampler
 from surefoot.samplers.base import finals_of_streams
-from surefoot.samplers.host_rollouts import Renewals, add_task_axis, key_data, repeat_rows, rollout_steps
+from surefoot.samplers.host_rollouts import add_task_axis, key_data, renewal_keys, repeat_rows, rollout_steps
 from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.messages import with_warm_up
 from surefoot.samplers.record import Record
@@ -108,10 +108,9 @@ class Ongoing:
         ended in them."""
         keys = EpisodeKeys.of(jax.random.wrap_key_data(jnp.asarray(words)))
         begins, acts = (key_data(jax.random.split(k, self._rows)) for k in (keys.reset, keys.actions))
-        renewals = Renewals(begins)
         if self._sampler_state is None:
-            observations = jax.tree.map(np.array, self._simulator.begin(renewals.at(steps), self._tasks))
-            self._sampler_state = observations, np.zeros(self._rows, np.int32)
+            first = self._simulator.begin(renewal_keys(begins, steps), self._tasks)
+            self._sampler_state = jax.tree.map(np.array, first), np.zeros(self._rows, np.int32)
         action_sampler, record = (
             ActionSampler(add_task_axis(policy), acts[None]),
             Record(self._env, self._rows, steps, finals_of_streams(self._env, steps)),
@@ -121,7 +120,7 @@ class Ongoing:
             self._env.horizon,
             action_sampler,
             *self._sampler_state,
-            renewals,
+            begins,
             record,
             np.arange(self._rows),
         )

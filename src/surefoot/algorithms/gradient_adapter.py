@@ -54,9 +54,14 @@ class GradientAdapter(AbstractAdapter):
         rule: AbstractRule,
         objective: AbstractObjective,
         steps: int,
+        replacement: AbstractRule | None = None,
     ) -> "GradientAdapter":
-        """The adapter of a learner whose policy takes `steps` steps of `rule` on an objective."""
-        return cls(steps, objective, state.scales, state.baselines, rule, estimator)
+        """The adapter of a learner whose policy takes `steps` steps of `rule` on an objective, or of the
+        rule's `replacement`. One that needs a surrogate gets it: where the data was drawn, the gradients of
+        all inner losses agree."""
+        if replacement is not None and replacement.requires_surrogate:
+            objective = policy_objective("surrogate")
+        return cls(steps, objective, state.scales, state.baselines, replacement or rule, estimator)
 
     def begin(self, policy: AbstractPolicy) -> tuple[AbstractPolicy, PyTree]:
         """The policy, whose context no outer step has changed, and the rule's first state."""
@@ -81,18 +86,3 @@ class GradientAdapter(AbstractAdapter):
                 "values; use another policy, such as --policy categorical-mlp or --policy gaussian-mlp."
             )
         return inner_step(self.objective, self.rule, policy, batch, state, split=inner_part)
-
-
-def adapter_by(
-    estimator: Estimator,
-    state: LearnerState,
-    rule: AbstractRule,
-    objective: AbstractObjective,
-    steps: int,
-    replacement: AbstractRule | None,
-) -> GradientAdapter:
-    """The adapter of an algorithm that adapts by `rule` on `objective`. A `replacement` that needs a
-    surrogate gets it: where the data was drawn, the gradients of all inner losses agree."""
-    if replacement is not None and replacement.requires_surrogate:
-        objective = policy_objective("surrogate")
-    return GradientAdapter.of(estimator, state, replacement or rule, objective, steps)

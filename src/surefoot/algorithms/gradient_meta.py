@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ from surefoot.algorithms.base import (
     policy_objective,
 )
 from surefoot.algorithms.estimator import Estimator, discounted_returns
-from surefoot.algorithms.gradient_adapter import GradientAdapter, adapter_by, inner_part, outer_part
+from surefoot.algorithms.gradient_adapter import GradientAdapter, inner_part, outer_part
 from surefoot.algorithms.reporting import (
     StepCount,
     count_adaptation,
@@ -28,7 +28,6 @@ from surefoot.algorithms.reporting import (
     no_steps,
     total_steps,
 )
-from surefoot.envs import AbstractFamily
 from surefoot.options import Fraction, Options, UserError, at_least
 from surefoot.policies.base import AbstractPolicy
 from surefoot.rules import AbstractRule, GradientStep, TrustRegion
@@ -37,7 +36,7 @@ from surefoot.theory.dice import DiceObjective
 from surefoot.theory.divergences import mean_entropy
 from surefoot.theory.meta import AbstractMetaObjective, AbstractTerm, adapted
 from surefoot.theory.objectives import AbstractObjective, OnPart
-from surefoot.types import Key, MetaBatch, ObservationSpace, Task
+from surefoot.types import Key, MetaBatch, ObservationSpace
 
 InnerLossName = Literal["reinforce", "surrogate", "dice"]
 
@@ -82,6 +81,9 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     chunk: Annotated[int, at_least(1)] = 1
     """Number of tasks that the outer rule computes at a time. Memory grows with it; results do not depend on
     it."""
+    repeats_inner_steps: ClassVar[bool] = True
+    """Whether the objective takes the inner steps again at each policy that the outer rule tries."""
+    adapts = True
 
     def terms(self) -> dict[str, AbstractTerm]:
         """The terms that the method adds to the loss, by name, as they begin; by default none."""
@@ -111,15 +113,6 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         if self.inner_loss == "dice":
             return DiceObjective(self.dice_lambda, self.control_variate)
         return policy_objective(self.inner_loss)
-
-    @property
-    def repeats_inner_steps(self) -> bool:
-        """Whether the objective takes the inner steps again at each policy that the outer rule tries."""
-        return True
-
-    @property
-    def adapts(self) -> bool:
-        return True
 
     @property
     def adaptation_rule(self) -> AbstractRule:
@@ -153,12 +146,8 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
     def adapter(
         self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
     ) -> GradientAdapter:
-        return adapter_by(estimator, state, self.inner, self.inner_objective, self.inner_steps, rule)
-
-    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        """New tasks of the family."""
-        del state
-        return env.sample_tasks(key, n)
+        objective = self.inner_objective
+        return GradientAdapter.of(estimator, state, self.inner, objective, self.inner_steps, rule)
 
     def learned(self, state: LearnerState) -> Any:
         return state

@@ -21,7 +21,7 @@ from surefoot.algorithms.base import (
     policy_objective,
 )
 from surefoot.algorithms.estimator import Critic, Estimator, PreparedRollout
-from surefoot.algorithms.gradient_adapter import GradientAdapter, adapter_by
+from surefoot.algorithms.gradient_adapter import GradientAdapter
 from surefoot.algorithms.reporting import Progress
 from surefoot.envs import AbstractFamily
 from surefoot.policies import AbstractPolicy
@@ -54,9 +54,7 @@ class OnPolicyState(eqx.Module):
 class AbstractOneTaskAlgorithm(AbstractAlgorithm):
     """Learns one task of the family, drawn once with the run's seed."""
 
-    @property
-    def adapts(self) -> bool:
-        return False
+    adapts = False
 
     @property
     def adaptation_rule(self) -> AbstractRule:
@@ -66,7 +64,8 @@ class AbstractOneTaskAlgorithm(AbstractAlgorithm):
     def adapter(
         self, estimator: Estimator, state: LearnerState, rule: AbstractRule | None = None
     ) -> GradientAdapter:
-        return adapter_by(estimator, state, self.adaptation_rule, policy_objective("reinforce"), 0, rule)
+        objective = policy_objective("reinforce")
+        return GradientAdapter.of(estimator, state, self.adaptation_rule, objective, 0, rule)
 
     def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
         """The learner's own task, n times: there are no others."""

@@ -117,11 +117,8 @@ class Reptile(AbstractGradientMeta):
     """Number of steps of adaptation, each on fresh rollouts."""
     order: Literal["first"] = "first"
     """Order of the meta-gradient: no inner step is differentiated."""
+    repeats_inner_steps = False
 
     def objective(self, terms: dict[str, AbstractTerm]) -> DistanceToAdapted:
         del terms
         return DistanceToAdapted(self.inner_objective, self.inner, self.chunk)
-
-    @property
-    def repeats_inner_steps(self) -> bool:
-        return False

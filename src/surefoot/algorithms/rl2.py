@@ -22,7 +22,7 @@ from surefoot.policies import AbstractPolicy, RememberingPolicy, act, initial_me
 from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
-from surefoot.types import Batch, Key, Observations, Rollout, Task
+from surefoot.types import Batch, Key, Observations, Rollout
 
 
 class MemoryAdapter(AbstractTrialAdapter):
@@ -125,10 +125,7 @@ class RL2(Improvement, AbstractOnPolicyAlgorithm):
 
     tasks: Annotated[int, at_least(1)] = 20
     """Number of tasks drawn at each iteration; `--episodes` trials are sampled of each."""
-
-    @property
-    def adapts(self) -> bool:
-        return True
+    adapts = True
 
     @property
     def adaptation_rule(self) -> None:
@@ -181,11 +178,6 @@ class RL2(Improvement, AbstractOnPolicyAlgorithm):
             raise UserError("RL² adapts by the policy's memory and takes no rule for it; leave out --inner.")
         assert estimator.trial_episodes is not None
         return MemoryAdapter(estimator.trial_episodes - 1, state.scales, estimator)
-
-    def evaluation_tasks(self, env: AbstractFamily, state: LearnerState, key: Key, n: int) -> Task:
-        """New tasks of the family."""
-        del state
-        return env.sample_tasks(key, n)
 
     def learned(self, state: LearnerState) -> Any:
         return state.policy, state.scales, state.baselines, state.own.rule

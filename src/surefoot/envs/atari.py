@@ -53,6 +53,7 @@ class Atari(Options, AbstractFamily):
     """End an episode when a life is lost, in place of when the game is over."""
     all_actions: bool = False
     """Offer all 18 actions, also those that do nothing in the game."""
+    time_limit_ends_return = False
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
@@ -66,10 +67,6 @@ class Atari(Options, AbstractFamily):
     @property
     def action_space(self) -> Discrete:
         return Discrete(_number_of_actions(_rom(self.name), self.all_actions))
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
 
     def sample_tasks(self, key: Key, n: int) -> Task:
         del key

@@ -25,6 +25,7 @@ class Bandit(Options, AbstractEnv):
     """Standard deviation of Gaussian rewards."""
     horizon: Annotated[int, at_least(1)] = 10
     """Number of pulls in an episode."""
+    time_limit_ends_return = True
 
     @property
     def observation_space(self) -> ObservationSpace:
@@ -33,10 +34,6 @@ class Bandit(Options, AbstractEnv):
     @property
     def action_space(self) -> Discrete:
         return Discrete(self.arms)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} {self.arms}"]:
         return jax.random.uniform(key, (n, self.arms))

@@ -36,24 +36,18 @@ class AbstractFamily(ABC):
     releases_gil: ClassVar[bool] = False
     """Whether its simulators mostly work without Python's global lock (GIL), so that other threads can run
     meanwhile."""
-
-    @property
-    def is_traceable(self) -> bool:
-        """Whether its episodes can be part of a compiled program, by the methods of `AbstractEnv`. A family
-        that wraps another one passes this on."""
-        return False
-
-    @property
-    def has_goals_on_a_plane(self) -> bool:
-        """Whether observations are positions on a plane, `[2]`, and tasks goals on it: pictures show the
-        paths. A family that wraps another one passes this on."""
-        return False
-
-    @property
-    def trial_episodes(self) -> int | None:
-        """The number of episodes of one task that are taken for one episode, with observations as `Trial` has
-        them; None if the family has no trials. A family that wraps another one passes this on."""
-        return None
+    is_traceable: ClassVar[bool] = False
+    """Whether its episodes can be part of a compiled program, by the methods of `AbstractEnv`. A family that
+    wraps another one passes this on."""
+    has_goals_on_a_plane: ClassVar[bool] = False
+    """Whether observations are positions on a plane, `[2]`, and tasks goals on it: pictures show the paths. A
+    family that wraps another one passes this on."""
+    trial_episodes: ClassVar[int | None] = None
+    """The number of episodes of one task that are taken for one episode, with observations as `Trial` has
+    them; None if the family has no trials. A family that wraps another one passes this on."""
+    time_limit_ends_return: ClassVar[bool] = property(abstractmethod(lambda _: False))  # pyright: ignore[reportAssignmentType]
+    """Whether the horizon is part of the task, so that nothing after it counts. Otherwise it truncates the
+    episode, and the value of what follows should be bootstrapped."""
 
     @property
     def clipping_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -72,12 +66,6 @@ class AbstractFamily(ABC):
     @abstractmethod
     def action_space(self) -> ActionSpace:
         """The space of the actions that a step takes."""
-
-    @property
-    @abstractmethod
-    def time_limit_ends_return(self) -> bool:
-        """Whether the horizon is part of the task, so that nothing after it counts. Otherwise it truncates
-        the episode, and the value of what follows should be bootstrapped."""
 
     @abstractmethod
     def sample_tasks(self, key: Key, n: int) -> Task:
@@ -126,9 +114,7 @@ class AbstractEnv(AbstractFamily):
     any pytree of arrays. There is no other state: the task is an argument.
     """
 
-    @property
-    def is_traceable(self) -> bool:
-        return True
+    is_traceable = True
 
     def simulator(self, threads: int) -> AbstractSimulator:
         del threads  # XLA has its own

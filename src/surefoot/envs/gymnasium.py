@@ -57,6 +57,7 @@ class Gymnasium(Options, AbstractFamily):
     actions: Literal["scaled", "clipped"] = "scaled"
     """Unit of continuous actions where the space has bounds. `scaled`: −1 and 1 are the bounds. `clipped`:
     they are the environment's own. Beyond the bounds they are clipped either way."""
+    time_limit_ends_return = False
 
     def __post_init__(self) -> None:
         given: Any = self.kwargs
@@ -90,10 +91,6 @@ class Gymnasium(Options, AbstractFamily):
     @property
     def clipping_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
         return self._examined.action_bounds if self.actions == "clipped" else None
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
 
     def sample_tasks(self, key: Key, n: int) -> Task:
         """n tasks, from the class's own `sample_tasks` if it has one. Raises `UserError` if that fails or

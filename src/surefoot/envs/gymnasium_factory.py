@@ -71,7 +71,7 @@ class GymnasiumFactory(AbstractFamily):
         return self._registered.action_space
 
     @property
-    def time_limit_ends_return(self) -> bool:
+    def time_limit_ends_return(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._registered.time_limit_ends_return
 
     def sample_tasks(self, key: Key, n: int) -> Task:

@@ -44,6 +44,7 @@ class Gymnax(Options, AbstractEnv):
     """Name of the environment, one of `gymnax.registered_envs`; that includes those you registered."""
     time_limit: Annotated[int | None, at_least(1)] = None
     """Number of steps after which an episode is truncated; none for the environment's own limit."""
+    time_limit_ends_return = False
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
@@ -58,10 +59,6 @@ class Gymnax(Options, AbstractEnv):
     def action_space(self) -> ActionSpace:
         space = self._made.action_space
         return Discrete(space.n) if hasattr(space, "n") else Continuous(math.prod(space.shape))
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 0"]:
         del key

@@ -29,22 +29,16 @@ class Navigation2D(Options, AbstractEnv):
     """Maximal number of steps in an episode."""
     goal_range: Annotated[float, Positive] = 0.5
     """Half-width of the square of goals, in units of position."""
+    has_goals_on_a_plane = True
+    time_limit_ends_return = True
 
     @property
     def observation_space(self) -> ObservationSpace:
         return vector(2)
 
     @property
-    def has_goals_on_a_plane(self) -> bool:
-        return True
-
-    @property
     def action_space(self) -> Continuous:
         return Continuous(2)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 2"]:
         return jax.random.uniform(key, (n, 2), minval=-self.goal_range, maxval=self.goal_range)

@@ -40,14 +40,11 @@ class AbstractProbe(AbstractEnv):
     """
 
     actions: Actions
+    time_limit_ends_return = False
 
     @property
     def action_space(self) -> ActionSpace:
         return Discrete(2) if self.actions == "discrete" else Continuous(1)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 0"]:
         del key
@@ -58,9 +55,10 @@ class AbstractProbe(AbstractEnv):
         """The value of the best policy at `observation`, without the time limit: the value that is learned
         with the policy."""
 
-    @abstractmethod
     def random_value(self, observation: Float[Array, " obs"], discount: float) -> Float[Array, ""]:
-        """The value of the random policy there: the value that is learned while the policy stays as it is."""
+        """The value of the random policy there: the value that is learned while the policy stays as it is; by
+        default the same."""
+        return self.optimal_value(observation, discount)
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,10 @@ class AbstractOneStepProbe(AbstractProbe):
     def observation_space(self) -> ObservationSpace:
         return vector(1)
 
-    @abstractmethod
     def observe(self, key: Key) -> Float[Array, "1"]:
-        """The observation of an episode, before and after its step."""
+        """The observation of an episode, before and after its step; by default 1."""
+        del key
+        return jnp.ones(1)
 
     @abstractmethod
     def reward(self, observation: Float[Array, "1"], sign: Array | float) -> Float[Array, ""]:
@@ -105,10 +104,6 @@ class AbstractOneStepProbe(AbstractProbe):
 @dataclass(frozen=True)
 class ConstantReward(Options, AbstractOneStepProbe):
     """One step with reward 1. The observation is always 1. Every policy's value is 1."""
-
-    def observe(self, key: Key) -> Float[Array, "1"]:
-        del key
-        return jnp.ones(1)
 
     def reward(self, observation: Float[Array, "1"], sign: Array | float) -> Float[Array, ""]:
         del sign
@@ -162,9 +157,6 @@ class DelayedReward(Options, AbstractProbe):
     def optimal_value(self, observation: Float[Array, " steps"], discount: float) -> Float[Array, ""]:
         return observation @ (discount ** jnp.arange(self.steps - 1, -1, -1, dtype=observation.dtype))
 
-    def random_value(self, observation: Float[Array, " steps"], discount: float) -> Float[Array, ""]:
-        return self.optimal_value(observation, discount)
-
 
 @dataclass(frozen=True)
 class EndlessReward(Options, AbstractProbe):
@@ -193,18 +185,11 @@ class EndlessReward(Options, AbstractProbe):
         check(0 <= discount < 1, "discount", discount, "from 0 to below 1: rewards go on for ever")
         return jnp.full_like(observation[0], 1 / (1 - discount))
 
-    def random_value(self, observation: Float[Array, "1"], discount: float) -> Float[Array, ""]:
-        return self.optimal_value(observation, discount)
-
 
 @dataclass(frozen=True)
 class ActionReward(Options, AbstractOneStepProbe):
     """One step: action 1 earns +1 and action 0 earns −1. The observation is always 1. The value of the best
     policy is 1, that of the random policy 0."""
-
-    def observe(self, key: Key) -> Float[Array, "1"]:
-        del key
-        return jnp.ones(1)
 
     def reward(self, observation: Float[Array, "1"], sign: Array | float) -> Float[Array, ""]:
         return jnp.full_like(observation[0], sign)

@@ -37,6 +37,7 @@ class Recall(Options, AbstractEnv):
     """Number of different cues."""
     delay: Annotated[int, at_least(0)] = 8
     """Number of steps between the cue and the query."""
+    time_limit_ends_return = True
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
@@ -50,10 +51,6 @@ class Recall(Options, AbstractEnv):
     @property
     def action_space(self) -> Discrete:
         return Discrete(self.cues)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 0"]:
         del key

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,11 +53,9 @@ class AbstractSimulator(ABC):
     Everything random follows from the keys, the `jax.random.key_data` of each row's episode.
     """
 
-    @property
-    def is_resumable(self) -> bool:
-        """Whether it has the methods of `AbstractResumableSimulator`. A simulator that wraps another one
-        passes this on."""
-        return False
+    is_resumable: ClassVar[bool] = False
+    """Whether it has the methods of `AbstractResumableSimulator`. A simulator that wraps another one passes
+    this on."""
 
     @abstractmethod
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
@@ -82,9 +80,7 @@ class AbstractSimulator(ABC):
 class AbstractResumableSimulator(AbstractSimulator):
     """A simulator whose episodes can be saved and restored: streams need one."""
 
-    @property
-    def is_resumable(self) -> bool:
-        return True
+    is_resumable = True
 
     @abstractmethod
     def words(self) -> int:

@@ -33,6 +33,7 @@ class TabularMDP(Options, AbstractEnv):
     """Number of actions."""
     horizon: Annotated[int, at_least(1)] = 10
     """Number of steps in an episode."""
+    time_limit_ends_return = True
 
     @property
     def observation_space(self) -> ObservationSpace:
@@ -41,10 +42,6 @@ class TabularMDP(Options, AbstractEnv):
     @property
     def action_space(self) -> Discrete:
         return Discrete(self.actions)
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
 
     def sample_tasks(self, key: Key, n: int) -> MDP:
         transition_key, reward_key = jax.random.split(key)

@@ -55,6 +55,7 @@ class Trial(Options, AbstractFamily):
     previous_observation: bool = False
     """Whether the policy also sees the observation before the last action, and with it the whole transition
     (s, a, r, s′). Without it the memory has to keep it, which takes longer to learn."""
+    time_limit_ends_return = True
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
@@ -73,11 +74,11 @@ class Trial(Options, AbstractFamily):
         return self.env.releases_gil
 
     @property
-    def is_traceable(self) -> bool:
+    def is_traceable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
         return self.env.is_traceable
 
     @property
-    def trial_episodes(self) -> int:
+    def trial_episodes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
         return self.episodes
 
     @property
@@ -94,10 +95,6 @@ class Trial(Options, AbstractFamily):
     @property
     def action_space(self) -> ActionSpace:
         return self.env.action_space
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
 
     def sample_tasks(self, key: Key, n: int) -> Task:
         return self.env.sample_tasks(key, n)

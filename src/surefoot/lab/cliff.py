@@ -1,4 +1,4 @@
-"""Lanes beside a cliff, and a policy whose parameters all lanes share."""
+"""Lanes beside a cliff."""
 
 import equinox as eqx
 import jax
@@ -10,19 +10,9 @@ from surefoot.envs.tabular_mdp import MDP
 from surefoot.lab.exact import solve
 from surefoot.lab.problems import Problem, SoftmaxTable
 from surefoot.lab.sampling import draw
-from surefoot.networks import MLP
-from surefoot.theory.distributions import Categorical
+from surefoot.policies.categorical import CategoricalMLPPolicy
 from surefoot.theory.returns import reward_to_go
 from surefoot.types import Batch, Key
-
-
-class NetworkPolicy(eqx.Module):
-    """A softmax policy whose logits come from one network for all states."""
-
-    network: MLP
-
-    def __call__(self, observations: Float[Array, "*batch obs"]) -> Categorical:
-        return Categorical(self.network(observations))
 
 
 class Cliff(eqx.Module):
@@ -55,9 +45,9 @@ class Cliff(eqx.Module):
         """One number for each state: the lane, from −1 to 1. So all lanes share the network's parameters."""
         return jnp.linspace(-1.0, 1.0, self.lanes + 1)[:, None]
 
-    def batch(self, policy: NetworkPolicy, key: Key, episodes: int) -> Batch:
+    def batch(self, policy: CategoricalMLPPolicy, key: Key, episodes: int) -> Batch:
         """Sampled episodes, with each return less the mean return of the other episodes at the same time."""
-        log_probs = jax.nn.log_softmax(policy(self.observations).logits)
+        log_probs = jax.nn.log_softmax(policy.network(self.observations))
         found = draw(self.problem, SoftmaxTable(log_probs), key, (episodes,))
         returns = jax.vmap(lambda rewards: reward_to_go(rewards, self.problem.discounts))(found.rewards)
         others = (jnp.sum(returns, axis=0) - returns) / (episodes - 1)
@@ -70,14 +60,14 @@ class Cliff(eqx.Module):
         )
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
 
-    def value(self, policy: NetworkPolicy) -> Float[Array, ""]:
+    def value(self, policy: CategoricalMLPPolicy) -> Float[Array, ""]:
         """The exact expected return."""
-        return solve(self.problem, jax.nn.softmax(policy(self.observations).logits)).value
+        return solve(self.problem, jax.nn.softmax(policy.network(self.observations))).value
 
-    def divergences(self, old: NetworkPolicy, new: NetworkPolicy) -> Float[Array, " 2"]:
+    def divergences(self, old: CategoricalMLPPolicy, new: CategoricalMLPPolicy) -> Float[Array, " 2"]:
         """KL(old ‖ new): the mean over the old policy's steps, and the largest of the lanes it visits."""
-        before = old(self.observations)
-        visits = solve(self.problem, jax.nn.softmax(before.logits)).state_distribution.at[self.lanes].set(0.0)
-        kl = before.kl(new(self.observations))
+        kl = old(self.observations).kl(new(self.observations))
+        visits = solve(self.problem, jax.nn.softmax(old.network(self.observations))).state_distribution
+        visits = visits.at[self.lanes].set(0.0)
         mean = jnp.sum(visits * kl) / jnp.sum(visits)
         return jnp.stack([mean, jnp.max(jnp.where(visits > 1e-3, kl, 0.0))])

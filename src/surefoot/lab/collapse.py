@@ -13,10 +13,11 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.lab.base import AbstractExperiment, Claim, Result
-from surefoot.lab.cliff import Cliff, NetworkPolicy
+from surefoot.lab.cliff import Cliff
 from surefoot.lab.figures import COLOURS, Line, Panel
 from surefoot.networks import MLPOptions
 from surefoot.options import Options, Positive, at_least, check
+from surefoot.policies.categorical import CategoricalMLPPolicy
 from surefoot.rules import (
     AbstractRule,
     GradientStep,
@@ -181,11 +182,11 @@ class Collapse(AbstractExperiment):
     def _run(self, cliff: Cliff, name: str, delta: Array, key: Key) -> tuple[Array, Array]:
         start_key, scale_key, run_key = jax.random.split(key, 3)
         network = MLPOptions((self.hidden,), "tanh", "orthogonal", 0.01).network(start_key, 1, 3)
-        policy = NetworkPolicy(network)
+        policy = CategoricalMLPPolicy(network)
         scales = _scales(policy, cliff.batch(policy, scale_key, _EPISODES_OF_SCALE))
         rule = self._rule(name, delta, scales)
 
-        def turn(carry: tuple[NetworkPolicy, PyTree], key: Key) -> tuple[PyTree, tuple[Array, Array]]:
+        def turn(carry: tuple[CategoricalMLPPolicy, PyTree], key: Key) -> tuple[PyTree, tuple[Array, Array]]:
             old, state = carry
             new, state, _ = rule.step(_OBJECTIVE, old, cliff.batch(old, key, self.episodes), state)
             return (new, state), (cliff.value(new), cliff.divergences(old, new))
@@ -291,7 +292,7 @@ def _with_interval(deltas: Sequence[float], values: np.ndarray, label: str, colo
     return [Line(deltas, mean, label, colour, "o-"), *bars]
 
 
-def _scales(policy: NetworkPolicy, batch: Batch) -> Scales:
+def _scales(policy: CategoricalMLPPolicy, batch: Batch) -> Scales:
     _, gradient = loss_and_gradient(_OBJECTIVE, policy, batch)
     along = inner_product(gradient, fisher_vector_product(_OBJECTIVE, policy, batch, gradient))
     natural = NaturalOptions(damping=_DAMPING).direction(_OBJECTIVE, policy, gradient, batch)

@@ -1,7 +1,7 @@
 """Base classes: policies, recurrent ones, actor-critics, and the options that build a policy."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -26,19 +26,14 @@ class AbstractPolicy(eqx.Module):
     that belong to them.
     """
 
+    is_recurrent: ClassVar[bool] = False
+    """Whether it has the methods of `AbstractRecurrentPolicy`."""
+    predicts_values: ClassVar[bool] = False
+    """Whether it has the methods of `AbstractActorCritic`."""
+
     @abstractmethod
     def __call__(self, observations: Observations) -> AbstractDistribution:
         """The distribution over actions at each observation, for any batch of them."""
-
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether it has the methods of `AbstractRecurrentPolicy`."""
-        return False
-
-    @property
-    def predicts_values(self) -> bool:
-        """Whether it has the methods of `AbstractActorCritic`."""
-        return False
 
     def roles(self) -> PyTree:
         """The role of each parameter: the policy with a `Role` in place of every floating-point array, and
@@ -50,9 +45,7 @@ class AbstractRecurrentPolicy(AbstractPolicy):
     """π(a|s₀ … s_t): a policy with a memory. Called on observations `[*batch time obs]`, it treats each row
     as one whole episode."""
 
-    @property
-    def is_recurrent(self) -> bool:
-        return True
+    is_recurrent = True
 
     @abstractmethod
     def initial_memory(self) -> PyTree:
@@ -78,10 +71,7 @@ class AbstractActorCritic(AbstractPolicy):
 
     auxiliary: eqx.AbstractVar[AuxiliaryLoss | None]
     """The loss of its auxiliary output; None if it has none."""
-
-    @property
-    def predicts_values(self) -> bool:
-        return True
+    predicts_values = True
 
     @abstractmethod
     def values(self, observations: Observations) -> Float[Array, "*batch"]:

@@ -1,5 +1,6 @@
 """The recurrent policy, with gated recurrent units (Cho et al., 2014)."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -18,26 +19,32 @@ from surefoot.theory.distributions import AbstractDistribution
 from surefoot.types import ActionSpace, Key, Observations, ObservationSpace
 
 
-class GRUPolicy(AbstractRecurrentPolicy):
-    """π(a | h_t) with h_t = GRU(s_t, h_{t−1}). Its derivatives go back through time to the beginning of the
-    row or of the episode."""
+class AbstractGatedPolicy(AbstractRecurrentPolicy):
+    """A policy whose memory is that of gated recurrent units, h_t = GRU(s_t, h_{t−1}). Its derivatives go
+    back through time to the beginning of the row or of the episode."""
 
     encoder: Encoder
     cell: eqx.nn.GRUCell
-    head: AbstractPolicy
+
+    @abstractmethod
+    def distribution(
+        self, inputs: Float[Array, "*batch inputs"], memories: Float[Array, "*batch units"]
+    ) -> AbstractDistribution:
+        """The distribution at encoded observations s_t, with the memory h_t there."""
 
     def __call__(self, observations: Observations) -> AbstractDistribution:
         inputs = self.encoder(observations)
-        return self.head(unroll_episodes(self.cell, inputs))
+        return self.distribution(inputs, unroll_episodes(self.cell, inputs))
 
     def initial_memory(self) -> Float[Array, " units"]:
-        return zero_memory(self.cell)
+        return jnp.zeros(self.cell.hidden_size, self.cell.weight_hh.dtype)
 
     def act(
         self, observations: Observations, memory: Float[Array, "*batch units"]
     ) -> tuple[AbstractDistribution, Float[Array, "*batch units"]]:
-        memory = advance(self.cell, self.encoder(observations), memory)
-        return self.head(memory), memory
+        inputs = self.encoder(observations)
+        memory = advance(self.cell, inputs, memory)
+        return self.distribution(inputs, memory), memory
 
     def unroll(
         self,
@@ -45,12 +52,20 @@ class GRUPolicy(AbstractRecurrentPolicy):
         starts: Bool[Array, "*axes time"],
         memory: Float[Array, "*axes units"],
     ) -> AbstractDistribution:
-        return self.head(unroll(self.cell, self.encoder(observations), starts, memory))
+        inputs = self.encoder(observations)
+        return self.distribution(inputs, unroll(self.cell, inputs, starts, memory))
 
 
-def zero_memory(cell: eqx.nn.GRUCell) -> Float[Array, " units"]:
-    """The memory at the beginning of an episode."""
-    return jnp.zeros(cell.hidden_size, cell.weight_hh.dtype)
+class GRUPolicy(AbstractGatedPolicy):
+    """π(a | h_t) with h_t = GRU(s_t, h_{t−1})."""
+
+    head: AbstractPolicy
+
+    def distribution(
+        self, inputs: Float[Array, "*batch inputs"], memories: Float[Array, "*batch units"]
+    ) -> AbstractDistribution:
+        del inputs
+        return self.head(memories)
 
 
 def advance(

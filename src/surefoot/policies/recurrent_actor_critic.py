@@ -12,19 +12,15 @@ from surefoot.encoders import Encoder, EncoderOptions
 from surefoot.networks import MLP, MLPOptions
 from surefoot.options import at_least
 from surefoot.policies.base import AbstractPolicy, AbstractRecurrentActorCritic, PolicyOptions
-from surefoot.policies.gru import CellOptions, advance, unroll, unroll_episodes, zero_memory
+from surefoot.policies.gru import AbstractGatedPolicy, CellOptions, advance, unroll, unroll_episodes
 from surefoot.policies.heads import HeadOptions
 from surefoot.theory.distributions import AbstractDistribution
 from surefoot.theory.objectives import AuxiliaryLoss, Prediction
 from surefoot.types import ActionSpace, Key, Observations, ObservationSpace
 
 
-class AbstractGatedActorCritic(AbstractRecurrentActorCritic):
-    """An actor-critic whose memory is that of gated recurrent units, h_t = GRU(s_t, h_{t−1}). Its derivatives
-    go back through time to the beginning of the row or of the episode."""
-
-    encoder: Encoder
-    cell: eqx.nn.GRUCell
+class AbstractGatedActorCritic(AbstractGatedPolicy, AbstractRecurrentActorCritic):
+    """An actor-critic whose memory is that of gated recurrent units."""
 
     @abstractmethod
     def predict(
@@ -32,27 +28,10 @@ class AbstractGatedActorCritic(AbstractRecurrentActorCritic):
     ) -> Prediction:
         """Distribution and value at encoded observations s_t, with the memory h_t there."""
 
-    def __call__(self, observations: Observations) -> AbstractDistribution:
-        return self._predict_episodes(observations).distribution
-
-    def initial_memory(self) -> Float[Array, " units"]:
-        return zero_memory(self.cell)
-
-    def act(
-        self, observations: Observations, memory: Float[Array, "*batch units"]
-    ) -> tuple[AbstractDistribution, Float[Array, "*batch units"]]:
-        inputs = self.encoder(observations)
-        memory = advance(self.cell, inputs, memory)
-        return self.predict(inputs, memory).distribution, memory
-
-    def unroll(
-        self,
-        observations: Observations,
-        starts: Bool[Array, "*axes time"],
-        memory: Float[Array, "*axes units"],
+    def distribution(
+        self, inputs: Float[Array, "*batch inputs"], memories: Float[Array, "*batch units"]
     ) -> AbstractDistribution:
-        inputs = self.encoder(observations)
-        return self.predict(inputs, unroll(self.cell, inputs, starts, memory)).distribution
+        return self.predict(inputs, memories).distribution
 
     def values(self, observations: Observations) -> Float[Array, "*batch time"]:
         return self._predict_episodes(observations).values

@@ -30,11 +30,11 @@ class AbstractPolicyWrapper(AbstractPolicy):
         return self.distributed(self.policy(self.observed(observations)))
 
     @property
-    def is_recurrent(self) -> bool:
+    def is_recurrent(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
         return self.policy.is_recurrent
 
     @property
-    def predicts_values(self) -> bool:
+    def predicts_values(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.policy.predicts_values
 
     def roles(self) -> PyTree:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -19,23 +20,15 @@ class AbstractRule(ABC):
     differentiated. A rule that wraps another one passes on its properties.
     """
 
-    @property
-    def requires_surrogate(self) -> bool:
-        """Whether a step asks for more of the loss than its gradient at the policy that drew the data: its
-        value, or a gradient at another policy. The pseudo-loss `reinforce` has neither. A rule that takes one
-        step along that gradient says False; a rule that says nothing is not given the pseudo-loss."""
-        return True
-
-    @property
-    def takes_several_steps(self) -> bool:
-        """Whether one call of `step` takes several gradient steps on its batch."""
-        return False
-
-    @property
-    def measures_by_kl(self) -> bool:
-        """Whether a step is measured by the KL of the actions, as natural gradients are. The KL does not see
-        the value function of an actor-critic, whose part of the step would have no bound."""
-        return False
+    requires_surrogate: ClassVar[bool] = True
+    """Whether a step asks for more of the loss than its gradient at the policy that drew the data: its value,
+    or a gradient at another policy. The pseudo-loss `reinforce` has neither. A rule that takes one step along
+    that gradient says False; a rule that says nothing is not given the pseudo-loss."""
+    takes_several_steps: ClassVar[bool] = False
+    """Whether one call of `step` takes several gradient steps on its batch."""
+    measures_by_kl: ClassVar[bool] = False
+    """Whether a step is measured by the KL of the actions, as natural gradients are. The KL does not see the
+    value function of an actor-critic, whose part of the step would have no bound."""
 
     @abstractmethod
     def init(self, policy: PyTree) -> PyTree:

@@ -29,15 +29,12 @@ class GradientStep(Options, AbstractRule):
 
     lr: Annotated[float | tuple[float, ...], NonNegative] = 0.1
     """Learning rate α, or one for each step in turn; the last serves all steps after it."""
+    requires_surrogate = False
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
         if isinstance(self.lr, tuple) and not self.lr:
             raise UserError("lr is (); it must be one learning rate or more.")
-
-    @property
-    def requires_surrogate(self) -> bool:
-        return False
 
     def init(self, policy: PyTree) -> Int[Array, ""]:
         """The number of steps taken."""
@@ -64,10 +61,7 @@ class OptaxStep(Options, AbstractRule):
     """Learning rate."""
     max_gradient_norm: Annotated[float | None, Positive] = None
     """Maximal Euclidean norm of the gradient; longer ones are scaled down to it. None for no limit."""
-
-    @property
-    def requires_surrogate(self) -> bool:
-        return False
+    requires_surrogate = False
 
     def init(self, policy: PyTree) -> PyTree:
         return self._optimiser().init(eqx.filter(policy, eqx.is_inexact_array))

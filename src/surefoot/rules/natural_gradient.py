@@ -25,10 +25,7 @@ class NaturalOptions(Options):
     """Relative residual ‖Fx − g‖ / ‖g‖ at which conjugate gradient stops."""
     damping: Annotated[float, NonNegative] = 1e-5
     """λ, added to the diagonal of the Fisher matrix."""
-
-    @property
-    def measures_by_kl(self) -> bool:
-        return True
+    measures_by_kl = True
 
     def direction(
         self, objective: AbstractObjective, policy: PyTree, gradient: PyTree, batch: PyTree
@@ -69,10 +66,7 @@ class NaturalGradient(NaturalOptions, AbstractRule):
     max_kl: Annotated[float | None, Positive] = None
     """KL(old ‖ new) of each step in the quadratic model, δ, in nats; none for a fixed learning rate. The real
     KL is not checked: `trust-region` does that."""
-
-    @property
-    def requires_surrogate(self) -> bool:
-        return False
+    requires_surrogate = False
 
     def init(self, policy: PyTree) -> None:
         del policy

@@ -41,10 +41,7 @@ class EpochOptions(Options):
     stop_kl: Annotated[float | None, Positive] = None
     """KL(old ‖ new) of a minibatch, in nats, above which no further steps are taken on the batch; none to
     take all of them."""
-
-    @property
-    def takes_several_steps(self) -> bool:
-        return True
+    takes_several_steps = True
 
 
 class EpochState(eqx.Module):

@@ -30,10 +30,7 @@ class ProjectedGradient(Options, AbstractRule):
     """Radius r of the ball: the maximal Euclidean norm of the change of all parameters by one batch."""
     gradient_steps: Annotated[int, at_least(1)] = 10
     """Number of gradient steps on each batch."""
-
-    @property
-    def takes_several_steps(self) -> bool:
-        return True
+    takes_several_steps = True
 
     def init(self, policy: PyTree) -> None:
         del policy

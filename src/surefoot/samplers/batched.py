@@ -31,10 +31,10 @@ from surefoot.samplers.base import (
     is_traced,
 )
 from surefoot.samplers.host_rollouts import (
-    Renewals,
     Words,
     add_task_axis,
     key_data,
+    renewal_keys,
     repeat_rows,
     rollout_steps,
 )
@@ -159,18 +159,18 @@ def continue_streams(
     record = Record(runner.env, streams, steps, finals_of_streams(runner.env, steps))
 
     def sample_part(simulator: Any, part: slice) -> tuple[Any, ...]:
-        own, renewals = rows_of(tasks, part), Renewals(begins[part])
+        own, keys = rows_of(tasks, part), begins[part]
         memory = add_task_axis(jax.tree.map(jnp.asarray, rows_of(state.memory, part)))
         action_sampler = ActionSampler(acting, acts[None, part], memory)
         if begun:
             simulator.restore(saved[part], own)
             observations, times = rows_of((state.observations, state.times), part)
         else:
-            observations = simulator.begin(renewals.at(steps), own)
-            times = np.zeros(len(begins[part]), np.int32)
+            observations = simulator.begin(renewal_keys(keys, steps), own)
+            times = np.zeros(len(keys), np.int32)
         rows = np.arange(streams)[part]
         observations, times = rollout_steps(
-            simulator, runner.env.horizon, action_sampler, observations, times, renewals, record, rows
+            simulator, runner.env.horizon, action_sampler, observations, times, keys, record, rows
         )
         env_state = np.ones((), bool), simulator.save()
         return env_state, observations, times, rows_of(action_sampler.memory, 0)

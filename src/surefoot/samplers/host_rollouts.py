@@ -58,12 +58,13 @@ def rollout_steps(
     action_sampler: ActionSampler,
     observations: Observations,
     times: Int[np.ndarray, " rows"],
-    renewals: "Renewals",
+    keys: Words,
     record: Record,
     rows: Int[np.ndarray, " rows"],
 ) -> tuple[Observations, Int[np.ndarray, " rows"]]:
     """Fills the record's `rows` with steps of running environments, one episode after another, and returns
-    the observations and times after the last step. `times` are the steps since the episodes began."""
+    the observations and times after the last step. `times` are the steps since the episodes began, `keys`
+    those from which the keys of new episodes follow."""
     everyone, last = np.arange(len(rows)), record.steps - 1
     decided = action_sampler.act(observations, 0)
     for step in range(record.steps):
@@ -75,7 +76,8 @@ def rollout_steps(
         ended = outcome.terminated | cut
         if ended.any():
             again = np.flatnonzero(ended)
-            observations = _with_rows(observations, again, simulator.renew(again, renewals.at(step)[again]))
+            first = simulator.renew(again, renewal_keys(keys, step)[again])
+            observations = _with_rows(observations, again, first)
             times[again] = 0
             action_sampler.forget(ended)
         if step < last:
@@ -103,16 +105,9 @@ def _action_keys(words: UInt32[Array, "task episode words"]) -> Array:
     return jax.random.key_data(jax.vmap(jax.vmap(lambda key: EpisodeKeys.of(key).actions))(keys))
 
 
-class Renewals:
-    """Raw keys of the episodes that begin where others end, by row and step."""
-
-    def __init__(self, keys: Words) -> None:
-        """`keys` are the rows' own."""
-        self._keys = keys
-
-    def at(self, step: int) -> Words:
-        """The keys of episodes that begin after this step."""
-        return np.asarray(_folded(self._keys, np.int32(step)))
+def renewal_keys(keys: Words, step: int) -> Words:
+    """Raw keys of the episodes that begin after this step, where others end. `keys` are the rows' own."""
+    return np.asarray(_folded(keys, np.int32(step)))
 
 
 @jax.jit

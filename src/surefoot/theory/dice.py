@@ -64,7 +64,7 @@ class DiceObjective(AbstractObjective):
     the units of the advantages."""
 
     @property
-    def uses_transitions(self) -> bool:
+    def uses_transitions(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return not self.control_variate
 
     def predict(self, policy: PyTree, batch: Batch) -> PyTree:

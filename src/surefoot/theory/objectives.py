@@ -8,7 +8,7 @@ changes only `predict` (see `theory.meta`).
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -29,10 +29,8 @@ StepLoss = Callable[[Array, Array, Array], Array]
 class AbstractObjective(eqx.Module):
     """A loss over a policy, in the parts that a rule needs."""
 
-    @property
-    def uses_transitions(self) -> bool:
-        """Whether the loss needs the batch's `transitions`."""
-        return False
+    uses_transitions: ClassVar[bool] = False
+    """Whether the loss needs the batch's `transitions`."""
 
     @abstractmethod
     def predict(self, policy: PyTree, batch: PyTree) -> PyTree:
@@ -163,10 +161,7 @@ class ActorCriticObjective(AbstractObjective):
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
     value_proximal: float = eqx.field(static=True, default=0.0)
     """Weight κ of the mean of (V − V_old)², with the values V_old that the batch was estimated with."""
-
-    @property
-    def uses_transitions(self) -> bool:
-        return True
+    uses_transitions = True
 
     def predict(self, policy: PyTree, batch: Batch) -> Prediction:
         _check_sequences(policy, batch)

@@ -40,6 +40,7 @@ class AbstractMujocoFamily(Options, AbstractFamily):
     releases_gil = True
 
     horizon: Horizon = 200
+    time_limit_ends_return = True
 
     def reward(self, before: Snapshot, after: Snapshot, controls: Controls, tasks: Tasks) -> Scalars:
         """The reward of each row's step; by default Gymnasium's, whatever the task."""
@@ -81,10 +82,6 @@ class AbstractMujocoFamily(Options, AbstractFamily):
     def action_space(self) -> Continuous:
         return Continuous(self.model.nu)
 
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return True
-
     def simulator(self, threads: int) -> AbstractSimulator:
         mujoco()  # the simulator cannot even be imported without it
         from surefoot.envs.mujoco.simulator import MujocoSimulator
@@ -97,10 +94,7 @@ class AbstractPlain(AbstractMujocoFamily):
     """The one task of Gymnasium, without content: `[0]`. Its time limit only cuts an endless task short."""
 
     horizon: Horizon = 1000
-
-    @property
-    def time_limit_ends_return(self) -> bool:
-        return False
+    time_limit_ends_return = False
 
     def sample_tasks(self, key: Key, n: int) -> Float[Array, "{n} 0"]:
         del key
