@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surefoot.algorithms.gradient_adapter import GradientAdapter
 from surefoot.experiment.parts import parts
 from surefoot.experiment.presets import PRESETS
 from surefoot.rules import AbstractRule
@@ -100,7 +101,9 @@ def _formulas(cls: type) -> Iterator[Any]:
     definitions, known = [cls], set[int]()
     for definition in definitions:
         for value in _named_in(definition):
-            if id(value) in known:
+            # What adapts in evaluation alone is no part of the method.
+            evaluation_alone = value is GradientAdapter and getattr(cls, "adapts", True) is False
+            if id(value) in known or evaluation_alone:
                 continue
             known.add(id(value))
             module = getattr(value, "__module__", None) or ""
