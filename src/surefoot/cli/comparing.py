@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from surefoot.cli.options import parse
 from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.options import UserError
 from surefoot.report.comparing import draw_comparison
@@ -21,59 +20,52 @@ from surefoot.report.finished import FinishedRun, find_runs, group_runs
 from surefoot.statistics import Interval
 
 
-def command_compare(arguments: list[str]) -> int:
-    """Compares finished runs over their seeds; returns the exit code."""
+def command_compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+    /,
+    against: Path | None = None,
+    step: int | None = None,
+    out: Path | None = None,
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False,
+    seed: int = 0,
+) -> int:
+    """Compare runs of several seeds each: what they reach, by how much they differ, and whether the seeds
+    can tell.
 
-    def command(
-        runs: tyro.conf.Positional[tuple[Path, ...]] = (),
-        /,
-        against: Path | None = None,
-        step: int | None = None,
-        out: Path | None = None,
-        json: tyro.conf.FlagCreatePairsOff[bool] = False,
-        csv: tyro.conf.FlagCreatePairsOff[bool] = False,
-        seed: int = 0,
-    ) -> int:
-        """Compare runs of several seeds each: what they reach, by how much they differ, and whether the seeds
-        can tell.
+    Runs that differ in nothing but the seed are one group. A folder that `surefoot train --seeds` made
+    stands for its runs.
 
-        Runs that differ in nothing but the seed are one group. A folder that `surefoot train --seeds` made
-        stands for its runs.
-
-        Args:
-            runs: Run folders, or folders of several seeds.
-            against: The run or folder that the others are compared with; by default the first.
-            step: Number of steps of adaptation after which runs are compared; by default the last evaluated.
-            out: The folder to make for comparison.png and comparison.svg; by default one with today's date
-                under comparisons/, and no pictures with --json or --csv.
-            json: Print one JSON object and nothing else on standard output.
-            csv: Print a table of comma-separated values and nothing else on standard output.
-            seed: The random seed of the bootstrap.
-        """
-        if json and csv:
-            raise UserError("Standard output holds one of --json and --csv; ask for one of them.")
-        if not runs and against is None:
-            raise UserError(
-                "Which runs? Name at least two folders: surefoot compare RUN… [--against BASELINE]"
-            )
-        folder = out
-        if folder is None and not (json or csv):
-            folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        if folder is not None:
-            must_not_exist(folder)
-        comparison = _compare(runs, against, step, seed)
-        pictures = [] if folder is None else _leave_pictures(comparison, folder)
-        if json:
-            print(dumps({**comparison.summary(), "pictures": [str(path) for path in pictures]}))
-        elif csv:
-            print(_as_csv(comparison), end="")
-        else:
-            _print(comparison)
-            for path in pictures:
-                print(f"picture  {path}")
-        return 0
-
-    return parse(command, arguments, "surefoot compare")
+    Args:
+        runs: Run folders, or folders of several seeds.
+        against: The run or folder that the others are compared with; by default the first.
+        step: Number of steps of adaptation after which runs are compared; by default the last evaluated.
+        out: The folder to make for comparison.png and comparison.svg; by default one with today's date
+            under comparisons/, and no pictures with --json or --csv.
+        json: Print one JSON object and nothing else on standard output.
+        csv: Print a table of comma-separated values and nothing else on standard output.
+        seed: The random seed of the bootstrap.
+    """
+    if json and csv:
+        raise UserError("Standard output holds one of --json and --csv; ask for one of them.")
+    if not runs and against is None:
+        raise UserError("Which runs? Name at least two folders: surefoot compare RUN… [--against BASELINE]")
+    folder = out
+    if folder is None and not (json or csv):
+        folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    if folder is not None:
+        must_not_exist(folder)
+    comparison = _compare(runs, against, step, seed)
+    pictures = [] if folder is None else _leave_pictures(comparison, folder)
+    if json:
+        print(dumps({**comparison.summary(), "pictures": [str(path) for path in pictures]}))
+    elif csv:
+        print(_as_csv(comparison), end="")
+    else:
+        _print(comparison)
+        for path in pictures:
+            print(f"picture  {path}")
+    return 0
 
 
 def _compare(runs: tuple[Path, ...], against: Path | None, step: int | None, seed: int) -> Comparison:
