@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.options import Fraction, Options, Positive, UserError, at_least, check, shown
+from surefoot.options import Fraction, Options, Positive, UserError, at_least, check, length_at_least, shown
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Example(Options):
     rate: Annotated[float | tuple[float, ...], Positive] = 0.1
     limit: Annotated[float | None, Positive] = None
     layers: Annotated[tuple[int, ...], at_least(1)] = (2, 3)
+    pair: Annotated[tuple[float, ...], Positive, length_at_least(2, "two or more")] = (1.0, 2.0)
     share: Annotated[float, Fraction] = 0.5
     free: int = -1
 
@@ -37,6 +38,8 @@ def test_a_right_option_passes():
         ("rate", (0.1, -1.0), "a positive number"),
         ("limit", 0.0, "a positive number, or none"),
         ("layers", (4, 0), "1 or more"),
+        ("pair", (1.0,), "two or more"),
+        ("pair", (1.0, 0.0), "a positive number"),
         ("share", 1.5, "between 0 and 1"),
         ("share", np.array([0.1, 0.2]), "a number"),
     ],

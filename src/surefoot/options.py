@@ -22,7 +22,7 @@ class UserError(Exception):
 class Bound:
     """The values that an option may have: `Annotated[float, Positive]`.
 
-    None always passes; of a tuple every element must pass.
+    None always passes; of a tuple every element must pass, or the tuple itself where `whole` is set.
     """
 
     holds: Callable[[Any], bool]
@@ -30,11 +30,17 @@ class Bound:
     """The condition in words, which follow "it must be"."""
     most: float | int = inf
     """The largest value that the machine can count to."""
+    whole: bool = False
 
 
 def at_least(least: int) -> Bound:
     """A bound for counts, which must also fit into 32 bits."""
     return Bound(lambda value: value >= least, f"{least} or more", most=2**31 - 1)
+
+
+def length_at_least(least: int, words: str) -> Bound:
+    """A bound for the number of elements of a tuple."""
+    return Bound(lambda values: len(values) >= least, words, whole=True)
 
 
 Workers = Bound(lambda value: 0 <= value <= 1024, "from 0 to 1024")
@@ -61,9 +67,9 @@ class Options:
                 value = tuple(value)
                 object.__setattr__(self, name, value)
             check(fits(value, kind), name, value, described(kind))
-            parts = value if isinstance(value, tuple) else (value,)
-            checked: list[Any] = [part for part in parts if part is not None and not isinstance(part, Tracer)]
             for bound in bounds:
+                parts: Any = value if isinstance(value, tuple) and not bound.whole else (value,)
+                checked = [part for part in parts if part is not None and not isinstance(part, Tracer)]
                 wanted = f"{bound.words}, or none" if type(None) in get_args(kind) else bound.words
                 check(all(map(bound.holds, checked)), name, value, wanted)
                 small = bound.most == inf or all(part <= bound.most for part in checked)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, ascends, close
+from surefoot.lab.base import AbstractExperiment, Ascending, Claim, Result, ascends, close
 from surefoot.lab.figures import COLOURS, GREY, Line, Panel
 from surefoot.lab.meta_estimators import (
     DICE,
@@ -44,7 +44,7 @@ from surefoot.lab.meta_problems import (
 )
 from surefoot.lab.problems import Problem, ShortHorizon, chain_policy
 from surefoot.lab.sampling import Quality, in_batches, quality
-from surefoot.options import Options, Positive, at_least, check
+from surefoot.options import Positive, at_least
 from surefoot.theory.meta import AbstractMetaObjective
 from surefoot.theory.objectives import loss_and_gradient
 from surefoot.types import Batch, Key
@@ -87,17 +87,13 @@ class MetaGradient(AbstractExperiment):
     """Steps in an episode."""
     lr: Annotated[float, Positive] = 6.0
     """Rate of the inner steps."""
-    episodes: Annotated[tuple[int, ...], at_least(2)] = (5, 20, 80)
+    episodes: Annotated[tuple[int, ...], at_least(2), Ascending] = (5, 20, 80)
     """Episodes of each task and phase, ascending."""
     inner_steps: Annotated[int, at_least(1)] = 2
     """Largest number of inner steps. One step is measured with every number of episodes, and this number with
     the second of them."""
     batches: Annotated[int, at_least(100)] = 2000
     """Number of meta-batches."""
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        check(ascends(self.episodes), "episodes", self.episodes, "two or more, ascending")
 
     def measure(self, seed: int) -> Result:
         tasks, vector = self.start()

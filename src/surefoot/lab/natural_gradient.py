@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Cell, Claim, Result, close
+from surefoot.lab.base import AbstractExperiment, Cell, Claim, OneRate, Result, close
 from surefoot.lab.exact import OBJECTIVE, exact_batch, policy_gradient, policy_iteration, solve
 from surefoot.lab.figures import BLUE, COLOURS, GREY, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, reparametrised, two_states
-from surefoot.options import Options, at_least, check
+from surefoot.options import Bound, Options, at_least, check
 from surefoot.rules import NaturalGradient
 
 _CLOSED = 0.95
 """Fraction of the gap to the optimal return that is to be closed."""
+_FromOne = Bound(lambda conditions: conditions[:1] == (1.0,), "1 and then larger numbers", whole=True)
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class BadScaling(AbstractExperiment):
     which is κ² times slower in the second state than in the first.
     """
 
-    conditions: Annotated[tuple[float, ...], at_least(1)] = (1.0, 3.0, 10.0)
+    conditions: Annotated[tuple[float, ...], at_least(1), _FromOne] = (1.0, 3.0, 10.0)
     """Condition numbers of M, ascending; 1 is the table itself."""
-    rates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-2, 9))
+    rates: Annotated[tuple[float, ...], OneRate] = tuple(10.0 ** (k / 2) for k in range(-2, 9))
     """Rates of the plain gradient; the best of them is compared."""
     steps: int = 2000
     """Most steps of the plain gradient."""
@@ -67,8 +68,6 @@ class BadScaling(AbstractExperiment):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
-        check(self.conditions[:1] == (1.0,), "conditions", self.conditions, "1 and then larger numbers")
-        check(len(self.rates) > 0, "rates", self.rates, "at least one rate")
         natural = self.natural_steps
         check(natural <= self.steps, "natural_steps", natural, "at most the steps of the plain gradient")
 
