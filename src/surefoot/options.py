@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 from collections.abc import Callable, Iterable
 from functools import cache
 from math import inf
@@ -138,6 +139,17 @@ def shown(value: Any, length: int = 200) -> str:
     except Exception as error:  # a number of too many digits, a nesting too deep, or the user's own method
         text = f"a {type(value).__name__} whose `repr` raised {type(error).__name__}"
     return text if len(text) <= length else text[:length] + " …"
+
+
+def import_extra(module: str, needs: str, extra: str) -> Any:
+    """An optional module. Raises `UserError` if it is not installed. `needs` is what needs which package, as
+    in "Atari games need ale-py", and `extra` the one of surefoot's that has it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{needs}, and importing it failed: {error}. Install it: pip install 'surefoot[{extra}]'."
+        ) from error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
