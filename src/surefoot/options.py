@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from math import inf
 from numbers import Integral, Real
@@ -156,3 +156,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """` Did you mean …?`, if something known is close to `name`; otherwise nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def must_be_one_of(what: str, name: str, known: Collection[str], more: str = "") -> None:
+    """Raise a `UserError` unless `name` is known: "There is no preset 'x'.", a suggestion, and `more`."""
+    if name not in known:
+        raise UserError(f"There is no {what} {name!r}.{suggestion(name, known)} {more}".rstrip())

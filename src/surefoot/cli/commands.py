@@ -26,7 +26,7 @@ from surefoot.cli.training import command_resume, command_train
 from surefoot.cli.watching import command_watch
 from surefoot.experiment import NonFiniteError
 from surefoot.loading import told, user_line
-from surefoot.options import UserError, shown, suggestion
+from surefoot.options import UserError, must_be_one_of, shown
 from surefoot.samplers.host_runner import disable_async_dispatch
 
 PARSED: dict[str, Callable[..., int]] = {
@@ -54,9 +54,7 @@ def execute(name: str, *arguments: str) -> int:
     """Carries out one command and returns its exit code. A `UserError` is printed without a traceback."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        known = (*PARSED, *RAW)
-        if name not in known:
-            raise UserError(f"There is no command {name!r}.{suggestion(name, known)} See: surefoot --help")
+        must_be_one_of("command", name, (*PARSED, *RAW), "See: surefoot --help")
         use_compilation_cache()
         disable_async_dispatch()  # before JAX computes: a sampler may be made after that
         with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from surefoot.cli.showing import describe, print_rows
 from surefoot.experiment.files import make_folder, write_atomically
-from surefoot.options import UserError, suggestion
+from surefoot.options import must_be_one_of
 
 
 def command_lab(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, out: Path = Path("lab")) -> int:
@@ -28,9 +28,7 @@ def command_lab(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, ou
         listed = {name: (describe(cls),) for name, cls in EXPERIMENTS.items()}
         print_rows("experiments: surefoot lab NAME runs one, surefoot lab all runs all", listed)
         return 0
-    if experiment not in ("all", *EXPERIMENTS):
-        known = suggestion(experiment, ("all", *EXPERIMENTS))
-        raise UserError(f"There is no experiment {experiment!r}.{known} `surefoot lab` lists them.")
+    must_be_one_of("experiment", experiment, ("all", *EXPERIMENTS), "`surefoot lab` lists them.")
     names = tuple(EXPERIMENTS) if experiment == "all" else (experiment,)
     check_seed(seed)
     make_folder(out)
