@@ -5,7 +5,7 @@ import io
 from datetime import datetime
 from json import dumps
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -17,7 +17,6 @@ from surefoot.options import UserError
 from surefoot.report.comparing import draw_comparison
 from surefoot.report.comparison import Comparison, differences_in_words
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
-from surefoot.statistics import Interval
 
 
 def command_compare(
@@ -101,37 +100,34 @@ def _print(comparison: Comparison) -> None:
     else:
         print("differs  no option: the groups are runs of other folders with the same seeds")
     table = Table("runs", *(_right(name) for name in ("seeds", "IQM", "95% interval", "steps", "hours")))
-    for group in comparison.groups:
-        reached = comparison.reached(group)
-        steps = [run.steps for run in group.runs if run.steps is not None]
+    for row in summary["groups"]:
         table.add_row(
-            escape(group.label),
-            str(len(group.runs)),
-            f"{reached.estimate:.2f}",
-            _ends(reached),
-            _short(float(median(steps))) if steps else "unknown",
-            f"{median(run.hours for run in group.runs):.3g}",
+            escape(row["label"]),
+            str(len(row["seeds"])),
+            f"{row['iqm']:.2f}",
+            _ends(row),
+            "unknown" if row["steps"] is None else _short(row["steps"]),
+            f"{row['hours']:.3g}",
         )
     console.print(table)
-    base = comparison.groups[comparison.baseline]
-    others = [group for group in comparison.groups if group is not base]
+    others = [row for row in summary["groups"] if "against_baseline" in row]
     if others:
         columns = ("difference (95%)", "P(higher) (95%)")
-        title = f"against {escape(base.label)}"
+        title = f"against {escape(summary['baseline'])}"
         table = Table("runs", *map(_right, columns), "verdict", title=title, title_justify="left")
-        for group in others:
-            against = comparison.against(group)
-            apart, improves = against.difference, against.improvement
+        for row in others:
+            against = row["against_baseline"]
+            apart, improves = against["difference"], against["probability_of_improvement"]
             table.add_row(
-                escape(group.label),
-                f"{apart.estimate:+.2f}{'*' * against.paired} ({_ends(apart)})",
-                f"{improves.estimate:.2f} ({_ends(improves)})",
-                against.verdict,
+                escape(row["label"]),
+                f"{apart['estimate']:+.2f}{'*' * against['paired_by_seed']} ({_ends(apart)})",
+                f"{improves['estimate']:.2f} ({_ends(improves)})",
+                against["verdict"],
             )
         console.print(table)
-        if any(comparison.against(group).paired for group in others):
+        if any(row["against_baseline"]["paired_by_seed"] for row in others):
             print("* of pairs of runs with the same seed")
-    for note in comparison.notes():
+    for note in summary["notes"]:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
 
 
@@ -139,8 +135,8 @@ def _right(name: str) -> Column:
     return Column(name, justify="right")
 
 
-def _ends(found: Interval) -> str:
-    return f"{found.low:.2f}…{found.high:.2f}"
+def _ends(found: dict[str, Any]) -> str:
+    return "{:.2f}…{:.2f}".format(*found["ci95"])
 
 
 def _short(steps: float) -> str:
