@@ -67,17 +67,9 @@ class AdvantageEstimation(AbstractExperiment):
             (*name, x.bias, x.sample.bias, x.sample.standard_error, x.sample.variance / plain)
             for name, x in found.items()
         ]
-        names = (
-            "estimator",
-            "γ",
-            "λ or k",
-            "bias",
-            "bias measured",
-            "its standard error",
-            "variance / plain",
-        )
+        columns = "estimator, γ, λ or k, bias, bias measured, its standard error, variance / plain"
         title = "Advantages: bias and variance with an imperfect value function"
-        return Result(title, names, rows, self._panels(found), self._claims(found))
+        return Result(title, columns.split(", "), rows, self._panels(found), self._claims(found))
 
     def start(self) -> tuple[Problem, SoftmaxTable]:
         """The problem and the policy whose gradient is estimated."""

@@ -87,18 +87,9 @@ class ImportanceWeights(AbstractExperiment):
             for kl in [mean_kl(*start(setting))]
             for name, x in kinds.items()
         ]
-        names = (
-            "horizon",
-            "distance",
-            "KL",
-            "weights",
-            "bias",
-            "its standard error",
-            "variance",
-            "sample size",
-        )
+        columns = "horizon, distance, KL, weights, bias, its standard error, variance, sample size"
         title = "Importance weights: variance and effective sample size"
-        return Result(title, names, rows, self._panels(found), self._claims(found))
+        return Result(title, columns.split(", "), rows, self._panels(found), self._claims(found))
 
     def compare(self, setting: Setting, seed: int) -> dict[str, Weighted]:
         """Every kind of weights, on the same episodes."""

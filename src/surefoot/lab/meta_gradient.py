@@ -119,14 +119,7 @@ class MetaGradient(AbstractExperiment):
             for name, measured in kinds.items()
         ]
         columns = (
-            "inner steps",
-            "episodes",
-            "estimator",
-            "bias",
-            "its standard error",
-            "variance",
-            "cosine",
-            "bias in the limit",
+            "inner steps, episodes, estimator, bias, its standard error, variance, cosine, bias in the limit"
         )
         title = "Meta-gradients: bias and variance of each estimator"
         claims = [
@@ -135,7 +128,7 @@ class MetaGradient(AbstractExperiment):
             *self._few_claims(tasks, vector, jax.random.fold_in(key, 1)),
             *self._first_step_claims(tasks, vector, jax.random.fold_in(key, 2)),
         ]
-        return Result(title, columns, rows, self._panels(found, limits[1], truths[1]), claims)
+        return Result(title, columns.split(", "), rows, self._panels(found, limits[1], truths[1]), claims)
 
     def start(self) -> tuple[Tasks, Vector]:
         """The tasks, and the parameters at which the meta-gradient is estimated."""
