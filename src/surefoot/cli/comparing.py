@@ -54,7 +54,10 @@ def command_compare(
         folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if folder is not None:
         must_not_exist(folder)
-    comparison = _compare(runs, against, step, seed)
+    first = [] if against is None else find_runs([against])
+    paths = {path.resolve(): path for path in [*first, *find_runs(list(runs))]}
+    groups = group_runs([FinishedRun.read(path) for path in paths.values()])
+    comparison = Comparison(groups, step=step, seed=seed)
     pictures = [] if folder is None else _leave_pictures(comparison, folder)
     if json:
         print(dumps({**comparison.summary(), "pictures": [str(path) for path in pictures]}))
@@ -65,13 +68,6 @@ def command_compare(
         for path in pictures:
             print(f"picture  {path}")
     return 0
-
-
-def _compare(runs: tuple[Path, ...], against: Path | None, step: int | None, seed: int) -> Comparison:
-    first = [] if against is None else find_runs([against])
-    paths = {path.resolve(): path for path in [*first, *find_runs(list(runs))]}
-    groups = group_runs([FinishedRun.read(path) for path in paths.values()])
-    return Comparison(groups, step=step, seed=seed)
 
 
 def _leave_pictures(comparison: Comparison, folder: Path) -> list[Path]:

@@ -112,11 +112,11 @@ class MetaGradient(AbstractExperiment):
                 steps,
                 n,
                 name,
-                *numbers(measured),
+                *(x.quality.bias, x.quality.standard_error, x.quality.variance, x.cosine),
                 bias_of(limits[steps][name], truths[steps]) if name in limits[steps] else "",
             )
             for steps, n, kinds in measured_at
-            for name, measured in kinds.items()
+            for name, x in kinds.items()
         ]
         columns = (
             "inner steps, episodes, estimator, bias, its standard error, variance, cosine, bias in the limit"
@@ -362,8 +362,3 @@ def measured(sampled: Array, truth: Vector, episodes: int) -> Measured:
 def bias_of(value: Vector, truth: Vector) -> float:
     """‖value − truth‖ / ‖truth‖."""
     return float(jnp.linalg.norm(value - truth) / jnp.linalg.norm(truth))
-
-
-def numbers(x: Measured) -> tuple[float, float, float, float]:
-    """A row's numbers."""
-    return x.quality.bias, x.quality.standard_error, x.quality.variance, x.cosine

@@ -89,12 +89,17 @@ class BadScaling(AbstractExperiment):
         return Result(title, columns, rows, panels, self._claims(natural, plain))
 
     def parametrisations(self, seed: int) -> list[SoftmaxTable]:
-        """One policy in coordinates of each condition number."""
+        """One policy in coordinates of each condition number: M is a random rotation for each state's two
+        logits, the second one's divided by it."""
         random = np.random.default_rng(seed)
         signs = np.array([[1.0, -1.0], [-1.0, 1.0]])
         logits = self.preference * signs + self.noise * random.normal(size=signs.shape)
         table = SoftmaxTable(jnp.asarray(logits))
-        return [table, *(reparametrised(table, rescaling(random, x)) for x in self.conditions[1:])]
+        found, zero = [table], np.zeros((2, 2))
+        for condition in self.conditions[1:]:
+            first, second = (np.linalg.qr(random.normal(size=(2, 2)))[0] for _ in range(2))
+            found.append(reparametrised(table, np.block([[first, zero], [zero, second / condition]])))
+        return found
 
     def follow_natural(self, problem: Problem, policy: SoftmaxTable, best: float) -> Learning:
         """Steps of the rule `NaturalGradient` without damping; `best` is the optimal return."""
@@ -175,12 +180,6 @@ class BadScaling(AbstractExperiment):
             Panel("Steps to 95% by the plain gradient's rate", "rate", "steps", rates, log),
             Panel("Paths; contours of J", stay("first"), stay("second"), plane, contours=contours),
         ]
-
-
-def rescaling(random: np.random.Generator, condition: float) -> np.ndarray:
-    """M: a random rotation for each state's two logits, the second one's divided by `condition`."""
-    first, second = (np.linalg.qr(random.normal(size=(2, 2)))[0] for _ in range(2))
-    return np.block([[first, np.zeros((2, 2))], [np.zeros((2, 2)), second / condition]])
 
 
 def _follow(
