@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surefoot.options import Fraction, Options, Positive, UserError, at_least, check, shown
+from surefoot.options import (
+    Fraction,
+    Options,
+    Positive,
+    UserError,
+    at_least,
+    check,
+    import_extra,
+    length_at_least,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -15,6 +25,7 @@ class Example(Options):
     rate: Annotated[float | tuple[float, ...], Positive] = 0.1
     limit: Annotated[float | None, Positive] = None
     layers: Annotated[tuple[int, ...], at_least(1)] = (2, 3)
+    pair: Annotated[tuple[float, ...], Positive, length_at_least(2, "two or more")] = (1.0, 2.0)
     share: Annotated[float, Fraction] = 0.5
     free: int = -1
 
@@ -37,6 +48,8 @@ def test_a_right_option_passes():
         ("rate", (0.1, -1.0), "a positive number"),
         ("limit", 0.0, "a positive number, or none"),
         ("layers", (4, 0), "1 or more"),
+        ("pair", (1.0,), "two or more"),
+        ("pair", (1.0, 0.0), "a positive number"),
         ("share", 1.5, "between 0 and 1"),
         ("share", np.array([0.1, 0.2]), "a number"),
     ],
@@ -65,3 +78,13 @@ def test_values_within_their_bounds_pass():
 def test_an_option_that_is_traced_is_not_checked():
     doubled = jax.vmap(lambda rate: 2 * Example(rate=rate).rate)(jnp.array([0.1, -0.2]))
     assert doubled.tolist() == pytest.approx([0.2, -0.4])
+
+
+def test_an_extra_that_is_not_installed() -> None:
+    assert import_extra("math", "Roots need math", "roots").sqrt(4) == 2
+    with pytest.raises(UserError) as refused:
+        import_extra("no_such_module", "It needs that", "it")
+    assert str(refused.value) == (
+        "It needs that, and importing it failed: No module named 'no_such_module'. "
+        "Install it: pip install 'surefoot[it]'."
+    )

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.encoders import Encoder, EncoderOptions
-from surefoot.options import Bound, NonNegative
+from surefoot.options import Bound, NonNegative, length_at_least
 from surefoot.types import Key, Observations, ObservationSpace
 
 LayerSize = Bound(lambda units: units >= 1, "layer sizes of 1 or more")
+SomeLayer = length_at_least(1, "one layer or more")
 Activation = Literal["relu", "tanh", "elu", "silu"]
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "elu": jax.nn.elu, "silu": jax.nn.silu}
 INITIALISERS = {

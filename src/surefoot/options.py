@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
+import importlib
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from math import inf
 from numbers import Integral, Real
@@ -22,7 +23,7 @@ class UserError(Exception):
 class Bound:
     """The values that an option may have: `Annotated[float, Positive]`.
 
-    None always passes; of a tuple every element must pass.
+    None always passes; of a tuple every element must pass, or the tuple itself where `whole` is set.
     """
 
     holds: Callable[[Any], bool]
@@ -30,11 +31,17 @@ class Bound:
     """The condition in words, which follow "it must be"."""
     most: float | int = inf
     """The largest value that the machine can count to."""
+    whole: bool = False
 
 
 def at_least(least: int) -> Bound:
     """A bound for counts, which must also fit into 32 bits."""
     return Bound(lambda value: value >= least, f"{least} or more", most=2**31 - 1)
+
+
+def length_at_least(least: int, words: str) -> Bound:
+    """A bound for the number of elements of a tuple."""
+    return Bound(lambda values: len(values) >= least, words, whole=True)
 
 
 Workers = Bound(lambda value: 0 <= value <= 1024, "from 0 to 1024")
@@ -61,9 +68,9 @@ class Options:
                 value = tuple(value)
                 object.__setattr__(self, name, value)
             check(fits(value, kind), name, value, described(kind))
-            parts = value if isinstance(value, tuple) else (value,)
-            checked: list[Any] = [part for part in parts if part is not None and not isinstance(part, Tracer)]
             for bound in bounds:
+                parts: Any = value if isinstance(value, tuple) and not bound.whole else (value,)
+                checked = [part for part in parts if part is not None and not isinstance(part, Tracer)]
                 wanted = f"{bound.words}, or none" if type(None) in get_args(kind) else bound.words
                 check(all(map(bound.holds, checked)), name, value, wanted)
                 small = bound.most == inf or all(part <= bound.most for part in checked)
@@ -134,7 +141,24 @@ def shown(value: Any, length: int = 200) -> str:
     return text if len(text) <= length else text[:length] + " …"
 
 
+def import_extra(module: str, needs: str, extra: str) -> Any:
+    """An optional module. Raises `UserError` if it is not installed. `needs` is what needs which package, as
+    in "Atari games need ale-py", and `extra` the one of surefoot's that has it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{needs}, and importing it failed: {error}. Install it: pip install 'surefoot[{extra}]'."
+        ) from error
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """` Did you mean …?`, if something known is close to `name`; otherwise nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def must_be_one_of(what: str, name: str, known: Collection[str], more: str = "") -> None:
+    """Raise a `UserError` unless `name` is known: "There is no preset 'x'.", a suggestion, and `more`."""
+    if name not in known:
+        raise UserError(f"There is no {what} {name!r}.{suggestion(name, known)} {more}".rstrip())

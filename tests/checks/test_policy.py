@@ -11,8 +11,7 @@ import pytest
 from support.wrappers import WrappedPolicyOptions
 from surefoot import policies
 from surefoot.checks import check_policy
-from surefoot.checks.policy import KITS
-from surefoot.checks.policy_calls import PolicyCalls
+from surefoot.checks.policy import PolicyChecks
 from surefoot.checks.problem import checks_of, collect
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, RecurrentActorCritic, with_role
@@ -453,13 +452,12 @@ def test_each_fault_is_found(options, check, phrase):
     if check == "serves":
         problems = check_policy(options())
     else:
-        (kit,) = [kit for kit in KITS if check in checks_of(kit)]
-        problems = collect(kit(PolicyCalls(options(), 3, space)), check)
+        problems = collect(PolicyChecks(options(), 3, space), check)
     assert check in {p.check for p in problems if phrase in p.what}
 
 
 def test_every_check_has_an_example():
-    assert {check for kit in KITS for check in checks_of(kit)} == {case.values[1] for case in ZOO}
+    assert set(checks_of(PolicyChecks)) == {case.values[1] for case in ZOO}
 
 
 def test_all_faults_are_found_at_once():

@@ -7,7 +7,7 @@ import pytest
 
 from surefoot.experiment import Config, Event, Learner, MLflow, TensorBoard, WeightsAndBiases
 from surefoot.experiment.callbacks import Callback, begin
-from surefoot.experiment.loggers import AbstractLogger, axis, hyperparameters, import_extra, tagged
+from surefoot.experiment.loggers import AbstractLogger, axis, hyperparameters, tagged
 from surefoot.options import UserError
 
 ROWS = [{"steps": 64.0, "return": 1.0, "kl": float("nan")}, {"steps": 128.0, "return": 2.0, "mine": 0.5}]
@@ -63,11 +63,6 @@ def test_training_begins_and_ends_a_logger(config: Config) -> None:
     steps = [row["steps"] for row in learner.history]
     logs = [("log", step, i) for i, step in enumerate(steps, 1)]
     assert logger.calls == [("start", config.seed), *logs, ("finish", True)]
-
-
-def test_an_extra_that_is_not_installed() -> None:
-    with pytest.raises(UserError, match=r"pip install 'surefoot\[no_such_module\]'"):
-        import_extra("no_such_module", "It")
 
 
 def test_tensorboard(config: Config, tmp_path: Path) -> None:

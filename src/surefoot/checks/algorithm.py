@@ -1,7 +1,6 @@
 """The contract kit of algorithms."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -286,9 +285,7 @@ class AlgorithmChecks:
             )
 
     def check_keeps_no_state(self) -> Problems:
-        with suppress(Stop):
-            _ = self.first
-        yield from common.keeps_no_state(self.before, self.algorithm)
+        yield from common.keeps_no_state(self.before, self.algorithm, lambda: self.first)
 
 
 def _is_state(method: str, state: Any) -> Problems:

@@ -3,7 +3,6 @@
 import dataclasses
 import pickle
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -213,9 +212,7 @@ class BaselineChecks:
                 return
 
     def check_keeps_no_state(self) -> Problems:
-        with suppress(Stop):
-            _ = self.fitted
-        yield from common.keeps_no_state(self.before, self.baseline)
+        yield from common.keeps_no_state(self.before, self.baseline, lambda: self.fitted)
 
 
 def _is_plain(value: Any) -> bool:

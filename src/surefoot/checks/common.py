@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, Literal
@@ -133,8 +134,10 @@ def attributes(subject: Any) -> dict[str, str]:
     return {name: told(value) for name, value in stored.items() if not is_cached(name)}
 
 
-def keeps_no_state(before: dict[str, str], subject: Any) -> Problems:
-    """Its attributes are still what they were `before`."""
+def keeps_no_state(before: dict[str, str], subject: Any, use: Callable[[], Any]) -> Problems:
+    """Its attributes are what they were `before`, also after `use`, which calls its methods."""
+    with suppress(Stop):
+        use()
     after = attributes(subject)
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):

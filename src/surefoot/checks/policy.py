@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from surefoot.checks import common
-from surefoot.checks.policy_calls import BATCH, PolicyCalls, lacks
+from surefoot.checks.policy_calls import BATCH, lacks
 from surefoot.checks.policy_capabilities import MemoryChecks, ValueChecks
 from surefoot.checks.problem import Problem, Problems, attempt, collect, error, require
 from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete, Observations, ObservationSpace
@@ -36,12 +36,10 @@ def check_policy(
     `UserError`, and serve one. A policy is checked as a recurrent one or as an actor-critic if its properties
     `is_recurrent` and `predicts_values` say so. An exception in its code is reported, not raised.
     """
-    every = [PolicyCalls(options, observation_space, space) for space in action_spaces]
-    if problems := (
-        common.is_class(options, "the options of a policy") or collect(PolicyChecks(every[0]), "options")
-    ):
+    every = [PolicyChecks(options, observation_space, space) for space in action_spaces]
+    if problems := (common.is_class(options, "the options of a policy") or collect(every[0], "options")):
         return problems
-    served = [calls for calls in every if calls.built is not None]
+    served = [kit for kit in every if kit.built is not None]
     if not served:
         refused = error(
             f"`build` refuses every action space: {', '.join(map(repr, action_spaces))}. {every[0].refusal}",
@@ -51,24 +49,20 @@ def check_policy(
         )
         return [replace(refused, check="serves")]
     found: dict[tuple[str, str], Problem] = {}
-    for problem in (p for calls in served for kit in KITS for p in collect(kit(calls))):
-        # What stops one kit stops the others too.
+    for problem in (problem for kit in served for problem in collect(kit)):
         found.setdefault((problem.severity, problem.what), problem)
     return list(found.values())
 
 
-class PolicyChecks:
-    """The checks of any policy."""
-
-    def __init__(self, calls: PolicyCalls) -> None:
-        self.calls = calls
+class PolicyChecks(MemoryChecks, ValueChecks):
+    """The checks of a policy: of any, then of one with a memory, and of one that predicts values."""
 
     def scores(self, policy: Any, observations: Observations, axes: tuple[int, ...]) -> dict[str, Array]:
         """log_prob of the mode, entropy, and kl to the other policy."""
-        require(self.calls.misfits)
-        here, there = (self.calls.distribution(x, observations, axes) for x in (policy, self.calls.other))
+        require(self.misfits)
+        here, there = (self.distribution(x, observations, axes) for x in (policy, self.other))
         return {
-            "log_prob": attempt("log_prob", here.log_prob, self.calls.draw(here, "mode")),
+            "log_prob": attempt("log_prob", here.log_prob, self.draw(here, "mode")),
             "entropy": attempt("entropy", here.entropy),
             "kl": attempt("kl", here.kl, there),
         }
@@ -77,18 +71,18 @@ class PolicyChecks:
     def estimates(self) -> dict[str, Any]:
         """Expectations over many actions at one observation, and the gradient of log_prob, in one compiled
         program."""
-        require(self.calls.misfits)
-        return attempt("log_prob", eqx.filter_jit(self._estimates), self.calls.policy, self.calls.other)
+        require(self.misfits)
+        return attempt("log_prob", eqx.filter_jit(self._estimates), self.policy, self.other)
 
     def _estimates(self, policy: Any, other: Any) -> dict[str, Any]:
-        here, there = (self.calls.distribution(x, self.calls.row, ()) for x in (policy, other))
-        keys = jax.random.split(self.calls.key, _MONTE_CARLO)
+        here, there = (self.distribution(x, self.row, ()) for x in (policy, other))
+        keys = jax.random.split(self.key, _MONTE_CARLO)
         actions = attempt("sample", jax.vmap(here.sample), keys)
         log_probs, others = (attempt("log_prob", jax.vmap(x.log_prob), actions) for x in (here, there))
-        sampled = self.calls.draw(self.calls.distribution(policy, self.calls.rows, BATCH), "sample")
+        sampled = self.draw(self.distribution(policy, self.rows, BATCH), "sample")
 
         def mean_log_prob(policy: Any) -> Array:
-            return jnp.mean(self.calls.distribution(policy, self.calls.rows, BATCH).log_prob(sampled))
+            return jnp.mean(self.distribution(policy, self.rows, BATCH).log_prob(sampled))
 
         return {
             "probability": self._total_probability(here, actions),
@@ -99,15 +93,15 @@ class PolicyChecks:
 
     def _total_probability(self, distribution: Any, samples: Array) -> Array:
         """exp(log_prob), added up over all actions or over a grid that covers the samples with a margin."""
-        if isinstance(self.calls.space, Discrete):
-            actions, volume = jnp.arange(self.calls.space.n, dtype=jnp.int32), 1.0
-        elif isinstance(self.calls.space, MultiDiscrete):
-            every = np.indices(self.calls.space.counts).reshape(len(self.calls.space.counts), -1).T
+        if isinstance(self.space, Discrete):
+            actions, volume = jnp.arange(self.space.n, dtype=jnp.int32), 1.0
+        elif isinstance(self.space, MultiDiscrete):
+            every = np.indices(self.space.counts).reshape(len(self.space.counts), -1).T
             actions, volume = jnp.asarray(every, jnp.int32), 1.0
-        elif self.calls.space.size <= 2:
+        elif self.space.size <= 2:
             low, high = jnp.min(samples, axis=0), jnp.max(samples, axis=0)
             low, high = low - 0.3 * (high - low), high + 0.3 * (high - low)
-            axes = [jnp.linspace(low[i], high[i], _GRID) for i in range(self.calls.space.size)]
+            axes = [jnp.linspace(low[i], high[i], _GRID) for i in range(self.space.size)]
             actions = jnp.stack(jnp.meshgrid(*axes), axis=-1).reshape(-1, len(axes))
             volume = jnp.prod((high - low) / (_GRID - 1))
         else:
@@ -116,25 +110,25 @@ class PolicyChecks:
         return jnp.sum(jnp.where(jnp.isfinite(log_probs), jnp.exp(log_probs), 0.0)) * volume
 
     def check_options(self) -> Problems:
-        yield from common.has_methods(self.calls.options, ("build",), "surefoot.policies.PolicyOptions")
-        yield from common.is_immutable(self.calls.options)
+        yield from common.has_methods(self.options, ("build",), "surefoot.policies.PolicyOptions")
+        yield from common.is_immutable(self.options)
 
     def check_serves(self) -> Problems:
-        if isinstance(self.calls.built, Problem):
-            yield self.calls.built
+        if isinstance(self.built, Problem):
+            yield self.built
 
     def check_states_its_capabilities(self) -> Problems:
-        yield from common.has_methods(self.calls.policy, ("roles",), "surefoot.policies.AbstractPolicy")
+        yield from common.has_methods(self.policy, ("roles",), "surefoot.policies.AbstractPolicy")
         for name, kind, methods in (
             ("is_recurrent", "AbstractRecurrentPolicy", ("initial_memory", "act", "unroll")),
             ("predicts_values", "AbstractActorCritic", ("values", "outputs")),
         ):
             why = f"Samplers and algorithms learn from it whether the policy has the methods of {kind}."
             remedy = _CAPABILITY.format(name, kind)
-            yield from common.has_attribute(self.calls.policy, name, *common.BOOL, why, remedy)
-            if getattr(self.calls.policy, name, False) is True:
-                yield from common.has_methods(self.calls.policy, methods, f"surefoot.policies.{kind}")
-        if self.calls.predicts_values and not hasattr(self.calls.policy, "auxiliary"):
+            yield from common.has_attribute(self.policy, name, *common.BOOL, why, remedy)
+            if getattr(self.policy, name, False) is True:
+                yield from common.has_methods(self.policy, methods, f"surefoot.policies.{kind}")
+        if self.predicts_values and not hasattr(self.policy, "auxiliary"):
             yield error(
                 "`auxiliary` is missing.",
                 "Algorithms take the loss of the policy's auxiliary prediction from it.",
@@ -142,7 +136,7 @@ class PolicyChecks:
             )
 
     def check_build_follows_the_key(self) -> Problems:
-        policies = (self.calls.policy, attempt("build", self.calls.build))
+        policies = (self.policy, attempt("build", self.build))
         if not common.same(*(eqx.filter(policy, eqx.is_inexact_array) for policy in policies)):
             yield error(
                 "`build` gives different parameters for the same key.",
@@ -151,7 +145,7 @@ class PolicyChecks:
             )
 
     def check_has_parameters(self) -> Problems:
-        leaves = common.leaves_with_names(eqx.filter(self.calls.policy, eqx.is_inexact_array), "policy")
+        leaves = common.leaves_with_names(eqx.filter(self.policy, eqx.is_inexact_array), "policy")
         if not leaves:
             yield error(
                 "The policy holds no floating-point arrays.",
@@ -168,14 +162,14 @@ class PolicyChecks:
                 )
 
     def check_distribution_has_methods(self) -> Problems:
-        yield from lacks(self.calls.predict(self.calls.policy, self.calls.row, ()))
+        yield from lacks(self.predict(self.policy, self.row, ()))
 
     def check_actions_fit_the_space(self) -> Problems:
-        yield from self.calls.misfits
+        yield from self.misfits
 
     def check_scores_are_sums(self) -> Problems:
-        for observations, axes, form in self.calls.each:
-            for name, score in self.scores(self.calls.policy, observations, axes).items():
+        for observations, axes, form in self.each:
+            for name, score in self.scores(self.policy, observations, axes).items():
                 yield from common.has_form(
                     f"For {form} observations, `{name}` is",
                     score,
@@ -185,15 +179,13 @@ class PolicyChecks:
                 )
 
     def check_rows_of_a_batch_agree(self) -> Problems:
-        require(self.calls.misfits)
-        batch = self.calls.distribution(self.calls.policy, self.calls.rows, BATCH)
-        actions = self.calls.draw(batch, "mode")
+        require(self.misfits)
+        batch = self.distribution(self.policy, self.rows, BATCH)
+        actions = self.draw(batch, "mode")
         for i in np.ndindex(BATCH):
-            row = self.calls.distribution(self.calls.policy, self.calls.at(*i), ())
+            row = self.distribution(self.policy, self.at(*i), ())
             told = (batch.log_prob(actions)[i], batch.entropy()[i], actions[i])
-            if not common.close(
-                told, (row.log_prob(actions[i]), row.entropy(), self.calls.draw(row, "mode"))
-            ):
+            if not common.close(told, (row.log_prob(actions[i]), row.entropy(), self.draw(row, "mode"))):
                 yield error(
                     f"The distribution at row {i} of a batch differs from that of its observation by itself.",
                     "Policies act on single observations and learn from batches of them.",
@@ -202,12 +194,12 @@ class PolicyChecks:
                 return
 
     def check_compiles_and_vmaps(self) -> Problems:
-        policies = (self.calls.policy, self.calls.other)
-        compiled = eqx.filter_jit(eqx.filter_vmap(lambda policy: self.scores(policy, self.calls.rows, BATCH)))
+        policies = (self.policy, self.other)
+        compiled = eqx.filter_jit(eqx.filter_vmap(lambda policy: self.scores(policy, self.rows, BATCH)))
         together = attempt("__call__", compiled, common.stack(policies))
         for i, policy in enumerate(policies):
             if not common.close(
-                self.scores(policy, self.calls.rows, BATCH), jax.tree.map(lambda x, i=i: x[i], together)
+                self.scores(policy, self.rows, BATCH), jax.tree.map(lambda x, i=i: x[i], together)
             ):
                 yield error(
                     "Compiled, and vmapped with parameters of its own for each task, the policy behaves "
@@ -251,7 +243,3 @@ class PolicyChecks:
             "No rule could improve the policy.",
             "Look for stop_gradient, rounding, a hard clamp, or a root or logarithm at zero on the way.",
         )
-
-
-KITS = (PolicyChecks, MemoryChecks, ValueChecks)
-"""The kits of checks, in the order in which they are carried out."""

@@ -13,54 +13,49 @@ from surefoot.checks.policy_calls import BATCH, PolicyCalls, lacks
 from surefoot.checks.problem import Problems, attempt, error, require
 
 
-class MemoryChecks:
+class MemoryChecks(PolicyCalls):
     """The checks of a policy that says it is recurrent; none of any other."""
-
-    def __init__(self, calls: PolicyCalls) -> None:
-        self.calls = calls
 
     @cached_property
     def unrolled(self) -> dict[str, tuple[Any, Any]]:
         """Log-probabilities and entropies of whole rows at once, and by `act` step by step, in one compiled
         program: for `__call__`, from the beginning, and for `unroll`, from another memory."""
-        require(self.calls.misfits)
-        return attempt("act", eqx.filter_jit(self._unrolled), self.calls.policy)
+        require(self.misfits)
+        return attempt("act", eqx.filter_jit(self._unrolled), self.policy)
 
     def _unrolled(self, policy: Any) -> dict[str, tuple[Any, Any]]:
-        fresh = self.calls.fresh_memory(policy, BATCH[:1])
-        _, memory = self.calls.act(policy, self.calls.at(slice(None), -1), fresh)
+        fresh = self.fresh_memory(policy, BATCH[:1])
+        _, memory = self.act(policy, self.at(slice(None), -1), fresh)
         begun = jnp.zeros(BATCH, bool).at[:, 0].set(True)
 
         def both_ways(together: Any, starts: Array, memory: PyTree) -> tuple[Any, Any]:
             require(lacks(together))
-            actions, steps = self.calls.draw(together, "mode"), []
+            actions, steps = self.draw(together, "mode"), []
             for t in range(BATCH[1]):
                 memory = jax.tree.map(partial(jax.vmap(jnp.where), starts[:, t]), fresh, memory)
-                distribution, memory = self.calls.act(policy, self.calls.at(slice(None), t), memory)
+                distribution, memory = self.act(policy, self.at(slice(None), t), memory)
                 steps.append((distribution.log_prob(actions[:, t]), distribution.entropy()))
             by_step = jax.tree.map(lambda *xs: jnp.stack(xs, axis=-1), *steps)
             return (together.log_prob(actions), together.entropy()), by_step
 
         # The first row goes on and begins anew at its last step; in the others an episode begins at once.
         starts = jnp.zeros(BATCH, bool).at[0, -1].set(True).at[1:, 0].set(True)
-        unrolled = attempt("unroll", policy.unroll, self.calls.rows, starts, memory)
+        unrolled = attempt("unroll", policy.unroll, self.rows, starts, memory)
         return {
-            "__call__": both_ways(attempt("__call__", policy, self.calls.rows), begun, fresh),
+            "__call__": both_ways(attempt("__call__", policy, self.rows), begun, fresh),
             "unroll": both_ways(unrolled, starts, memory),
         }
 
     def check_memory_keeps_its_form(self) -> Problems:
-        if not self.calls.is_recurrent:
+        if not self.is_recurrent:
             return
-        memory = attempt("initial_memory", self.calls.policy.initial_memory)
+        memory = attempt("initial_memory", self.policy.initial_memory)
         require(common.all_arrays(memory, "memory"))
         why = "Samplers carry the memory through a compiled loop, where its form is fixed."
-        yield from common.same_form(
-            memory, self.calls.act(self.calls.policy, self.calls.row, memory)[1], "memory", why
-        )
+        yield from common.same_form(memory, self.act(self.policy, self.row, memory)[1], "memory", why)
 
     def check_rows_are_episodes(self) -> Problems:
-        if self.calls.is_recurrent and not common.close(*self.unrolled["__call__"]):
+        if self.is_recurrent and not common.close(*self.unrolled["__call__"]):
             yield error(
                 "Called on a row of observations, the policy differs from `act` step by step from the start.",
                 "The log-probabilities of what was sampled would not be those that are learned from.",
@@ -68,7 +63,7 @@ class MemoryChecks:
             )
 
     def check_unrolling_is_acting(self) -> Problems:
-        if self.calls.is_recurrent and not common.close(*self.unrolled["unroll"]):
+        if self.is_recurrent and not common.close(*self.unrolled["unroll"]):
             yield error(
                 "`unroll` differs from `act`, step by step from the same memory.",
                 "Streams are learned from by `unroll` and sampled with `act`.",
@@ -76,18 +71,15 @@ class MemoryChecks:
             )
 
 
-class ValueChecks:
+class ValueChecks(PolicyCalls):
     """The checks of a policy that says it predicts values; none of any other."""
 
-    def __init__(self, calls: PolicyCalls) -> None:
-        self.calls = calls
-
     def check_values_are_numbers(self) -> Problems:
-        if not self.calls.predicts_values:
+        if not self.predicts_values:
             return
         # To a recurrent policy a row is an episode.
-        for observations, axes, given in self.calls.each[self.calls.is_recurrent :]:
-            values = attempt("values", self.calls.policy.values, observations)
+        for observations, axes, given in self.each[self.is_recurrent :]:
+            values = attempt("values", self.policy.values, observations)
             told, wanted = map(common.describe, (values, jnp.zeros(axes)))
             also = "" if common.finite(values) else ", not finite"
             if told != wanted or also:
@@ -98,17 +90,17 @@ class ValueChecks:
                 )
 
     def check_outputs_agree(self) -> Problems:
-        policy = self.calls.policy
-        if not self.calls.predicts_values:
+        policy = self.policy
+        if not self.predicts_values:
             return
-        here = attempt("__call__", policy, self.calls.rows)
+        here = attempt("__call__", policy, self.rows)
         require(lacks(here))
-        actions = self.calls.draw(here, "sample")
-        outputs = attempt("outputs", policy.outputs, self.calls.rows, actions)
+        actions = self.draw(here, "sample")
+        outputs = attempt("outputs", policy.outputs, self.rows, actions)
         there = outputs.distribution
         require(lacks(there))
         told = (there.log_prob(actions), there.entropy(), outputs.values)
-        if not common.close(told, (here.log_prob(actions), here.entropy(), policy.values(self.calls.rows))):
+        if not common.close(told, (here.log_prob(actions), here.entropy(), policy.values(self.rows))):
             yield error(
                 "`outputs` gives another distribution than `__call__`, or other values than `values`.",
                 "The one is sampled from and estimated with, the other is learned from.",
@@ -123,11 +115,7 @@ class ValueChecks:
             )
 
     def check_unrolled_outputs_agree(self) -> Problems:
-        if (
-            self.calls.is_recurrent
-            and self.calls.predicts_values
-            and not common.close(*self.unrolled_outputs)
-        ):
+        if self.is_recurrent and self.predicts_values and not common.close(*self.unrolled_outputs):
             yield error(
                 "`unroll_outputs` or `unroll_values` differs from `unroll` and from `outputs`.",
                 "Streams are learned from by them, and the advantages of trajectories estimated.",
@@ -139,25 +127,23 @@ class ValueChecks:
     def unrolled_outputs(self) -> tuple[Any, Any]:
         """The results of `unroll_outputs` and `unroll_values`, and the same from the other methods, in one
         compiled program."""
-        require(self.calls.misfits)
+        require(self.misfits)
         names = ["unroll_outputs", "unroll_values"]
-        require(
-            common.has_methods(self.calls.policy, names, "surefoot.policies.AbstractRecurrentActorCritic")
-        )
-        return attempt("unroll_outputs", eqx.filter_jit(self._unrolled_outputs), self.calls.policy)
+        require(common.has_methods(self.policy, names, "surefoot.policies.AbstractRecurrentActorCritic"))
+        return attempt("unroll_outputs", eqx.filter_jit(self._unrolled_outputs), self.policy)
 
     def _unrolled_outputs(self, policy: Any) -> tuple[Any, Any]:
-        fresh, last = self.calls.fresh_memory(policy, BATCH[:1]), self.calls.at(slice(None), -1)
-        _, memory = self.calls.act(policy, last, fresh)
+        fresh, last = self.fresh_memory(policy, BATCH[:1]), self.at(slice(None), -1)
+        _, memory = self.act(policy, last, fresh)
         starts = jnp.zeros(BATCH, bool).at[0, -1].set(True)
-        actions = self.calls.draw(self.calls.distribution(policy, self.calls.rows, BATCH), "mode")
-        together = attempt("unroll", policy.unroll, self.calls.rows, starts, memory)
-        outputs = attempt("unroll_outputs", policy.unroll_outputs, self.calls.rows, actions, starts, memory)
+        actions = self.draw(self.distribution(policy, self.rows, BATCH), "mode")
+        together = attempt("unroll", policy.unroll, self.rows, starts, memory)
+        outputs = attempt("unroll_outputs", policy.unroll_outputs, self.rows, actions, starts, memory)
         told = (outputs.distribution.log_prob(actions), outputs.values)
         # Of whole episodes, the value after a step is that of the next one.
         begun = jnp.zeros(BATCH, bool).at[:, 0].set(True)
-        now, after = self.calls.at(slice(None), slice(-1)), self.calls.at(slice(None), slice(1, None))
+        now, after = self.at(slice(None), slice(-1)), self.at(slice(None), slice(1, None))
         pair = attempt("unroll_values", policy.unroll_values, now, after, begun[:, :-1], fresh)
-        streamed, _ = policy.unroll_values(self.calls.rows, self.calls.rows, starts, memory)
-        values = attempt("values", policy.values, self.calls.rows)
+        streamed, _ = policy.unroll_values(self.rows, self.rows, starts, memory)
+        values = attempt("values", policy.values, self.rows)
         return (*told, *pair), (together.log_prob(actions), streamed, values[:, :-1], values[:, 1:])

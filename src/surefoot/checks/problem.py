@@ -64,8 +64,9 @@ def require(problems: Iterable[Problem]) -> None:
 
 
 def checks_of(kind: type) -> dict[str, Callable[[Any], Problems]]:
-    """The checks of a kit by their names in words: the methods `check_…` of its class, in order."""
-    names = [name for name in vars(kind) if name.startswith("check_")]
+    """The checks of a kit by their names in words: the methods `check_…` of its class, in order, and of those
+    that it derives from."""
+    names = [name for cls in kind.__mro__ for name in vars(cls) if name.startswith("check_")]
     return {name.removeprefix("check_").replace("_", " "): getattr(kind, name) for name in names}
 
 

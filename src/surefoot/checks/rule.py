@@ -1,7 +1,6 @@
 """The contract kit of rules."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.checks import common
-from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, summary, warning
+from surefoot.checks.problem import Problem, Problems, attempt, collect, error, summary, warning
 from surefoot.policies import AbstractPolicy, GaussianMLP
 from surefoot.rules import GradientStep
 from surefoot.theory.averages import valid_mean
@@ -291,9 +290,7 @@ class RuleChecks:
         yield from self._policy_keeps_its_form(policy)
 
     def check_keeps_no_state(self) -> Problems:
-        with suppress(Stop):
-            _ = self.first
-        yield from common.keeps_no_state(self.before, self.rule)
+        yield from common.keeps_no_state(self.before, self.rule, lambda: self.first)
 
 
 @cache

@@ -17,6 +17,7 @@ from surefoot.cli.evaluating import command_evaluate
 from surefoot.cli.exporting import command_export
 from surefoot.cli.filming import command_video
 from surefoot.cli.laboratory import command_lab
+from surefoot.cli.options import parse
 from surefoot.cli.reporting import command_report
 from surefoot.cli.reproducing import command_reproduce
 from surefoot.cli.showing import command_check, command_list
@@ -25,37 +26,42 @@ from surefoot.cli.training import command_resume, command_train
 from surefoot.cli.watching import command_watch
 from surefoot.experiment import NonFiniteError
 from surefoot.loading import told, user_line
-from surefoot.options import UserError, shown, suggestion
+from surefoot.options import UserError, must_be_one_of, shown
 from surefoot.samplers.host_runner import disable_async_dispatch
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": command_train,
+PARSED: dict[str, Callable[..., int]] = {
     "resume": command_resume,
-    "evaluate": command_evaluate,
     "compare": command_compare,
     "report": command_report,
     "watch": command_watch,
     "trace": command_trace,
-    "video": command_video,
     "export": command_export,
-    "list": command_list,
-    "check": command_check,
     "lab": command_lab,
     "reproduce": command_reproduce,
 }
+"""Commands whose parameters are their options, and whose docstring is their help."""
+RAW: dict[str, Callable[[list[str]], int]] = {
+    "train": command_train,
+    "evaluate": command_evaluate,
+    "video": command_video,
+    "list": command_list,
+    "check": command_check,
+}
+"""Commands that read their arguments themselves."""
 
 
 def execute(name: str, *arguments: str) -> int:
     """Carries out one command and returns its exit code. A `UserError` is printed without a traceback."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        if name not in COMMANDS:
-            raise UserError(f"There is no command {name!r}.{suggestion(name, COMMANDS)} See: surefoot --help")
+        must_be_one_of("command", name, (*PARSED, *RAW), "See: surefoot --help")
         use_compilation_cache()
         disable_async_dispatch()  # before JAX computes: a sampler may be made after that
         with warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, console, set())
-            return COMMANDS[name](list(arguments))
+            if name in RAW:
+                return RAW[name](list(arguments))
+            return parse(PARSED[name], list(arguments), f"surefoot {name}")
     except UserError as error:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         return 2

@@ -5,82 +5,69 @@ import io
 from datetime import datetime
 from json import dumps
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from surefoot.cli.options import parse
 from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.options import UserError
 from surefoot.report.comparing import draw_comparison
 from surefoot.report.comparison import Comparison, differences_in_words
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
-from surefoot.statistics import Interval
 
 
-def command_compare(arguments: list[str]) -> int:
-    """Compares finished runs over their seeds; returns the exit code."""
+def command_compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+    /,
+    against: Path | None = None,
+    step: int | None = None,
+    out: Path | None = None,
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False,
+    seed: int = 0,
+) -> int:
+    """Compare runs of several seeds each: what they reach, by how much they differ, and whether the seeds
+    can tell.
 
-    def command(
-        runs: tyro.conf.Positional[tuple[Path, ...]] = (),
-        /,
-        against: Path | None = None,
-        step: int | None = None,
-        out: Path | None = None,
-        json: tyro.conf.FlagCreatePairsOff[bool] = False,
-        csv: tyro.conf.FlagCreatePairsOff[bool] = False,
-        seed: int = 0,
-    ) -> int:
-        """Compare runs of several seeds each: what they reach, by how much they differ, and whether the seeds
-        can tell.
+    Runs that differ in nothing but the seed are one group. A folder that `surefoot train --seeds` made
+    stands for its runs.
 
-        Runs that differ in nothing but the seed are one group. A folder that `surefoot train --seeds` made
-        stands for its runs.
-
-        Args:
-            runs: Run folders, or folders of several seeds.
-            against: The run or folder that the others are compared with; by default the first.
-            step: Number of steps of adaptation after which runs are compared; by default the last evaluated.
-            out: The folder to make for comparison.png and comparison.svg; by default one with today's date
-                under comparisons/, and no pictures with --json or --csv.
-            json: Print one JSON object and nothing else on standard output.
-            csv: Print a table of comma-separated values and nothing else on standard output.
-            seed: The random seed of the bootstrap.
-        """
-        if json and csv:
-            raise UserError("Standard output holds one of --json and --csv; ask for one of them.")
-        if not runs and against is None:
-            raise UserError(
-                "Which runs? Name at least two folders: surefoot compare RUN… [--against BASELINE]"
-            )
-        folder = out
-        if folder is None and not (json or csv):
-            folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        if folder is not None:
-            must_not_exist(folder)
-        comparison = _compare(runs, against, step, seed)
-        pictures = [] if folder is None else _leave_pictures(comparison, folder)
-        if json:
-            print(dumps({**comparison.summary(), "pictures": [str(path) for path in pictures]}))
-        elif csv:
-            print(_as_csv(comparison), end="")
-        else:
-            _print(comparison)
-            for path in pictures:
-                print(f"picture  {path}")
-        return 0
-
-    return parse(command, arguments, "surefoot compare")
-
-
-def _compare(runs: tuple[Path, ...], against: Path | None, step: int | None, seed: int) -> Comparison:
+    Args:
+        runs: Run folders, or folders of several seeds.
+        against: The run or folder that the others are compared with; by default the first.
+        step: Number of steps of adaptation after which runs are compared; by default the last evaluated.
+        out: The folder to make for comparison.png and comparison.svg; by default one with today's date
+            under comparisons/, and no pictures with --json or --csv.
+        json: Print one JSON object and nothing else on standard output.
+        csv: Print a table of comma-separated values and nothing else on standard output.
+        seed: The random seed of the bootstrap.
+    """
+    if json and csv:
+        raise UserError("Standard output holds one of --json and --csv; ask for one of them.")
+    if not runs and against is None:
+        raise UserError("Which runs? Name at least two folders: surefoot compare RUN… [--against BASELINE]")
+    folder = out
+    if folder is None and not (json or csv):
+        folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    if folder is not None:
+        must_not_exist(folder)
     first = [] if against is None else find_runs([against])
     paths = {path.resolve(): path for path in [*first, *find_runs(list(runs))]}
     groups = group_runs([FinishedRun.read(path) for path in paths.values()])
-    return Comparison(groups, step=step, seed=seed)
+    comparison = Comparison(groups, step=step, seed=seed)
+    pictures = [] if folder is None else _leave_pictures(comparison, folder)
+    if json:
+        print(dumps({**comparison.summary(), "pictures": [str(path) for path in pictures]}))
+    elif csv:
+        print(_as_csv(comparison), end="")
+    else:
+        _print(comparison)
+        for path in pictures:
+            print(f"picture  {path}")
+    return 0
 
 
 def _leave_pictures(comparison: Comparison, folder: Path) -> list[Path]:
@@ -109,37 +96,34 @@ def _print(comparison: Comparison) -> None:
     else:
         print("differs  no option: the groups are runs of other folders with the same seeds")
     table = Table("runs", *(_right(name) for name in ("seeds", "IQM", "95% interval", "steps", "hours")))
-    for group in comparison.groups:
-        reached = comparison.reached(group)
-        steps = [run.steps for run in group.runs if run.steps is not None]
+    for row in summary["groups"]:
         table.add_row(
-            escape(group.label),
-            str(len(group.runs)),
-            f"{reached.estimate:.2f}",
-            _ends(reached),
-            _short(float(median(steps))) if steps else "unknown",
-            f"{median(run.hours for run in group.runs):.3g}",
+            escape(row["label"]),
+            str(len(row["seeds"])),
+            f"{row['iqm']:.2f}",
+            _ends(row),
+            "unknown" if row["steps"] is None else _short(row["steps"]),
+            f"{row['hours']:.3g}",
         )
     console.print(table)
-    base = comparison.groups[comparison.baseline]
-    others = [group for group in comparison.groups if group is not base]
+    others = [row for row in summary["groups"] if "against_baseline" in row]
     if others:
         columns = ("difference (95%)", "P(higher) (95%)")
-        title = f"against {escape(base.label)}"
+        title = f"against {escape(summary['baseline'])}"
         table = Table("runs", *map(_right, columns), "verdict", title=title, title_justify="left")
-        for group in others:
-            against = comparison.against(group)
-            apart, improves = against.difference, against.improvement
+        for row in others:
+            against = row["against_baseline"]
+            apart, improves = against["difference"], against["probability_of_improvement"]
             table.add_row(
-                escape(group.label),
-                f"{apart.estimate:+.2f}{'*' * against.paired} ({_ends(apart)})",
-                f"{improves.estimate:.2f} ({_ends(improves)})",
-                against.verdict,
+                escape(row["label"]),
+                f"{apart['estimate']:+.2f}{'*' * against['paired_by_seed']} ({_ends(apart)})",
+                f"{improves['estimate']:.2f} ({_ends(improves)})",
+                against["verdict"],
             )
         console.print(table)
-        if any(comparison.against(group).paired for group in others):
+        if any(row["against_baseline"]["paired_by_seed"] for row in others):
             print("* of pairs of runs with the same seed")
-    for note in comparison.notes():
+    for note in summary["notes"]:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
 
 
@@ -147,8 +131,8 @@ def _right(name: str) -> Column:
     return Column(name, justify="right")
 
 
-def _ends(found: Interval) -> str:
-    return f"{found.low:.2f}…{found.high:.2f}"
+def _ends(found: dict[str, Any]) -> str:
+    return "{:.2f}…{:.2f}".format(*found["ci95"])
 
 
 def _short(steps: float) -> str:

@@ -7,40 +7,33 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from surefoot.cli.options import parse
 from surefoot.cli.showing import describe, print_rows
 from surefoot.experiment.files import make_folder, write_atomically
-from surefoot.options import UserError, suggestion
+from surefoot.options import must_be_one_of
 
 
-def command_lab(arguments: list[str]) -> int:
-    """Runs experiments of the laboratory; returns 1 if a claim does not hold."""
+def command_lab(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, out: Path = Path("lab")) -> int:
+    """Measure what the theory says, on problems small enough for exact answers.
+
+    Args:
+        experiment: One of those that `surefoot lab` lists, or `all`.
+        seed: The random seed.
+        out: The folder for the figures and tables.
+    """
     # Imports SciPy, for which no other command should wait.
     from surefoot.lab import EXPERIMENTS
     from surefoot.lab.base import check_seed
 
-    def command(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, out: Path = Path("lab")) -> int:
-        """Measure what the theory says, on problems small enough for exact answers.
-
-        Args:
-            experiment: One of those that `surefoot lab` lists, or `all`.
-            seed: The random seed.
-            out: The folder for the figures and tables.
-        """
-        if not experiment:
-            listed = {name: (describe(cls),) for name, cls in EXPERIMENTS.items()}
-            print_rows("experiments: surefoot lab NAME runs one, surefoot lab all runs all", listed)
-            return 0
-        if experiment not in ("all", *EXPERIMENTS):
-            known = suggestion(experiment, ("all", *EXPERIMENTS))
-            raise UserError(f"There is no experiment {experiment!r}.{known} `surefoot lab` lists them.")
-        names = tuple(EXPERIMENTS) if experiment == "all" else (experiment,)
-        check_seed(seed)
-        make_folder(out)
-        held = [_run_experiment(name, EXPERIMENTS[name], seed, out) for name in names]
-        return 0 if all(held) else 1
-
-    return parse(command, arguments, "surefoot lab")
+    if not experiment:
+        listed = {name: (describe(cls),) for name, cls in EXPERIMENTS.items()}
+        print_rows("experiments: surefoot lab NAME runs one, surefoot lab all runs all", listed)
+        return 0
+    must_be_one_of("experiment", experiment, ("all", *EXPERIMENTS), "`surefoot lab` lists them.")
+    names = tuple(EXPERIMENTS) if experiment == "all" else (experiment,)
+    check_seed(seed)
+    make_folder(out)
+    held = [_run_experiment(name, EXPERIMENTS[name], seed, out) for name in names]
+    return 0 if all(held) else 1
 
 
 def _run_experiment(name: str, experiment: type, seed: int, out: Path) -> bool:

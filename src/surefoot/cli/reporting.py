@@ -7,7 +7,6 @@ from typing import Annotated
 
 import tyro
 
-from surefoot.cli.options import parse
 from surefoot.experiment import load
 from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.options import UserError
@@ -16,35 +15,30 @@ from surefoot.report.goals import SIDE, GoalField, has_goal_field, make_goal_fie
 from surefoot.report.html import make_report
 
 
-def command_report(arguments: list[str]) -> int:
-    """Makes a page of finished runs; returns the exit code."""
+def command_report(
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+    /,
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+) -> int:
+    """Make one HTML file of finished runs, which opens without a network.
 
-    def command(
-        runs: tyro.conf.Positional[tuple[Path, ...]] = (),
-        /,
-        out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
-    ) -> int:
-        """Make one HTML file of finished runs, which opens without a network.
+    It has results with intervals, learning curves to zoom, adaptation by task, warnings, options,
+    versions and pictures. Runs that differ in nothing but the seed are one group. For 2-D navigation the
+    reader chooses a goal and sees the paths of the first seed of each group as it adapts.
 
-        It has results with intervals, learning curves to zoom, adaptation by task, warnings, options,
-        versions and pictures. Runs that differ in nothing but the seed are one group. For 2-D navigation the
-        reader chooses a goal and sees the paths of the first seed of each group as it adapts.
-
-        Args:
-            runs: Run folders, or folders of several seeds.
-            out: The file to make; must not exist.
-        """
-        if not runs:
-            raise UserError("Which runs? Name one folder or more: surefoot report RUN… -o report.html")
-        must_not_exist(out)
-        groups = group_runs([FinishedRun.read(path) for path in find_runs(list(runs))])
-        page = make_report(groups, _goal_fields(groups))
-        make_folder(out.parent)
-        write_atomically(out, page)
-        print(f"report   {out}")
-        return 0
-
-    return parse(command, arguments, "surefoot report")
+    Args:
+        runs: Run folders, or folders of several seeds.
+        out: The file to make; must not exist.
+    """
+    if not runs:
+        raise UserError("Which runs? Name one folder or more: surefoot report RUN… -o report.html")
+    must_not_exist(out)
+    groups = group_runs([FinishedRun.read(path) for path in find_runs(list(runs))])
+    page = make_report(groups, _goal_fields(groups))
+    make_folder(out.parent)
+    write_atomically(out, page)
+    print(f"report   {out}")
+    return 0
 
 
 def _goal_fields(groups: Sequence[Group]) -> list[GoalField]:

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from surefoot.cli.options import parse
 from surefoot.cli.outcome import stdout_reserved
 from surefoot.experiment.files import quoted
 from surefoot.experiment.interrupts import exit_code
@@ -21,54 +20,47 @@ from surefoot.reproduction import InterruptedTrainingError, reproduce
 from surefoot.reproduction.summary import QUICK, label
 
 
-def command_reproduce(arguments: list[str]) -> int:
-    """Reproduces a published table; returns the exit code."""
+def command_reproduce(
+    name: tyro.conf.Positional[str],
+    /,
+    seeds: int | None = None,
+    out: Path | None = None,
+    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    on: Place = "here",
+    together: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Run what a published table needs, and print our figures beside the published ones.
 
-    def command(
-        name: tyro.conf.Positional[str],
-        /,
-        seeds: int | None = None,
-        out: Path | None = None,
-        quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-        on: Place = "here",
-        together: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-        json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    ) -> int:
-        """Run what a published table needs, and print our figures beside the published ones.
+    The same command again goes on where it was: what is complete is not repeated.
 
-        The same command again goes on where it was: what is complete is not repeated.
-
-        Args:
-            name: One of those that `surefoot list reproduce` shows.
-            seeds: Number of seeds, 5 by default, and 2 with --quick.
-            out: Folder of the runs, by default reproduce/NAME. It may hold a part of them.
-            quick: Make everything small, for a test of about a minute whose figures mean nothing.
-            on: Place where runs are trained: here, or on a ray cluster, as surefoot train says.
-            together: Train the seeds of a method side by side in one program, where environments are in JAX.
-                Otherwise one run after another.
-            json: Print what reproduce.json holds, and nothing else on standard output.
-        """
-        folder = out or Path("reproduce") / (name + "-quick" * quick)
-        count = seeds if seeds is not None else 2 if quick else 5
-        try:
-            with stdout_reserved() if json else nullcontext():
-                summary = reproduce(
-                    name, folder, seeds=count, quick=quick, on=on, together=together, quiet=False
-                )
-        except InterruptedTrainingError as interrupted:
-            where = sys.stderr if json else sys.stdout
-            print("Interrupted; nothing is lost. To go on:", file=where)
-            options = " --quick" * quick + f" --seeds {count}" + " --together" * together
-            options += f" --on {on}" * (on != "here")
-            print(f"  surefoot reproduce {name}{options} --out {quoted(folder)}", file=where)
-            return exit_code(interrupted.signal)
-        if json:
-            print(dumps(summary))
-        else:
-            _print(summary, folder)
-        return 1 if summary["failed"] else 0
-
-    return parse(command, arguments, "surefoot reproduce")
+    Args:
+        name: One of those that `surefoot list reproduce` shows.
+        seeds: Number of seeds, 5 by default, and 2 with --quick.
+        out: Folder of the runs, by default reproduce/NAME. It may hold a part of them.
+        quick: Make everything small, for a test of about a minute whose figures mean nothing.
+        on: Place where runs are trained: here, or on a ray cluster, as surefoot train says.
+        together: Train the seeds of a method side by side in one program, where environments are in JAX.
+            Otherwise one run after another.
+        json: Print what reproduce.json holds, and nothing else on standard output.
+    """
+    folder = out or Path("reproduce") / (name + "-quick" * quick)
+    count = seeds if seeds is not None else 2 if quick else 5
+    try:
+        with stdout_reserved() if json else nullcontext():
+            summary = reproduce(name, folder, seeds=count, quick=quick, on=on, together=together, quiet=False)
+    except InterruptedTrainingError as interrupted:
+        where = sys.stderr if json else sys.stdout
+        print("Interrupted; nothing is lost. To go on:", file=where)
+        options = " --quick" * quick + f" --seeds {count}" + " --together" * together
+        options += f" --on {on}" * (on != "here")
+        print(f"  surefoot reproduce {name}{options} --out {quoted(folder)}", file=where)
+        return exit_code(interrupted.signal)
+    if json:
+        print(dumps(summary))
+    else:
+        _print(summary, folder)
+    return 1 if summary["failed"] else 0
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:

@@ -10,7 +10,8 @@ def print_seeds(summary: dict[str, Any]) -> None:
     """Prints the returns of each seed, before adaptation and after each step of it, and below them the
     interquartile mean with its 95% interval; `summary` is what `seeds.json` holds."""
     rows = summary["returns"]
-    names = ["mean return"] if len(rows) == 1 else [_after(row["step"]) for row in rows]
+    later = [f"{row['step']} step{'s' * (row['step'] > 1)}" for row in rows[1:]]
+    names = ["before adaptation", *later] if later else ["mean return"]
     table = Table("seed", *(Column(name, justify="right") for name in names))
     for i, seed in enumerate(summary["seeds"]):
         table.add_row(str(seed), *(f"{row['seeds'][i]:.2f}" for row in rows))
@@ -24,7 +25,3 @@ def print_seeds(summary: dict[str, Any]) -> None:
         print(f"without seeds that failed: {', '.join(map(str, summary['failed']))}")
     Console().print(table)
     print("IQM      interquartile mean over seeds" + ", with its 95% interval" * bool(rows[0]["ci95"]))
-
-
-def _after(step: int) -> str:
-    return "before adaptation" if step == 0 else f"{step} step{'s' * (step > 1)}"

@@ -26,7 +26,7 @@ from surefoot.envs.base import with_time_limit
 from surefoot.experiment import PRESETS, parts
 from surefoot.experiment.presets import OPEN_PRESETS, preset
 from surefoot.loading import load
-from surefoot.options import UserError, suggestion
+from surefoot.options import UserError, must_be_one_of
 from surefoot.reproduction import TABLES
 from surefoot.samplers import BatchedSampler
 
@@ -38,8 +38,7 @@ def command_list(arguments: list[str]) -> int:
         print(f"surefoot list [{' | '.join(choices)}]")
         return 0
     for what in arguments:
-        if what not in choices:
-            raise UserError(f"There is no list of {what!r}.{suggestion(what, choices)}")
+        must_be_one_of("list of", what, choices)
     shown = {"presets": _print_presets, "reproduce": _print_tables}
     for what in arguments or choices:
         shown[what]() if what in shown else _print_parts(what)

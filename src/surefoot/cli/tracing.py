@@ -7,7 +7,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from surefoot.cli.options import parse
 from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.serialise import load_config
@@ -20,40 +19,35 @@ _MOST = 8
 """Most iterations in one picture."""
 
 
-def command_trace(arguments: list[str]) -> int:
-    """Draws the timeline of a run; returns the exit code."""
+def command_trace(
+    run: tyro.conf.Positional[Path],
+    /,
+    iterations: tuple[int, ...] = (),
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+) -> int:
+    """Draw a timeline of a run's workers and learner, and print how busy they were.
 
-    def command(
-        run: tyro.conf.Positional[Path],
-        /,
-        iterations: tuple[int, ...] = (),
-        out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    ) -> int:
-        """Draw a timeline of a run's workers and learner, and print how busy they were.
+    The run was trained with `surefoot train … --sampler processes --trace`. A worker's share is that of
+    the time in which it sampled; starting its process and compiling do not count.
 
-        The run was trained with `surefoot train … --sampler processes --trace`. A worker's share is that of
-        the time in which it sampled; starting its process and compiling do not count.
-
-        Args:
-            run: The run folder.
-            iterations: The iterations to draw; by default the first and the last.
-            out: The picture, a PNG, which must not exist; by default RUN/timeline.png, where a new one
-                replaces the last one.
-        """
-        folder = RunFolder.open(run)
-        traced = traced_iterations(folder.path)
-        chosen = _chosen(folder.path, traced, iterations)
-        if out is not None:
-            must_not_exist(out)
-        picture = draw_timeline(load_config(folder.config).preset, chosen)
-        path = out or folder.path / "timeline.png"
-        make_folder(path.parent)
-        write_atomically(path, picture)
-        print_shares(traced)
-        print(f"picture  {path}")
-        return 0
-
-    return parse(command, arguments, "surefoot trace")
+    Args:
+        run: The run folder.
+        iterations: The iterations to draw; by default the first and the last.
+        out: The picture, a PNG, which must not exist; by default RUN/timeline.png, where a new one
+            replaces the last one.
+    """
+    folder = RunFolder.open(run)
+    traced = traced_iterations(folder.path)
+    chosen = _chosen(folder.path, traced, iterations)
+    if out is not None:
+        must_not_exist(out)
+    picture = draw_timeline(load_config(folder.config).preset, chosen)
+    path = out or folder.path / "timeline.png"
+    make_folder(path.parent)
+    write_atomically(path, picture)
+    print_shares(traced)
+    print(f"picture  {path}")
+    return 0
 
 
 def _chosen(run: Path, traced: list[IterationTimeline], numbers: tuple[int, ...]) -> list[IterationTimeline]:

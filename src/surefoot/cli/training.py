@@ -97,26 +97,23 @@ def command_train(arguments: list[str]) -> int:
     return code
 
 
-def command_resume(arguments: list[str]) -> int:
-    """Goes on with a run, or with many; returns the exit code."""
+def command_resume(
+    run: tyro.conf.Positional[Path], /, iterations: int | None = None, on: Place = "here"
+) -> int:
+    """Go on with a run from its latest checkpoint.
 
-    def command(run: tyro.conf.Positional[Path], /, iterations: int | None = None, on: Place = "here") -> int:
-        """Go on with a run from its latest checkpoint.
-
-        Args:
-            run: The run folder, or the folder of many seeds.
-            iterations: New total number of iterations, to train a run longer.
-            on: Place where many runs are trained: here, or on a ray cluster, as surefoot train says.
-        """
-        try:
-            many = run_folders(run)
-        except OSError as error:
-            raise UserError(f"There is no run at {run}: {error.strerror}.") from error
-        if many:
-            return _finish_many(resume_many(run, iterations=iterations, quiet=False, on=on), run)
-        return _finish(resume(run, iterations=iterations, quiet=False))
-
-    return parse(command, arguments, "surefoot resume")
+    Args:
+        run: The run folder, or the folder of many seeds.
+        iterations: New total number of iterations, to train a run longer.
+        on: Place where many runs are trained: here, or on a ray cluster, as surefoot train says.
+    """
+    try:
+        many = run_folders(run)
+    except OSError as error:
+        raise UserError(f"There is no run at {run}: {error.strerror}.") from error
+    if many:
+        return _finish_many(resume_many(run, iterations=iterations, quiet=False, on=on), run)
+    return _finish(resume(run, iterations=iterations, quiet=False))
 
 
 def _many(options: _Train, sweeps: dict[str, list[str]], arguments: list[str]) -> dict[str, Config] | None:

@@ -16,7 +16,7 @@ from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium_simulator import seed_of
 from surefoot.envs.replay import AbstractReplayedSimulator, ActionHistory
 from surefoot.envs.simulation import Outcome, selection
-from surefoot.options import Fraction, Options, UserError, at_least, suggestion
+from surefoot.options import Fraction, Options, UserError, at_least, import_extra, suggestion
 from surefoot.types import Discrete, Key, ObservationSpace, Task
 
 _FRAMES, _PIXELS, _STACKED = 4, 84, 4
@@ -229,11 +229,5 @@ def _vector_env(rom: str, rows: int, **options: Any) -> Any:
 
 
 def _ale() -> Any:
-    try:
-        importlib.import_module("ale_py.vector_env")
-        return importlib.import_module("ale_py")
-    except ImportError as error:
-        raise UserError(
-            f"Atari games need ale-py, and importing it failed: {error}. Install it: pip install "
-            "'surefoot[atari]'."
-        ) from error
+    import_extra("ale_py.vector_env", "Atari games need ale-py", "atari")
+    return importlib.import_module("ale_py")

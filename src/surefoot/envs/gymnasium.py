@@ -1,6 +1,5 @@
 """Gymnasium's environments, and others with its interface (Towers et al., 2024)."""
 
-import importlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,7 +18,7 @@ from surefoot.envs.gymnasium_simulator import GymnasiumSimulator, close_env
 from surefoot.envs.gymnasium_spaces import action_space, observation_space
 from surefoot.envs.gymnasium_tasks import sample_tasks
 from surefoot.loading import FAILURES, load, search, told
-from surefoot.options import Options, UserError, at_least, check, shown, suggestion
+from surefoot.options import Options, UserError, at_least, check, import_extra, shown, suggestion
 from surefoot.types import ActionSpace, Continuous, Key, ObservationSpace, Task
 
 
@@ -253,10 +252,4 @@ def _space(name: str, env: Any, attribute: str) -> Any:
 
 
 def _gymnasium() -> Any:
-    try:
-        return importlib.import_module("gymnasium")
-    except ImportError as error:
-        raise UserError(
-            f"Gymnasium's environments need gymnasium, and importing it failed: {error}. "
-            "Install it: pip install 'surefoot[gymnasium]'."
-        ) from error
+    return import_extra("gymnasium", "Gymnasium's environments need gymnasium", "gymnasium")

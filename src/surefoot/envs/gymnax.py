@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from surefoot.envs.base import AbstractEnv, Step
 from surefoot.envs.gymnasium_spaces import SMALLEST_IMAGE
 from surefoot.loading import FAILURES, told
-from surefoot.options import Options, UserError, at_least, suggestion
+from surefoot.options import Options, UserError, at_least, import_extra, suggestion
 from surefoot.types import ActionSpace, Continuous, Discrete, Key, ObservationSpace, Task
 
 
@@ -171,15 +171,9 @@ def _begin_drawing(visualizer: Any) -> None:
 
 
 def _gymnax() -> Any:
-    try:
-        # It takes longer to import than everything else, and gymnax needs it only for two pictures.
-        with _deferred("seaborn"):
-            return importlib.import_module("gymnax")
-    except ImportError as error:
-        raise UserError(
-            f"Gymnax environments need gymnax, and importing it failed: {error}. "
-            "Install it: pip install 'surefoot[gymnax]'."
-        ) from error
+    # It takes longer to import than everything else, and gymnax needs it only for two pictures.
+    with _deferred("seaborn"):
+        return import_extra("gymnax", "Gymnax environments need gymnax", "gymnax")
 
 
 class _Deferred(ModuleType):

@@ -6,7 +6,7 @@ machine goes on elsewhere from its latest checkpoint, to the same end.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -42,7 +42,10 @@ def train_on_ray(runs: Sequence[Run], quiet: bool) -> ManyOutcome:
                     if not quiet:
                         text = f"{run.name} is trained: {len(runs) - len(waiting)} of {len(runs)} runs"
                         print(text, file=sys.stderr)
-            _interrupt(ray, waiting)
+            for reference in waiting:  # they end their iteration, and write a checkpoint
+                ray.cancel(reference)
+            if waiting:
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)
     found = [load(run.folder.path) for run in runs]
     return ManyOutcome(found, [run for run in found if run.folder.path in failed], interrupts.received)
 
@@ -64,11 +67,3 @@ def _answer(ray: Any, done: Any) -> bool:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise UserError(f"The Ray cluster lost a run for good: {error} Its checkpoints are kept.") from error
-
-
-def _interrupt(ray: Any, waiting: Mapping[Any, Run]) -> None:
-    """Lets the runs that are under way end their iteration, and write a checkpoint."""
-    for reference in waiting:
-        ray.cancel(reference)
-    if waiting:
-        ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)

@@ -93,7 +93,7 @@ def _adaptation_files(
 ) -> tuple[Files, dict[str, Any]]:
     env, start = config.episodic_env, adaptation.start
     config.estimation.validate(episodes)
-    data = episode_inputs(env.observation_space, env.action_space, episodes, env.horizon)
+    data = episode_inputs(env, episodes)
     parameters = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), start)
     adapted = adaptation.policy(start)
     inputs = (parameters, *policy_inputs(adapted, env.observation_space))

@@ -5,12 +5,10 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from surefoot.experiment import parts
 from surefoot.experiment.callbacks import Event
-from surefoot.options import UserError
 
 _GROUPS = {
     "return": "return return_before return_after mean_reward episode_length",
@@ -65,18 +63,6 @@ class AbstractLogger(ABC):
         if self._started:
             self._started = False
             self.finish(self._finite)
-
-
-def import_extra(module: str, name: str) -> Any:
-    """The module of an optional logger, whose extra has the module's name. Raises `UserError` if it is not
-    installed."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"{name} needs {module}, and importing it failed: {error}. "
-            f"Install it: pip install 'surefoot[{module}]'."
-        ) from error
 
 
 def tagged(metrics: Mapping[str, int | float]) -> dict[str, float]:

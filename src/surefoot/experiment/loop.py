@@ -100,26 +100,22 @@ def run_loop(
     return LoopOutcome(loop.state, members, interrupts.received)
 
 
+@dataclass
 class _Loop:
     """The loop's state, and one turn of it."""
 
-    def __init__(
-        self,
-        state: Any,
-        members: Sequence[Member],
-        total: int,
-        many: bool,
-        callbacks: Sequence[Callback],
-    ) -> None:
-        self.state, self._members, self._total, self._many = state, members, total, many
-        self._callbacks = callbacks
+    state: Any
+    members: Sequence[Member]
+    total: int
+    many: bool
+    callbacks: Sequence[Callback]
 
     def going(self) -> list[int]:
         """The members that are neither at their end nor stopped."""
         return [
             i
-            for i, member in enumerate(self._members)
-            if member.iteration < self._total and not (member.failed or member.stopped)
+            for i, member in enumerate(self.members)
+            if member.iteration < self.total and not (member.failed or member.stopped)
         ]
 
     def advance(self, step: Any) -> None:
@@ -130,24 +126,24 @@ class _Loop:
         if "episode_length" in values:  # 0 before any episode has ended
             none = values["episode_length"] == 0
             values |= {x: np.where(none, np.nan, values[x]) for x in ("return", "episode_length")}
-        values["seconds"] = np.full(len(self._members), time.monotonic() - began)
-        values |= _rates(self._members, values)
+        values["seconds"] = np.full(len(self.members), time.monotonic() - began)
+        values |= _rates(self.members, values)
         finite = values.pop("finite") > 0
-        self.state = following if self._many or finite[0] else before
+        self.state = following if self.many or finite[0] else before
         for i in going:
             self._tell(i, {name: float(value[i]) for name, value in values.items()}, bool(finite[i]))
-        furthest = max(member.iteration for member in self._members)
+        furthest = max(member.iteration for member in self.members)
         means = {name: float(np.mean(value[going])) for name, value in values.items()}
         _warn_of_the_scale(means)
-        failed = tuple(self._members[i].name for i in going if not finite[i]) if self._many else ()
+        failed = tuple(self.members[i].name for i in going if not finite[i]) if self.many else ()
         state = self.state
-        event = Event(furthest, self._total, means, lambda: state, bool(finite[going].all()), failed)
-        for callback in self._callbacks:
+        event = Event(furthest, self.total, means, lambda: state, bool(finite[going].all()), failed)
+        for callback in self.callbacks:
             callback(event)
 
     def _tell(self, i: int, metrics: Mapping[str, float], finite: bool) -> None:
-        member, state = self._members[i], self.state
-        event = Event(member.iteration + 1, self._total, metrics, lambda: take(state, i, self._many), finite)
+        member, state = self.members[i], self.state
+        event = Event(member.iteration + 1, self.total, metrics, lambda: take(state, i, self.many), finite)
         told = [callback(event) for callback in member.callbacks]
         stops = [isinstance(stop, bool | np.bool_) and bool(stop) for stop in told]
         member.failed = not finite

@@ -91,11 +91,7 @@ def resume_many(
     if not runs:
         raise UserError(f"There are no runs of many seeds at {out}.")
     runs = to_resume(runs, Path(out), iterations)
-    if on == "ray":
-        return train_on_ray(runs, quiet)
-    with ExitStack() as learners:
-        programs = _plan([run.config for run in runs], [run.state for run in runs], learners)
-        return _train(programs, runs, quiet)
+    return _go_on(runs, quiet, on)
 
 
 def go_on_many(
@@ -117,15 +113,17 @@ def go_on_many(
     todo = [run for run in runs if run.iteration < run.config.iterations]
     if not todo:
         return ManyOutcome(runs, [], None)
-    if on == "ray":
-        outcome = train_on_ray(todo, quiet)
-    else:
-        with ExitStack() as learners:
-            before = [run.state for run in todo]
-            programs = _plan([run.config for run in todo], before, learners, alone=not together)
-            outcome = _train(programs, todo, quiet)
+    outcome = _go_on(todo, quiet, on, alone=not together)
     trained = {run.folder: run for run in outcome.runs}
     return replace(outcome, runs=[trained.get(run.folder, run) for run in runs])
+
+
+def _go_on(runs: list[Run], quiet: bool, on: Place, *, alone: bool = False) -> ManyOutcome:
+    if on == "ray":
+        return train_on_ray(runs, quiet)
+    with ExitStack() as learners:
+        programs = _plan([run.config for run in runs], [run.state for run in runs], learners, alone=alone)
+        return _train(programs, runs, quiet)
 
 
 def _found_or_new(config: Config, path: Path) -> Run:
@@ -156,6 +154,10 @@ class _Program:
     def states(self) -> Iterator[tuple[int, TrainingState]]:
         """The place of each run, and its state."""
         return ((place, take(self.before, i, many=True)) for i, place in enumerate(self.places))
+
+    def parts(self) -> list[tuple[list[int], Callable[[], Any] | None]]:
+        """The places of the runs that are trained together, with their program; of one run with None."""
+        return [(self.places, self.lowered)] if self.lowered else [([place], None) for place in self.places]
 
 
 def _plan(
@@ -255,37 +257,18 @@ def lower_many(learner: Learner, states: TrainingState, numbers: Numbers) -> Cal
 def _train(programs: list[_Program], runs: list[Run], quiet: bool) -> ManyOutcome:
     """Trains the runs to their ends, program after program."""
     done, failed = list(runs), []
-    for program in programs:
-        chosen = [runs[i] for i in program.places]
-        if program.lowered is None:
-            outcome = _one_after_another(chosen, quiet)
-        else:
-            outcome = _side_by_side(chosen, program.lowered, quiet)
-        for i, run in zip(program.places, outcome.runs, strict=True):
-            done[i] = run
-        failed += outcome.failed
-        if outcome.interrupted:
-            return ManyOutcome(done, failed, outcome.interrupted)
-    return ManyOutcome(done, failed, None)
-
-
-def _side_by_side(runs: list[Run], lowered: Callable[[], Any], quiet: bool) -> ManyOutcome:
-    outcome = train_runs(runs, lowered, many=True, quiet=quiet)
-    done = [replace(run, state=take(outcome.state, i, True)) for i, run in enumerate(runs)]
-    failed = [run for run, member in zip(done, outcome.members, strict=True) if member.failed]
-    return ManyOutcome(done, failed, outcome.interrupted)
-
-
-def _one_after_another(runs: list[Run], quiet: bool) -> ManyOutcome:
-    """Each with workers of its own, which may keep the environments of the run before."""
-    done, failed = list(runs), []
-    for i, run in enumerate(runs):
-        if run.iteration == run.config.iterations:
-            continue
-        with closing(Learner(run.config)) as learner:
-            outcome = train_runs([run], learner.lower(run.state), quiet=quiet)
-        done[i] = replace(run, state=outcome.state)
-        failed += [done[i]] * outcome.members[0].failed
+    for places, lowered in (part for program in programs for part in program.parts()):
+        chosen, many = [runs[i] for i in places], lowered is not None
+        with ExitStack() as learners:
+            if lowered is None:  # with workers of its own, which may keep the environments of the run before
+                (run,) = chosen
+                if run.iteration == run.config.iterations:
+                    continue
+                lowered = learners.enter_context(closing(Learner(run.config))).lower(run.state)
+            outcome = train_runs(chosen, lowered, many=many, quiet=quiet)
+        for row, i in enumerate(places):
+            done[i] = replace(runs[i], state=take(outcome.state, row, many))
+            failed += [done[i]] * outcome.members[row].failed
         if outcome.interrupted:
             return ManyOutcome(done, failed, outcome.interrupted)
     return ManyOutcome(done, failed, None)

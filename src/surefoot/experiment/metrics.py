@@ -20,7 +20,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     the line before."""
 
     def is_next(row: Any, rows: list[dict[str, Any]]) -> bool:
-        return isinstance(row, dict) and _are_metrics(row) and _follows(row.get("iteration"), rows)
+        return (
+            isinstance(row, dict)
+            and all(type(value) in (int, float, type(None)) for value in row.values())
+            and type(row.get("iteration")) is int
+            # A learner that was saved may begin with any iteration.
+            and (not rows or row["iteration"] == rows[-1]["iteration"] + 1)
+        )
 
     return read_rows(
         path,
@@ -57,16 +63,6 @@ def _json(line: bytes) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number of JSON")
-
-
-def _are_metrics(row: dict[str, Any]) -> bool:
-    """Whether every value is a number or null."""
-    return all(type(value) in (int, float, type(None)) for value in row.values())
-
-
-def _follows(iteration: Any, rows: list[dict[str, Any]]) -> bool:
-    """Whether this is the iteration after the last row's; a learner that was saved may begin with any."""
-    return type(iteration) is int and (not rows or iteration == rows[-1]["iteration"] + 1)
 
 
 class MetricsWriter:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from surefoot.experiment.loggers import AbstractLogger, Hyperparameter, import_extra
-from surefoot.options import UserError
+from surefoot.experiment.loggers import AbstractLogger, Hyperparameter
+from surefoot.options import UserError, import_extra
 
 _AT_ONCE = 100
 """Number of hyper-parameters that MLflow takes in one call."""
@@ -23,7 +23,7 @@ class MLflow(AbstractLogger):
         """`tracking_uri` says where runs are kept; by default the environment variable MLFLOW_TRACKING_URI
         does. `options` are those of `MlflowClient.create_run`, such as `run_name` and `tags`. Raises
         `UserError` if MLflow is not installed, or cannot log there."""
-        self._mlflow = import_extra("mlflow", "MLflow")
+        self._mlflow = import_extra("mlflow", "MLflow needs mlflow", "mlflow")
         self._experiment, self._options, self._run = experiment, options, ""
         try:
             self._client = self._mlflow.MlflowClient(tracking_uri)

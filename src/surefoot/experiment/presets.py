@@ -14,7 +14,7 @@ from surefoot.experiment.games import ATARI, MINATAR
 from surefoot.experiment.locomotion import LOCOMOTION
 from surefoot.experiment.meta_learning import BANDIT, META_LEARNING, NAVIGATION, TABULAR_MDP
 from surefoot.experiment.single_task import A3C_IN_MUJOCO, PENDULUM, SINGLE_TASK, bounded
-from surefoot.options import UserError, check, suggestion
+from surefoot.options import UserError, check, must_be_one_of, suggestion
 from surefoot.policies import CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import GradientStep, TrustRegion
 from surefoot.samplers import InProcess, Processes
@@ -63,18 +63,11 @@ PRESETS = {name: replace(config, preset=name) for name, config in PRESETS.items(
 def preset(name: str) -> Config:
     """The preset of that name; an environment alone means the first of its presets. For any other
     environment, `gym:ID/ALGORITHM` or `MODULE:CLASS/ALGORITHM`. Raises `UserError`."""
-    if name in PRESETS:
-        return PRESETS[name]
-    of_environment = [key for key in PRESETS if key.split("/")[0] == name]
-    if of_environment:
-        return PRESETS[of_environment[0]]
     if ":" in name:
         return _of_any(name)
-    environments = [key.split("/")[0] for key in PRESETS]
-    raise UserError(
-        f"There is no preset {name!r}.{suggestion(name, [*PRESETS, *environments])} "
-        "`surefoot list presets` shows them all."
-    )
+    first = {key.split("/")[0]: key for key in reversed(PRESETS)}
+    must_be_one_of("preset", name, [*PRESETS, *first], "`surefoot list presets` shows them all.")
+    return PRESETS[first.get(name, name)]
 
 
 def _of_any(name: str) -> Config:

@@ -11,8 +11,10 @@ from jax import export
 from jaxtyping import Array, PyTree
 
 from surefoot.algorithms import AbstractAdapter
+from surefoot.envs.base import AbstractFamily
 from surefoot.policies import AbstractPolicy, act, initial_memory
-from surefoot.types import ActionSpace, Continuous, ObservationSpace, Rollout, as_space, with_key, without_key
+from surefoot.samplers.base import empty_rollout
+from surefoot.types import ObservationSpace, Rollout, as_space, with_key, without_key
 
 Platform = Literal["cpu", "cuda", "rocm", "tpu"]
 Arrays = dict[str, Array]
@@ -102,30 +104,15 @@ class PlainAdaptation:
         return from_arrays({"learner": self.learner, "steps": jnp.zeros((), jnp.int32)}, parameters)
 
 
-def episode_inputs(
-    observations: ObservationSpace, actions: ActionSpace, episodes: int, steps: int
-) -> dict[str, PyTree]:
+def episode_inputs(env: AbstractFamily, episodes: int) -> dict[str, PyTree]:
     """The form of a task's episodes, axes `[episode time ...]`, as fields of `Rollout`."""
-
-    def form(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((episodes, steps, *shape), dtype)
-
-    def seen(count: int) -> PyTree:
-        def part_of(part: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((episodes, count, *part.shape), part.dtype)
-
-        return jax.tree.map(part_of, as_space(observations))
-
-    real = jnp.result_type(float)
-    flags = {name: form((), bool) for name in ("terminated", "truncated", "valid")}
-    kind = real if isinstance(actions, Continuous) else jnp.int32
-    return {
-        "observations": seen(steps),
-        "actions": form(actions.shape, kind),
-        "rewards": form((), real),
-        **flags,
-        "final_observations": seen(1),
-    }
+    rollout = jax.eval_shape(lambda: empty_rollout(env, (episodes, env.horizon)))
+    names = "observations actions rewards terminated truncated valid final_observations"
+    real = jnp.result_type(float)  # rollouts are in single precision, and JAX may compute in double
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, real if x.dtype == jnp.float32 else x.dtype),
+        {name: getattr(rollout, name) for name in names.split()},
+    )
 
 
 def serialised(

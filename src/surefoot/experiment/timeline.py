@@ -151,36 +151,23 @@ def _parsed(row: dict[str, Any]) -> IterationTimeline:
 
 
 def _is_next(row: Any, rows: list[dict[str, Any]]) -> bool:
-    """Whether a row is the timeline of an iteration after the last one's."""
+    """Whether a row is the timeline of an iteration after the last one's: every job is of a worker there is
+    and every work of a kind there is, and their times follow one another up to the iteration's end."""
     try:
         found = _parsed(row)
-        later = not rows or found.iteration > rows[-1]["iteration"]
-        counts = _is_count(found.iteration, 1) and _is_count(found.workers, 1)
-        return later and counts and found.seconds > 0 and math.isfinite(found.seconds) and _fit(found)
+        spans: list[Any] = [*found.jobs, *found.learner]
+        places = [x for span in spans for x in (span.task, span.phase) if x is not None]
+        counts = [found.iteration, found.workers, *(job.worker for job in found.jobs), *places]
+        times = [[getattr(span, name) for name in _TIMES if hasattr(span, name)] for span in spans]
+        return (
+            all(type(count) is int and count >= 0 for count in counts)
+            and found.iteration > (rows[-1]["iteration"] if rows else 0)
+            and found.workers > 0
+            and all(job.worker in range(found.workers) for job in found.jobs)
+            and all(work.kind in WORK for work in found.learner)
+            and found.seconds > 0
+            and all(map(math.isfinite, [found.seconds, *itertools.chain(*times)]))
+            and all(a <= b + _TOLERANCE for x in times for a, b in itertools.pairwise([*x, found.seconds]))
+        )
     except (TypeError, KeyError, AttributeError):
         return False
-
-
-def _fit(found: IterationTimeline) -> bool:
-    """Whether every job is of a worker there is and every work of a kind there is, with times in order."""
-    of_jobs = all(
-        _is_count(job.worker, 0) and job.worker < found.workers and _in_order(found, job)  # type: ignore
-        for job in found.jobs
-    )
-    return of_jobs and all(work.kind in WORK and _in_order(found, work) for work in found.learner)
-
-
-def _in_order(found: IterationTimeline, span: Job | Work) -> bool:
-    """Whether the numbers are numbers, and the times follow one another up to the iteration's end."""
-    numbers = all(x is None or _is_count(x, 0) for x in (span.task, span.phase))
-    times = [getattr(span, name) for name in _TIMES if hasattr(span, name)]
-    times.append(found.seconds)
-    return (
-        numbers
-        and all(map(math.isfinite, times))
-        and all(a <= b + _TOLERANCE for a, b in itertools.pairwise(times))
-    )
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from surefoot.experiment.loggers import AbstractLogger, Hyperparameter, import_extra
+from surefoot.experiment.loggers import AbstractLogger, Hyperparameter
+from surefoot.options import import_extra
 
 
 class WeightsAndBiases(AbstractLogger):
@@ -16,7 +17,7 @@ class WeightsAndBiases(AbstractLogger):
     def __init__(self, project: str = "surefoot", **options: Any) -> None:
         """`options` are those of `wandb.init`, such as `name`, `config` and `mode="offline"`; what `config`
         has is logged beside the options of training. Raises `UserError` if wandb is not installed."""
-        self._wandb = import_extra("wandb", "Weights & Biases")
+        self._wandb = import_extra("wandb", "Weights & Biases needs wandb", "wandb")
         self._options = {"project": project, **options}
         self._run: Any = None
 

@@ -14,13 +14,15 @@ from surefoot.lab.exact import all_trajectories, policy_gradient, solve, step_sc
 from surefoot.lab.figures import COLOURS, VIOLET, Line, Panel
 from surefoot.lab.problems import Episodes, Problem, ShortHorizon, SoftmaxTable, chain, chain_policy
 from surefoot.lab.sampling import Quality, draw, in_batches, least_p_value, quality
-from surefoot.options import NonNegative, Options, Positive, at_least, check
+from surefoot.options import Bound, NonNegative, Positive, at_least
 from surefoot.theory.advantages import gae, k_step_advantages
 
 Name = tuple[str, float, float]
 """An estimator: its kind, its γ, and its λ or k."""
 _NAMED = 3
 """The largest k that the figure names; longer ones are close together."""
+_ToOne = Bound(lambda x: ascends(x) and x[0] >= 0 and x[-1] == 1, "ascending to 1", whole=True)
+_FromZero = Bound(lambda x: x[0] == 0, "ascending from 0 to 1", whole=True)
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class AdvantageEstimation(AbstractExperiment):
 
     horizon: Annotated[int, ShortHorizon] = 6
     """Steps in an episode, without a discount."""
-    discounts: tuple[float, ...] = (0.7, 0.9, 1.0)
+    discounts: Annotated[tuple[float, ...], _ToOne] = (0.7, 0.9, 1.0)
     """γ of the estimators, ascending to 1, the problem's."""
-    lambdas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+    lambdas: Annotated[tuple[float, ...], _ToOne, _FromZero] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
     """λ of the estimators, ascending from 0 to 1."""
     noise: Annotated[float, NonNegative] = 1.0
     """Standard deviation of the rewards about their means."""
@@ -58,12 +60,6 @@ class AdvantageEstimation(AbstractExperiment):
     episodes: Annotated[int, at_least(1000)] = 40_000
     """Number of episodes."""
 
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        for name, values in (("discounts", self.discounts), ("lambdas", self.lambdas)):
-            check(ascends(values) and values[0] >= 0 and values[-1] == 1, name, values, "ascending to 1")
-        check(self.lambdas[0] == 0, "lambdas", self.lambdas, "ascending from 0 to 1")
-
     def measure(self, seed: int) -> Result:
         found = self.compare(seed)
         plain = found["GAE", 1.0, 1.0].sample.variance
@@ -71,17 +67,9 @@ class AdvantageEstimation(AbstractExperiment):
             (*name, x.bias, x.sample.bias, x.sample.standard_error, x.sample.variance / plain)
             for name, x in found.items()
         ]
-        names = (
-            "estimator",
-            "γ",
-            "λ or k",
-            "bias",
-            "bias measured",
-            "its standard error",
-            "variance / plain",
-        )
+        columns = "estimator, γ, λ or k, bias, bias measured, its standard error, variance / plain"
         title = "Advantages: bias and variance with an imperfect value function"
-        return Result(title, names, rows, self._panels(found), self._claims(found))
+        return Result(title, columns.split(", "), rows, self._panels(found), self._claims(found))
 
     def start(self) -> tuple[Problem, SoftmaxTable]:
         """The problem and the policy whose gradient is estimated."""

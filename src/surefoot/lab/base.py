@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from surefoot.lab.figures import Numbers, Panel, draw
-from surefoot.options import Options, Seed, check
+from surefoot.options import Bound, Options, Seed, check, length_at_least
 
 Cell = str | int | float
 
@@ -51,6 +51,12 @@ def converges(statement: str, errors: Numbers, tolerance: float) -> Claim:
 def ascends(values: Sequence[int | float]) -> bool:
     """Whether there are two values or more, each of them greater than the one before."""
     return len(values) >= 2 and all(before < after for before, after in pairwise(values))
+
+
+Ascending = Bound(ascends, "two or more, ascending", whole=True)
+OneRate = length_at_least(1, "at least one rate")
+TwoOrMore = length_at_least(2, "two or more")
+ThreeOrMore = length_at_least(3, "three or more")
 
 
 @dataclass(frozen=True)

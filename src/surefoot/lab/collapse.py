@@ -12,11 +12,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result
+from surefoot.lab.base import AbstractExperiment, Claim, Result, TwoOrMore
 from surefoot.lab.cliff import Cliff
 from surefoot.lab.figures import COLOURS, Line, Panel
 from surefoot.networks import MLPOptions
-from surefoot.options import Options, Positive, at_least, check
+from surefoot.options import Bound, Positive, at_least
 from surefoot.policies.categorical import CategoricalMLPPolicy
 from surefoot.rules import (
     AbstractRule,
@@ -78,6 +78,7 @@ class Scales(eqx.Module):
 FREE = ("plain gradient", "natural gradient", "TRPO without line search")
 """Methods that check no step."""
 METHODS: tuple[str, ...] = (*FREE, "TRPO, bound δ", "TRPO, fixed bound", "PPO", "fixed ball")
+_Known = Bound(lambda names: set() < set(names) <= set(METHODS), f"some of {', '.join(METHODS)}", whole=True)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Collapse(AbstractExperiment):
     advantage differs from zero, and it never changes again.
     """
 
-    deltas: Annotated[tuple[float, ...], Positive] = (1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
+    deltas: Annotated[tuple[float, ...], Positive, TwoOrMore] = (1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
     """Nominal steps δ, ascending."""
     seeds: Annotated[int, at_least(2)] = 10
     """Number of seeds of each method and step."""
@@ -128,7 +129,7 @@ class Collapse(AbstractExperiment):
     """Number of episodes in each batch."""
     iterations: Annotated[int, at_least(1)] = 10
     """Number of iterations after the first step."""
-    methods: tuple[str, ...] = METHODS
+    methods: Annotated[tuple[str, ...], _Known] = METHODS
     """Methods that are measured."""
     lanes: Annotated[int, at_least(2)] = 6
     """Number of lanes."""
@@ -142,12 +143,6 @@ class Collapse(AbstractExperiment):
     """Bound of `TRPO, fixed bound`, in nats. `fixed ball` has the radius of a first step of this KL."""
     adam_lr: Annotated[float, Positive] = 0.01
     """Adam learning rate of PPO at δ = 0.01; it grows with √δ, as the length of a step does."""
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        check(len(self.deltas) > 1, "deltas", self.deltas, "two or more")
-        known = all(name in METHODS for name in self.methods) and len(self.methods) > 0
-        check(known, "methods", self.methods, f"some of {', '.join(METHODS)}")
 
     def measure(self, seed: int) -> Result:
         found = {name: self.train(name, seed) for name in self.methods}

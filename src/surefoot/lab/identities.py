@@ -11,7 +11,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, close, converges
+from surefoot.lab.base import AbstractExperiment, Claim, Result, ThreeOrMore, close, converges
 from surefoot.lab.exact import OBJECTIVE, ExactBatch, exact_batch, greedy, policy_iteration
 from surefoot.lab.figures import BLUE, GREY, RED, YELLOW, Line, Panel
 from surefoot.lab.optima import (
@@ -23,7 +23,7 @@ from surefoot.lab.optima import (
     unconstrained_optimum,
 )
 from surefoot.lab.problems import SoftmaxTable, chain, random_policy, random_problem
-from surefoot.options import Options, Positive, check
+from surefoot.options import Positive
 from surefoot.rules import AbstractRule, GradientStep, NaturalGradient
 from surefoot.theory.objectives import AbstractObjective
 
@@ -82,12 +82,8 @@ class Identities(AbstractExperiment):
     """Number of actions."""
     discount: float = 0.95
     """γ."""
-    betas: Annotated[tuple[float, ...], Positive] = tuple(10.0 ** (k / 2) for k in range(-10, 9))
+    betas: Annotated[tuple[float, ...], Positive, ThreeOrMore] = tuple(10.0 ** (k / 2) for k in range(-10, 9))
     """β, ascending."""
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        check(len(self.betas) > 2, "betas", self.betas, "three or more")
 
     def measure(self, seed: int) -> Result:
         found = self.compare(seed)

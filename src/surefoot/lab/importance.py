@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, ascends
+from surefoot.lab.base import AbstractExperiment, Ascending, Claim, Result, ascends
 from surefoot.lab.exact import policy_gradient, solve
 from surefoot.lab.figures import COLOURS, GREY, Line, Panel
 from surefoot.lab.importance_estimators import MARGINAL, UNBIASED, Data, data_of
 from surefoot.lab.problems import Episodes, Problem, SoftmaxTable, chain
 from surefoot.lab.sampling import Quality, draw, in_batches, least_p_value, quality
-from surefoot.options import NonNegative, Options, Positive, at_least, check
+from surefoot.options import NonNegative, Positive, at_least
 from surefoot.theory.importance import clip_weights, effective_sample_size, self_normalise
 from surefoot.types import Key
 
@@ -57,9 +57,9 @@ class ImportanceWeights(AbstractExperiment):
     and add a bias.
     """
 
-    horizons: Annotated[tuple[int, ...], at_least(1)] = (4, 8, 16)
+    horizons: Annotated[tuple[int, ...], at_least(1), Ascending] = (4, 8, 16)
     """Steps in an episode, ascending; each at the middle distance."""
-    distances: Annotated[tuple[float, ...], NonNegative] = (0.5, 1.0, 2.0)
+    distances: Annotated[tuple[float, ...], NonNegative, Ascending] = (0.5, 1.0, 2.0)
     """Distances of the logits, ascending; each at the first horizon."""
     limit: Annotated[float, Positive] = 2.0
     """Largest weight after clipping."""
@@ -67,11 +67,6 @@ class ImportanceWeights(AbstractExperiment):
     """Episodes in a batch."""
     batches: Annotated[int, at_least(100)] = 1000
     """Number of batches."""
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        check(ascends(self.horizons), "horizons", self.horizons, "two or more, ascending")
-        check(ascends(self.distances), "distances", self.distances, "two or more, ascending")
 
     @property
     def by_horizon(self) -> list[Setting]:
@@ -92,18 +87,9 @@ class ImportanceWeights(AbstractExperiment):
             for kl in [mean_kl(*start(setting))]
             for name, x in kinds.items()
         ]
-        names = (
-            "horizon",
-            "distance",
-            "KL",
-            "weights",
-            "bias",
-            "its standard error",
-            "variance",
-            "sample size",
-        )
+        columns = "horizon, distance, KL, weights, bias, its standard error, variance, sample size"
         title = "Importance weights: variance and effective sample size"
-        return Result(title, names, rows, self._panels(found), self._claims(found))
+        return Result(title, columns.split(", "), rows, self._panels(found), self._claims(found))
 
     def compare(self, setting: Setting, seed: int) -> dict[str, Weighted]:
         """Every kind of weights, on the same episodes."""

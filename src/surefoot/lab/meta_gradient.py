@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, ascends, close
+from surefoot.lab.base import AbstractExperiment, Ascending, Claim, Result, ascends, close
 from surefoot.lab.figures import COLOURS, GREY, Line, Panel
 from surefoot.lab.meta_estimators import (
     DICE,
@@ -44,7 +44,7 @@ from surefoot.lab.meta_problems import (
 )
 from surefoot.lab.problems import Problem, ShortHorizon, chain_policy
 from surefoot.lab.sampling import Quality, in_batches, quality
-from surefoot.options import Options, Positive, at_least, check
+from surefoot.options import Positive, at_least
 from surefoot.theory.meta import AbstractMetaObjective
 from surefoot.theory.objectives import loss_and_gradient
 from surefoot.types import Batch, Key
@@ -87,17 +87,13 @@ class MetaGradient(AbstractExperiment):
     """Steps in an episode."""
     lr: Annotated[float, Positive] = 6.0
     """Rate of the inner steps."""
-    episodes: Annotated[tuple[int, ...], at_least(2)] = (5, 20, 80)
+    episodes: Annotated[tuple[int, ...], at_least(2), Ascending] = (5, 20, 80)
     """Episodes of each task and phase, ascending."""
     inner_steps: Annotated[int, at_least(1)] = 2
     """Largest number of inner steps. One step is measured with every number of episodes, and this number with
     the second of them."""
     batches: Annotated[int, at_least(100)] = 2000
     """Number of meta-batches."""
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        check(ascends(self.episodes), "episodes", self.episodes, "two or more, ascending")
 
     def measure(self, seed: int) -> Result:
         tasks, vector = self.start()
@@ -116,21 +112,14 @@ class MetaGradient(AbstractExperiment):
                 steps,
                 n,
                 name,
-                *numbers(measured),
+                *(x.quality.bias, x.quality.standard_error, x.quality.variance, x.cosine),
                 bias_of(limits[steps][name], truths[steps]) if name in limits[steps] else "",
             )
             for steps, n, kinds in measured_at
-            for name, measured in kinds.items()
+            for name, x in kinds.items()
         ]
         columns = (
-            "inner steps",
-            "episodes",
-            "estimator",
-            "bias",
-            "its standard error",
-            "variance",
-            "cosine",
-            "bias in the limit",
+            "inner steps, episodes, estimator, bias, its standard error, variance, cosine, bias in the limit"
         )
         title = "Meta-gradients: bias and variance of each estimator"
         claims = [
@@ -139,7 +128,7 @@ class MetaGradient(AbstractExperiment):
             *self._few_claims(tasks, vector, jax.random.fold_in(key, 1)),
             *self._first_step_claims(tasks, vector, jax.random.fold_in(key, 2)),
         ]
-        return Result(title, columns, rows, self._panels(found, limits[1], truths[1]), claims)
+        return Result(title, columns.split(", "), rows, self._panels(found, limits[1], truths[1]), claims)
 
     def start(self) -> tuple[Tasks, Vector]:
         """The tasks, and the parameters at which the meta-gradient is estimated."""
@@ -373,8 +362,3 @@ def measured(sampled: Array, truth: Vector, episodes: int) -> Measured:
 def bias_of(value: Vector, truth: Vector) -> float:
     """‖value − truth‖ / ‖truth‖."""
     return float(jnp.linalg.norm(value - truth) / jnp.linalg.norm(truth))
-
-
-def numbers(x: Measured) -> tuple[float, float, float, float]:
-    """A row's numbers."""
-    return x.quality.bias, x.quality.standard_error, x.quality.variance, x.cosine

@@ -95,12 +95,6 @@ def meta_gradient(tasks: Tasks, vector: Vector, steps: int) -> Vector:
 
 
 @eqx.filter_jit
-def meta_hessian(tasks: Tasks, vector: Vector, steps: int) -> Float[Array, "parameters parameters"]:
-    """∇²M. It contains derivatives of the return up to the order of K + 2."""
-    return jax.hessian(lambda v: meta_objective(tasks, v, steps))(vector)
-
-
-@eqx.filter_jit
 def chain_rule_gradient(tasks: Tasks, vector: Vector, steps: int) -> Vector:
     """∇M = mean Π_k (I + (α/T) ∇²J(θ_k)) ∇J(θ_K), from exact Hessians."""
 

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Cell, Claim, Result, close
+from surefoot.lab.base import AbstractExperiment, Cell, Claim, OneRate, Result, close
 from surefoot.lab.exact import OBJECTIVE, exact_batch, policy_gradient, policy_iteration, solve
 from surefoot.lab.figures import BLUE, COLOURS, GREY, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, reparametrised, two_states
-from surefoot.options import Options, at_least, check
+from surefoot.options import Bound, Options, at_least, check
 from surefoot.rules import NaturalGradient
 
 _CLOSED = 0.95
 """Fraction of the gap to the optimal return that is to be closed."""
+_FromOne = Bound(lambda conditions: conditions[:1] == (1.0,), "1 and then larger numbers", whole=True)
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class BadScaling(AbstractExperiment):
     which is κ² times slower in the second state than in the first.
     """
 
-    conditions: Annotated[tuple[float, ...], at_least(1)] = (1.0, 3.0, 10.0)
+    conditions: Annotated[tuple[float, ...], at_least(1), _FromOne] = (1.0, 3.0, 10.0)
     """Condition numbers of M, ascending; 1 is the table itself."""
-    rates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-2, 9))
+    rates: Annotated[tuple[float, ...], OneRate] = tuple(10.0 ** (k / 2) for k in range(-2, 9))
     """Rates of the plain gradient; the best of them is compared."""
     steps: int = 2000
     """Most steps of the plain gradient."""
@@ -67,8 +68,6 @@ class BadScaling(AbstractExperiment):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
-        check(self.conditions[:1] == (1.0,), "conditions", self.conditions, "1 and then larger numbers")
-        check(len(self.rates) > 0, "rates", self.rates, "at least one rate")
         natural = self.natural_steps
         check(natural <= self.steps, "natural_steps", natural, "at most the steps of the plain gradient")
 
@@ -90,12 +89,17 @@ class BadScaling(AbstractExperiment):
         return Result(title, columns, rows, panels, self._claims(natural, plain))
 
     def parametrisations(self, seed: int) -> list[SoftmaxTable]:
-        """One policy in coordinates of each condition number."""
+        """One policy in coordinates of each condition number: M is a random rotation for each state's two
+        logits, the second one's divided by it."""
         random = np.random.default_rng(seed)
         signs = np.array([[1.0, -1.0], [-1.0, 1.0]])
         logits = self.preference * signs + self.noise * random.normal(size=signs.shape)
         table = SoftmaxTable(jnp.asarray(logits))
-        return [table, *(reparametrised(table, rescaling(random, x)) for x in self.conditions[1:])]
+        found, zero = [table], np.zeros((2, 2))
+        for condition in self.conditions[1:]:
+            first, second = (np.linalg.qr(random.normal(size=(2, 2)))[0] for _ in range(2))
+            found.append(reparametrised(table, np.block([[first, zero], [zero, second / condition]])))
+        return found
 
     def follow_natural(self, problem: Problem, policy: SoftmaxTable, best: float) -> Learning:
         """Steps of the rule `NaturalGradient` without damping; `best` is the optimal return."""
@@ -176,12 +180,6 @@ class BadScaling(AbstractExperiment):
             Panel("Steps to 95% by the plain gradient's rate", "rate", "steps", rates, log),
             Panel("Paths; contours of J", stay("first"), stay("second"), plane, contours=contours),
         ]
-
-
-def rescaling(random: np.random.Generator, condition: float) -> np.ndarray:
-    """M: a random rotation for each state's two logits, the second one's divided by `condition`."""
-    first, second = (np.linalg.qr(random.normal(size=(2, 2)))[0] for _ in range(2))
-    return np.block([[first, np.zeros((2, 2))], [np.zeros((2, 2)), second / condition]])
 
 
 def _follow(

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Cell, Claim, Result, close
+from surefoot.lab.base import AbstractExperiment, Cell, Claim, OneRate, Result, close
 from surefoot.lab.exact import policy_iteration, solve
 from surefoot.lab.figures import BLUE, GREEN, GREY, RED, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, chain
 from surefoot.lab.sampling import draw
-from surefoot.options import OpenFraction, Options, Positive, at_least, check
+from surefoot.options import OpenFraction, Positive, at_least
 from surefoot.theory.dynamic_programming import corridor_value, q_learning_error
 from surefoot.theory.returns import reward_to_go
 from surefoot.types import Key
@@ -69,12 +69,8 @@ class QLearning(AbstractExperiment):
     """Steps of an episode, after which the discount leaves next to nothing."""
     exponent: Annotated[float, OpenFraction] = 0.6
     """ω: the rate of Q-learning at the n-th visit of a pair is n^−ω."""
-    rates: Annotated[tuple[float, ...], Positive] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    rates: Annotated[tuple[float, ...], Positive, OneRate] = (0.1, 0.3, 1.0, 3.0, 10.0)
     """Rates of the policy gradient; the best of them is compared."""
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        check(len(self.rates) > 0, "rates", self.rates, "at least one rate")
 
     def measure(self, seed: int) -> Result:
         problem = chain(self.horizon, self.discount, states=self.states)

@@ -12,11 +12,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, converges
+from surefoot.lab.base import AbstractExperiment, Claim, Result, TwoOrMore, converges
 from surefoot.lab.exact import OBJECTIVE, Exact, exact_batch, fisher_matrix, policy_iteration, solve
 from surefoot.lab.figures import BLUE, COLOURS, GREY, RED, YELLOW, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, random_problem
-from surefoot.options import OpenFraction, Options, at_least, check
+from surefoot.options import OpenFraction, at_least
 from surefoot.rules import TrustRegion
 from surefoot.theory.objectives import loss_and_gradient
 from surefoot.theory.trust_region import natural_direction, step_length
@@ -66,7 +66,7 @@ class TrustRegionSteps(AbstractExperiment):
     """Number of actions."""
     discount: float = 0.9
     """γ."""
-    deltas: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    deltas: Annotated[tuple[float, ...], TwoOrMore] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """δ of the full steps, ascending."""
     max_kl: float = 0.01
     """δ of the rule."""
@@ -79,10 +79,6 @@ class TrustRegionSteps(AbstractExperiment):
     """Factor a of the first policy's logits, −a × the uniform policy's advantages, scaled to standard
     deviation 1. This policy avoids the better actions. As these gain probability, the quadratic model of the
     KL is too small."""
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        check(len(self.deltas) > 1, "deltas", self.deltas, "two or more")
 
     def measure(self, seed: int) -> Result:
         full, taken, start, best = self.compare(seed)

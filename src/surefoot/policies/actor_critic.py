@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from surefoot.encoders import EncoderOptions
-from surefoot.networks import ACTIVATIONS, MLP, Activation, LayerSize, MLPOptions
-from surefoot.options import check
+from surefoot.networks import ACTIVATIONS, MLP, Activation, LayerSize, MLPOptions, SomeLayer
 from surefoot.policies.auxiliary import AbstractAuxiliary, NoAuxiliary
 from surefoot.policies.base import AbstractActorCritic, AbstractPolicy, PolicyOptions
 from surefoot.policies.heads import HeadOptions
@@ -53,16 +52,12 @@ class ActorCritic(HeadOptions, EncoderOptions, PolicyOptions):
     """Actor-critic for discrete or continuous actions: policy and value function with one torso. Algorithms
     compute advantages from its own values, not from a baseline."""
 
-    hidden: Annotated[tuple[int, ...], LayerSize] = (64, 64)
+    hidden: Annotated[tuple[int, ...], LayerSize, SomeLayer] = (64, 64)
     """Number of units in each layer of the torso; at least one layer."""
     activation: Activation = "tanh"
     """Activation function of the torso."""
     auxiliary: AbstractAuxiliary = NoAuxiliary()
     """Auxiliary prediction, whose loss shapes the torso's features."""
-
-    def __post_init__(self) -> None:
-        HeadOptions.__post_init__(self)
-        check(len(self.hidden) > 0, "hidden", self.hidden, "one layer or more")
 
     def build(
         self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from surefoot.encoders import Encoder, EncoderOptions
-from surefoot.networks import Activation, LayerSize
+from surefoot.networks import Activation, LayerSize, SomeLayer
 from surefoot.options import at_least
 from surefoot.policies.actor_critic import ActorCritic, ActorCriticPolicy
 from surefoot.policies.base import PolicyOptions
@@ -56,24 +56,11 @@ class HypernetworkActorCritic(CellOptions, HeadOptions, EncoderOptions, PolicyOp
 
     units: Annotated[int, at_least(1)] = 64
     """Number of recurrent units: the size of the memory."""
-    hidden: Annotated[tuple[int, ...], LayerSize] = (32,)
+    hidden: Annotated[tuple[int, ...], LayerSize, SomeLayer] = (32,)
     """Number of units in each hidden layer of the network whose parameters the memory sets; at least one
     layer."""
     activation: Activation = "tanh"
     """Activation function of that network."""
-
-    def __post_init__(self) -> None:
-        HeadOptions.__post_init__(self)
-        self._base()  # for its checks
-
-    def _base(self) -> ActorCritic:
-        return ActorCritic(
-            hidden=self.hidden,
-            activation=self.activation,
-            initial_std=self.initial_std,
-            min_std=self.min_std,
-            output_scale=self.output_scale,
-        )
 
     def build(
         self, key: Key, observation_space: ObservationSpace, action_space: ActionSpace
@@ -81,7 +68,14 @@ class HypernetworkActorCritic(CellOptions, HeadOptions, EncoderOptions, PolicyOp
         encoder_key, cell_key, network_key = jax.random.split(key, 3)
         encoder = Encoder.new(encoder_key, observation_space, self.encoder)
         inputs = encoder.size(observation_space)
-        network = self._base().build(network_key, inputs, action_space)
+        options = ActorCritic(
+            hidden=self.hidden,
+            activation=self.activation,
+            initial_std=self.initial_std,
+            min_std=self.min_std,
+            output_scale=self.output_scale,
+        )
+        network = options.build(network_key, inputs, action_space)
         return HypernetworkActorCriticPolicy(
             encoder=encoder,
             cell=self.cell(cell_key, inputs, self.units),

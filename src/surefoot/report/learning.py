@@ -1,17 +1,22 @@
-"""The picture of learning one task: how the return grew, and what the policy is worth at the end."""
+"""The picture of learning one task: how the return grew, and what the policy is worth at the end; and the
+panel of training that other pictures have too."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from surefoot.experiment.evaluation import EvaluationResult
 
-_LINE = "#0b6e99"
+LINE, BEFORE = "#0b6e99", "#9aa5b1"
+"""Colours of what is reached, after adaptation where there is any, and of what was before adaptation."""
+_LINE_HEIGHT = 0.035
+"""Height of a line of text, as a share of the panel's."""
 History = list[dict[str, Any]]
 
 
@@ -20,9 +25,9 @@ def draw_learning(result: EvaluationResult, history: History) -> bytes:
     `history` is a run's metrics."""
 
     def draw(curve: Axes, end: Axes) -> None:
-        _draw_curve(curve, history)
+        draw_training(curve, [history])
         returns = result.episode_returns[0].ravel()
-        end.hist(returns, bins=min(30, max(1, len(returns) // 4)), color=_LINE, alpha=0.85)
+        end.hist(returns, bins=min(30, max(1, len(returns) // 4)), color=LINE, alpha=0.85)
         mean = float(np.mean(returns))
         end.axvline(mean, color="black", linewidth=1.2, label=f"mean {mean:.1f}")
         end.set(title=f"{len(returns)} episodes after training", xlabel="return", ylabel="episodes")
@@ -31,17 +36,64 @@ def draw_learning(result: EvaluationResult, history: History) -> bytes:
     return picture(f"{result.preset}, {result.iteration} iterations", draw)
 
 
-def _draw_curve(axes: Axes, history: History) -> None:
-    by_steps = bool(history) and "steps" in history[-1]
-    x = np.array([row["steps" if by_steps else "iteration"] for row in history])
-    shown, named = learning_curve([history])
-    y = np.array([np.nan if row.get(shown) is None else row[shown] for row in history])
-    axes.plot(x, y, color=_LINE, linewidth=1.4)
+def draw_training(axes: Axes, histories: Sequence[History], seeds: Sequence[int] = ()) -> None:
+    """The return over training, after adaptation and before it where there is any. Of several seeds each has
+    a pale line with the seed beside it, and their mean is on top."""
+    along = "steps" if all("steps" in row for rows in histories for row in rows) else "iteration"
+    shown, named = learning_curve(histories)
+    _draw_metric(axes, histories, along, shown, LINE, seeds)
+    if any("return_before" in row for rows in histories for row in rows):
+        _draw_metric(axes, histories, along, "return_before", BEFORE)
+        for label, colour in (("before adaptation", BEFORE), ("after adaptation", LINE)):
+            axes.plot([], [], color=colour, linewidth=2, label=label + ", mean over seeds" * bool(seeds))
+        axes.legend(frameon=False)
     axes.set(
-        title="Training",
-        xlabel="steps of the environment" if by_steps else "iteration",
+        title="Training" + ": each seed and their mean" * bool(seeds),
+        xlabel="steps of the environment" if along == "steps" else "iteration",
         ylabel=named,
     )
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _draw_metric(
+    axes: Axes, histories: Sequence[History], along: str, name: str, colour: str, seeds: Sequence[int] = ()
+) -> None:
+    """A pale line for each history, with its seed beside its end, and their mean on top."""
+    curves, ends = [], {}
+    for i, history in enumerate(histories):
+        x = np.array([row[along] for row in history], float)
+        y = np.array([np.nan if row.get(name) is None else row[name] for row in history], float)
+        axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.35)
+        known = np.flatnonzero(~np.isnan(y))
+        if seeds and len(known):
+            ends[seeds[i]] = x[known[-1]], y[known[-1]]
+        curves.append((x, y))
+    name_lines(axes, ends)
+    if len({len(x) for x, _ in curves}) == 1:
+        x, y = (np.stack(parts) for parts in zip(*curves, strict=True))
+        known, width = ~np.isnan(y).all(axis=0), 2 if len(curves) > 1 else 1.4
+        axes.plot(x.mean(axis=0)[known], np.nanmean(y[:, known], axis=0), color=colour, linewidth=width)
+
+
+def name_lines(axes: Axes, ends: Mapping[int, tuple[float, float]]) -> None:
+    """The seed beside the end of each line; where lines end close together, one above the other."""
+    low, high = axes.get_ylim()
+    gap, order = _LINE_HEIGHT * (high - low), sorted(ends, key=lambda seed: ends[seed][1])
+    heights: list[float] = []
+    for seed in order:
+        heights.append(max([ends[seed][1], *(height + gap for height in heights[-1:])]))
+    lift = np.mean([height - ends[seed][1] for seed, height in zip(order, heights, strict=True)] or [0.0])
+    for seed, height in zip(order, heights, strict=True):
+        axes.annotate(
+            f"  {seed}",
+            ends[seed],
+            (ends[seed][0], height - lift),
+            va="center",
+            fontsize=7,
+            color="#52606d",
+            annotation_clip=False,
+        )
 
 
 def learning_curve(histories: Sequence[History]) -> tuple[str, str]:
@@ -60,7 +112,7 @@ def learning_curve(histories: Sequence[History]) -> tuple[str, str]:
 def picture(title: str, draw: Callable[..., None], panels: int = 2) -> bytes:
     """A PNG of panels side by side, whose axes `draw` is given."""
     with context(["default", {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}]):
-        figure = Figure(figsize=(9.2, 3.9), layout="constrained")
+        figure = Figure(figsize=(12.5 if panels > 2 else 9.2, 3.9), layout="constrained")
         draw(*figure.subplots(1, panels, squeeze=False)[0])
         figure.suptitle(title, fontsize=11)
         buffer = io.BytesIO()

@@ -1,25 +1,20 @@
 """A summary of the runs of several seeds, and its picture."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from surefoot.experiment import Run
 from surefoot.experiment.files import write_atomically
 from surefoot.experiment.metrics import read_metrics
 from surefoot.report.finish import finish
-from surefoot.report.learning import History, learning_curve, picture
+from surefoot.report.learning import LINE, History, draw_training, learning_curve, name_lines, picture
 from surefoot.statistics import interquartile_mean, interval
-
-_LINE, _BEFORE = "#0b6e99", "#d1495b"
-_LINE_HEIGHT = 0.035
-"""Height of a line of text, as a share of the panel's."""
 
 
 def finish_seeds(runs: list[Run], out: Path, failed: Sequence[Run] = ()) -> dict[str, Any]:
@@ -69,7 +64,7 @@ def draw_seeds(
     adapts = returns.shape[1] > 1
 
     def draw(curve: Axes, end: Axes) -> None:
-        _draw_curves(curve, seeds, histories, adapts)
+        draw_training(curve, histories, seeds)
         (_draw_steps if adapts else _draw_ends)(end, seeds, returns)
         if learning_curve(histories)[0] != "mean_reward":  # one scale for both, which shows all of either
             low, high = zip(curve.get_ylim(), end.get_ylim(), strict=True)
@@ -80,77 +75,18 @@ def draw_seeds(
     return picture(title, draw)
 
 
-def _draw_curves(axes: Axes, seeds: list[int], histories: list[History], adapts: bool) -> None:
-    along = "steps" if all("steps" in row for rows in histories for row in rows) else "iteration"
-    adapts = adapts and any("return_before" in row for rows in histories for row in rows)
-    shown, named = learning_curve(histories)
-    _draw_metric(axes, histories, along, shown, _LINE, seeds)
-    if adapts:
-        _draw_metric(axes, histories, along, "return_before", _BEFORE)
-        for label, colour in (("before adaptation", _BEFORE), ("after adaptation", _LINE)):
-            axes.plot([], [], color=colour, linewidth=2, label=f"{label}, mean over seeds")
-        axes.legend(frameon=False)
-    axes.set(
-        title="Training: each seed and their mean",
-        xlabel="steps of the environment" if along == "steps" else "iteration",
-        ylabel=named,
-    )
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-
-
-def _draw_metric(
-    axes: Axes, histories: list[History], along: str, name: str, colour: str, seeds: Sequence[int] = ()
-) -> None:
-    """Each history pale, with its seed beside its end, and their mean on top."""
-    curves, ends = [], {}
-    for i, history in enumerate(histories):
-        x = np.array([row[along] for row in history], float)
-        y = np.array([np.nan if row.get(name) is None else row[name] for row in history], float)
-        axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.35)
-        known = np.flatnonzero(~np.isnan(y))
-        if seeds and len(known):
-            ends[seeds[i]] = x[known[-1]], y[known[-1]]
-        curves.append((x, y))
-    _name_lines(axes, ends)
-    if len({len(x) for x, _ in curves}) == 1:
-        x, y = (np.stack(parts) for parts in zip(*curves, strict=True))
-        known = ~np.isnan(y).all(axis=0)
-        axes.plot(x.mean(axis=0)[known], np.nanmean(y[:, known], axis=0), color=colour, linewidth=2)
-
-
-def _name_lines(axes: Axes, ends: Mapping[int, tuple[float, float]]) -> None:
-    """The seed beside the end of each line; where lines end close together, one above the other."""
-    low, high = axes.get_ylim()
-    gap, order = _LINE_HEIGHT * (high - low), sorted(ends, key=lambda seed: ends[seed][1])
-    heights: list[float] = []
-    for seed in order:
-        heights.append(max([ends[seed][1], *(height + gap for height in heights[-1:])]))
-    lift = np.mean([height - ends[seed][1] for seed, height in zip(order, heights, strict=True)] or [0.0])
-    for seed, height in zip(order, heights, strict=True):
-        axes.annotate(
-            f"  {seed}",
-            ends[seed],
-            (ends[seed][0], height - lift),
-            va="center",
-            fontsize=7,
-            color="#52606d",
-            annotation_clip=False,
-        )
-
-
 def _draw_steps(axes: Axes, seeds: list[int], returns: np.ndarray) -> None:
     """A pale line for each seed over the steps of adaptation."""
     steps = np.arange(returns.shape[1])
-    axes.plot(steps, returns.T, color=_LINE, alpha=0.35, linewidth=0.8)
+    axes.plot(steps, returns.T, color=LINE, alpha=0.35, linewidth=0.8)
     last = {seed: (float(steps[-1]), float(row[-1])) for seed, row in zip(seeds, returns, strict=True)}
-    _name_lines(axes, last)
+    name_lines(axes, last)
     axes.set(title="After training, on held-out tasks", xlabel="steps of adaptation", xticks=steps)
 
 
 def _draw_ends(axes: Axes, seeds: list[int], returns: np.ndarray) -> None:
     """A point for each seed."""
-    axes.plot(range(len(seeds)), returns[:, 0], "o", color=_LINE)
+    axes.plot(range(len(seeds)), returns[:, 0], "o", color=LINE)
     axes.set(title="After training", xlabel="seed")
     axes.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
     axes.margins(x=0.15)
@@ -164,7 +100,7 @@ def _draw_interval(axes: Axes, returns: np.ndarray) -> None:
     if len(rows) == 1:
         axes.axhline(middle[0], color="black", linewidth=1.2, label=f"interquartile mean {middle[0]:.1f}")
         if rows[0]["ci95"]:
-            axes.axhspan(*rows[0]["ci95"], color=_LINE, alpha=0.12, linewidth=0, label="95% interval")
+            axes.axhspan(*rows[0]["ci95"], color=LINE, alpha=0.12, linewidth=0, label="95% interval")
     else:
         ends = np.array([row["ci95"] or [row["iqm"]] * 2 for row in rows])
         look = {"color": "black", "marker": "o", "markersize": 4, "capsize": 4, "zorder": 3}

@@ -15,7 +15,7 @@ import numpy as np
 from surefoot.experiment import Config
 from surefoot.experiment.files import make_folder, write_atomically
 from surefoot.experiment.many import Place, go_on_many, seeds_of
-from surefoot.options import UserError, at_least, check, suggestion
+from surefoot.options import UserError, at_least, check, must_be_one_of
 from surefoot.reference import total_rewards
 from surefoot.report.sweep import evaluate_missing
 from surefoot.reproduction.summary import draw_reproduction, summarise_table
@@ -103,12 +103,8 @@ def _train(
 
 def find_table(name: str) -> PublishedTable:
     """The table of that name. Raises `UserError`."""
-    if name in TABLES:
-        return TABLES[name]
-    raise UserError(
-        f"There is no published table {name!r}.{suggestion(name, TABLES)} `surefoot list reproduce` shows "
-        "them."
-    )
+    must_be_one_of("published table", name, TABLES, "`surefoot list reproduce` shows them.")
+    return TABLES[name]
 
 
 def _claim(out: Path, wanted: dict[str, Any]) -> None:

@@ -38,12 +38,14 @@ def summarise_table(
         )
         hours = float(np.median([run.hours for run in done])) if done else None
         rows += _rows(table, row, scores, hours)
+    provenance = [RunFolder.open(path).provenance for paths in runs.values() for path in paths]
+    entries = [entry for path in provenance for entry in json.loads(path.read_text(encoding="utf-8"))]
     return {
         "title": table.title,
         "source": table.source,
         "quantity": table.quantity,
         "note": table.note,
-        "commits": sorted({commit for paths in runs.values() for path in paths for commit in _commits(path)}),
+        "commits": sorted({entry["commit"] for entry in entries if entry.get("commit")}),
         "failed": [str(path) for path in failed],
         "rows": rows,
     }
@@ -75,12 +77,6 @@ def _rows(table: PublishedTable, row: Row, scores: np.ndarray, hours: float | No
             }
         )
     return rows
-
-
-def _commits(path: Path) -> list[str]:
-    """The commits at which a run was trained."""
-    entries = json.loads(RunFolder.open(path).provenance.read_text(encoding="utf-8"))
-    return [entry["commit"] for entry in entries if entry.get("commit")]
 
 
 def draw_reproduction(summary: Mapping[str, Any]) -> bytes:

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from surefoot.options import NonNegative, Options, Positive, UserError
+from surefoot.options import Bound, NonNegative, Options, Positive
 from surefoot.rules.base import AbstractRule, Metrics
 from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.theory.trust_region import project_to_ball
 
+_SomeRate = Bound(lambda lr: not isinstance(lr, tuple) or lr != (), "one learning rate or more", whole=True)
 EPS_ROOT = 1e-16
 """Adam's ε inside the root, without which the derivative of a step is not finite where a gradient is zero."""
 
@@ -27,14 +28,9 @@ def clipped_gradient(limit: float) -> optax.GradientTransformation:
 class GradientStep(Options, AbstractRule):
     """θ ← θ − α_k ∇L(θ): the inner step of MAML."""
 
-    lr: Annotated[float | tuple[float, ...], NonNegative] = 0.1
+    lr: Annotated[float | tuple[float, ...], NonNegative, _SomeRate] = 0.1
     """Learning rate α, or one for each step in turn; the last serves all steps after it."""
     requires_surrogate = False
-
-    def __post_init__(self) -> None:
-        Options.__post_init__(self)
-        if isinstance(self.lr, tuple) and not self.lr:
-            raise UserError("lr is (); it must be one learning rate or more.")
 
     def init(self, policy: PyTree) -> Int[Array, ""]:
         """The number of steps taken."""

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.options import UserError, check
+from surefoot.options import check, import_extra
 from surefoot.samplers.messages import READY, answers, awaited
 from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
 from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
@@ -186,10 +186,4 @@ def library() -> Any:
     """Ray's module. Raises `UserError` where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise UserError(
-            f"This sampler needs Ray, and importing it failed: {error}. "
-            "Install it: pip install 'surefoot[ray]'."
-        ) from error
+    return import_extra("ray", "This sampler needs Ray", "ray")

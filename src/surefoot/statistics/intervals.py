@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr, ndtri, stdtrit
 
-from surefoot.options import UserError, check, suggestion
+from surefoot.options import UserError, check, must_be_one_of
 from surefoot.statistics.resampling import check_scheme, resample, seed_indices, task_indices
 from surefoot.statistics.scores import Scores, interquartile_mean, probability_of_improvement
 
@@ -88,9 +88,7 @@ def interval(
     scores = _checked(scores)
     check_scheme(scheme)
     _check_numbers(confidence, resamples)
-    if method not in METHODS:
-        known = suggestion(method, METHODS)
-        raise UserError(f"There is no interval method {method!r}.{known} There are: {', '.join(METHODS)}.")
+    must_be_one_of("interval method", method, METHODS, f"There are: {', '.join(METHODS)}.")
     if method in ("studentised", "trimmed-t") and statistic is not interquartile_mean:
         raise UserError(f"The method {method} is for the interquartile mean; use another method.")
     bootstrap = Bootstrap.of(scores, scheme, resamples, seed, statistic)

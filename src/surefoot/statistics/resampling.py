@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from surefoot.options import UserError, suggestion
+from surefoot.options import must_be_one_of
 
 SCHEMES = ("seeds-within-tasks", "seeds-and-tasks")
 """The names of the schemes: which of seeds and tasks are a random sample.
@@ -15,11 +15,7 @@ SCHEMES = ("seeds-within-tasks", "seeds-and-tasks")
 
 def check_scheme(scheme: str) -> None:
     """Raises `UserError` if there is no such scheme."""
-    if scheme not in SCHEMES:
-        raise UserError(
-            f"There is no resampling scheme {scheme!r}.{suggestion(scheme, SCHEMES)} "
-            f"There are: {', '.join(SCHEMES)}."
-        )
+    must_be_one_of("resampling scheme", scheme, SCHEMES, f"There are: {', '.join(SCHEMES)}.")
 
 
 def resample(
