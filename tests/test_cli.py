@@ -11,6 +11,7 @@ from typing import ClassVar
 import jax
 import pytest
 
+from support.finished_runs import write_run
 from surefoot import cli
 from surefoot.algorithms import SingleTask
 from surefoot.cli.options import base_config, parse, swap_parts
@@ -157,6 +158,16 @@ def test_parts_are_put_into_the_algorithm_that_was_asked_for(typed: str) -> None
     found = config.algorithm.rule, config.policy, config.policy.auxiliary, config.estimation.baseline
     wanted = ["ppo-clip", "actor-critic", "predict-reward", "zero"]
     assert [parts.name_of(part) for part in found] == wanted
+
+
+def test_a_run_s_folder_in_a_preset_s_place_is_told_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "my run", "bandit/trpo", 0, [1.0], [[1.0]])
+    assert cli.run(["train", str(tmp_path / "my run")]) == 2
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert "To go on with it: surefoot resume '" in told
+    assert "/my run'/config.yaml" in told
 
 
 @pytest.mark.parametrize(

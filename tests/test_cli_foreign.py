@@ -60,6 +60,10 @@ def test_every_environment_that_is_named_has_presets_and_every_part_exists() -> 
         (["bandit", "--total-timesteps=1"], "samples 1600 episodes of at most 10 environment steps"),
         (["bandit", "--fast_lr", "1", "--max-kl=1"], "--fast-lr: --inner.lr --max-kl: --outer.max-kl"),
         (["cartpole/trpo", "--max-kl", "1"], "--max-kl: --rule.max-kl"),
+        (
+            ["cartpole/trpo", "--clip-range", "0.2"],
+            "--clip-range: cartpole/trpo has no such option; others have --rule.clip",
+        ),
         (["cartpole/a3c", "--n-timesteps", "1"], "samples 40 environment steps for each of 100 gradients"),
         (["cartpole", "--num-workers", "2"], "--num-workers: --sampler.workers; with --sampler processes"),
         (["cartpole", "--device", "cpu"], "--device: JAX chooses the device"),

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from surefoot import cli
+from surefoot.cli.seeds import print_seeds
 from surefoot.cli.sweep import every_setting, random_settings, swept, take_sweeps
 from surefoot.experiment import load, preset
 from surefoot.experiment.metrics import read_metrics
+from surefoot.report.seeds import summarise
 
 ONE = preset("bandit/trpo")
 SMALL = ["--episodes", "4", "--iterations", "2", "--evaluation.tasks", "2", "--evaluation.episodes", "4"]
@@ -183,3 +185,23 @@ def test_a_seed_that_fails_is_named_and_is_exit_code_1(
     assert "many/seed001 stopped at iteration 0" in out
     assert "seed 1 stops" in errors
     assert not Path("many/seeds.json").exists()
+
+
+def test_a_range_of_ten_times_is_drawn_in_the_logarithm() -> None:
+    """Also where the ratio of the ends is rounded to a little less."""
+    drawn = [float(value) for (value,) in random_settings({"rule.lr": ["3e-5..3e-4"]}, 1000, 0)]
+    assert 8e-5 < np.median(drawn) < 1.1e-4
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_the_table_of_seeds_is_legible_with_many_steps(
+    steps: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    values = -1234.567 - np.arange(3 * steps).reshape(3, steps)
+    rows = [{"step": i, **summarise(row)} for i, row in enumerate(values.T)]
+    print_seeds({"seeds": [0, 1, 2], "failed": [], "returns": rows})
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert all(f"{row['iqm']:.2f}" in out for row in rows)
+    assert "with fewer than 5 seeds" in out

@@ -134,7 +134,7 @@ def first_line(text: str) -> str:
 
 def is_user_code(file: str) -> bool:
     """Whether a file of a traceback belongs neither to the library, nor to Python, nor to a package."""
-    packaged = "site-packages" in file or "dist-packages" in file
+    packaged = "site-packages" in file or "dist-packages" in file or file.endswith(".pyx")
     return not (file.startswith(("<", _LIBRARY, _STDLIB)) or packaged)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from surefoot.algorithms import (
     AbstractAlgorithm,
+    Estimation,
     Estimator,
     GradientAdapter,
     LearnerState,
@@ -21,6 +22,7 @@ from surefoot.envs import AbstractFamily
 from surefoot.experiment import Config, Evaluation, Learner, evaluate, evaluation, load, preset
 from surefoot.experiment.evaluation import adapt, confidence_interval, evaluation_keys
 from surefoot.experiment.run import Run
+from surefoot.options import UserError
 from surefoot.policies import AbstractPolicy
 from surefoot.rules import AbstractRule, GradientStep, TrustRegion
 from surefoot.theory.objectives import reinforce, surrogate
@@ -63,6 +65,15 @@ def test_returns_are_undiscounted_sums(trained: Run) -> None:
     rewards = np.asarray(result.rollouts[1].rewards)
     np.testing.assert_allclose(result.returns[1], rewards.sum(axis=-1).mean(axis=-1))
     assert result.episode_returns.shape == (2, 3, 4)
+
+
+def test_one_episode_is_enough_where_nothing_is_adapted(trained: Run) -> None:
+    """A baseline is cross-fitted for steps of adaptation alone."""
+    config, learner = trained.config, trained.state.learner
+    config = replace(config, estimation=Estimation())
+    assert evaluate(config, learner, 6, Evaluation(3, 1, 0)).returns.shape == (1, 3)
+    with pytest.raises(UserError, match=r"2 episodes or more of each task\. Take more episodes"):
+        evaluate(config, learner, 6, Evaluation(3, 1, 1))
 
 
 def test_the_seed_alone_decides(trained: Run) -> None:

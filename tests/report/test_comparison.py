@@ -70,6 +70,29 @@ def test_the_same_seeds_in_another_folder_are_another_group(slow: Path, tmp_path
     assert comparison.scores(comparison.groups[1])[:, 0].tolist() == [99, 98]
 
 
+@pytest.mark.parametrize("order", [("these", "those"), ("those", "these")])
+def test_folders_that_share_some_seeds_are_groups_of_their_own(
+    order: tuple[str, str], tmp_path: Path
+) -> None:
+    """In any order, with the seeds that only one of them has."""
+    seeds = {"these": range(3, 8), "those": range(5)}
+    folders = {
+        name: write_seeds(tmp_path / name, "recall/ppo", {seed: 1.0 + seed for seed in which})
+        for name, which in seeds.items()
+    }
+    groups = compare(*(folders[name] for name in order)).groups
+    assert [group.label for group in groups] == list(order)
+    assert [group.seeds for group in groups] == [list(seeds[name]) for name in order]
+
+
+def test_a_run_that_failed_is_named_as_such(slow: Path) -> None:
+    metrics = slow / "seed001" / "metrics.jsonl"
+    failed = {"iteration": 4, "return": 1.0, "loss": None, "steps": 400, "seconds": 1.0}
+    metrics.write_text(metrics.read_text() + json.dumps(failed) + "\n")
+    with pytest.raises(UserError, match=r"seed001 stopped in iteration 4, where its loss was not finite"):
+        compare(slow)
+
+
 def test_groups_with_many_differences_have_their_folder_s_name(slow: Path, tmp_path: Path) -> None:
     other = write_seeds(
         tmp_path / "other", "recall/ppo", FAST, rule=replace(rule(0.5), epochs=2, clip=0.1), episodes=7
@@ -278,3 +301,9 @@ def test_the_best_setting_of_a_sweep_is_the_one_that_none_is_better_than(tmp_pat
     assert verdicts == {"outer.lr 0.1": "worse", "outer.lr 0.2": "best"}
     assert summary["best"] == "outer.lr 0.2"
     assert [round(row["iqm"], 1) for row in summary["settings"]] == [2.2, 12.2]
+    assert summary["statistic"] == "interquartile mean over seeds and tasks"
+    fewer = finish_sweep(
+        [run for run in runs if "0.2" in str(run.folder.path) or run.config.seed == 0], tmp_path
+    )
+    assert fewer["statistic"] == "interquartile mean over seeds", "one setting alone has an interval"
+    assert [row["ci95"] is None for row in fewer["settings"]] == [True, False]

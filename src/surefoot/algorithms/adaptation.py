@@ -52,7 +52,7 @@ def adapt_to_tasks(
     if not isinstance(sampler, AbstractSampler):
         raise UserError("Adaptation is learned from whole episodes; set --streams 0.")
     if adapter.adapts_within_trials:
-        begun = sample_trials(sampler, adapter, policy, tasks, key, steps, first)
+        begun = sample_once(sampler, adapter, policy, tasks, key, steps, first)
     elif sampler.asynchronous and not is_traced(policy, tasks, key):
         return _as_they_arrive(sampler, adapter, policy, tasks, key, steps, first, while_starting)
     else:
@@ -69,7 +69,7 @@ def adapt_to_tasks(
     return Adaptation(tuple(rollouts), tuple(batches), tuple(learners))
 
 
-def sample_trials(
+def sample_once(
     sampler: AbstractSampler,
     adapter: Any,
     policy: AbstractPolicy,
@@ -78,12 +78,14 @@ def sample_trials(
     steps: int,
     first: int = 0,
 ) -> Adaptation:
-    """The rollouts of `adapt_to_tasks` where a policy adapts within trials, and the learners before them.
-    Without the learners of later phases: the memories of long trials may be large."""
+    """The rollouts of `adapt_to_tasks` where a policy adapts within trials or not at all (`steps` is 0), and
+    the learners before them. Without batches, and without the learners of later phases: the memories of long
+    trials may be large."""
     learners = begin_all(adapter, policy, jax.tree.leaves(tasks)[0].shape[0])
     acting = _acting_all(adapter, learners)
-    trials = sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, 0), first)
-    return Adaptation(phases_of_all(adapter, trials, steps), (), (learners,))
+    rollout = sample_tasks(sampler, acting, tasks, jax.random.fold_in(key, 0), first)
+    rollouts = phases_of_all(adapter, rollout, steps) if adapter.adapts_within_trials else (rollout,)
+    return Adaptation(rollouts, (), (learners,))
 
 
 def for_each_task(policy: AbstractPolicy, count: int) -> AbstractPolicy:

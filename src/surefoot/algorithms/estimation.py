@@ -41,6 +41,6 @@ class Estimation(Options):
         """Raises `UserError` if this number of episodes (or streams) of a task is too small."""
         if self.fit == "cross-fit" and rows < 2:
             raise UserError(
-                "Cross-fitting a baseline needs 2 episodes or more of each task; use --estimation.fit "
-                "same-batch."
+                "Cross-fitting a baseline needs 2 episodes or more of each task. Take more episodes, or "
+                "train with --estimation.fit same-batch."
             )

@@ -5,13 +5,13 @@ import io
 from datetime import datetime
 from json import dumps
 from pathlib import Path
-from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
+from surefoot.cli.tables import decimals, interval, numbers, words
 from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.options import UserError
 from surefoot.report.comparing import draw_comparison
@@ -95,29 +95,30 @@ def _print(comparison: Comparison) -> None:
         print("differs  nothing but the seeds: there is one group of runs")
     else:
         print("differs  no option: the groups are runs of other folders with the same seeds")
-    table = Table("runs", *(_right(name) for name in ("seeds", "IQM", "95% interval", "steps", "hours")))
+    table = Table(words("runs"), *map(numbers, ("seeds", "IQM", "95% interval", "steps", "hours")))
+    places = decimals(row["ci95"][1] - row["ci95"][0] for row in summary["groups"])
     for row in summary["groups"]:
         table.add_row(
             escape(row["label"]),
             str(len(row["seeds"])),
-            f"{row['iqm']:.2f}",
-            _ends(row),
+            f"{row['iqm']:.{places}f}",
+            interval(row["ci95"], places),
             "unknown" if row["steps"] is None else _short(row["steps"]),
             f"{row['hours']:.3g}",
         )
     console.print(table)
     others = [row for row in summary["groups"] if "against_baseline" in row]
     if others:
-        columns = ("difference (95%)", "P(higher) (95%)")
-        title = f"against {escape(summary['baseline'])}"
-        table = Table("runs", *map(_right, columns), "verdict", title=title, title_justify="left")
+        columns = (words("runs"), numbers("difference (95%)"), numbers("P(higher) (95%)"), words("verdict"))
+        table = Table(*columns, title=f"against {escape(summary['baseline'])}", title_justify="left")
         for row in others:
             against = row["against_baseline"]
             apart, improves = against["difference"], against["probability_of_improvement"]
             table.add_row(
                 escape(row["label"]),
-                f"{apart['estimate']:+.2f}{'*' * against['paired_by_seed']} ({_ends(apart)})",
-                f"{improves['estimate']:.2f} ({_ends(improves)})",
+                f"{apart['estimate']:+.{places}f}{'*' * against['paired_by_seed']} "
+                f"({interval(apart['ci95'], places)})",
+                f"{improves['estimate']:.2f} ({interval(improves['ci95'])})",
                 against["verdict"],
             )
         console.print(table)
@@ -127,18 +128,10 @@ def _print(comparison: Comparison) -> None:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
 
 
-def _right(name: str) -> Column:
-    return Column(name, justify="right")
-
-
-def _ends(found: dict[str, Any]) -> str:
-    return "{:.2f}…{:.2f}".format(*found["ci95"])
-
-
 def _short(steps: float) -> str:
     """A number of steps with a unit, as 98.3k."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if steps >= size:
+        if steps >= 0.9995 * size:  # which has the next unit once it is rounded
             return f"{steps / size:.3g}{unit}"
     return f"{steps:.0f}"
 

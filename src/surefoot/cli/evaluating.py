@@ -11,6 +11,7 @@ from rich.table import Table
 
 from surefoot.cli.options import run_options
 from surefoot.cli.outcome import reserved_for_json, stdout_reserved
+from surefoot.cli.tables import decimals, interval, numbers
 from surefoot.experiment import Config, Evaluation, EvaluationResult, evaluate, load
 from surefoot.experiment.evaluation import default_evaluation
 from surefoot.rules import AbstractRule
@@ -55,11 +56,13 @@ def print_result(result: EvaluationResult, mode: EvaluationResult | None = None)
     """Prints a result as a table, with that by the policy's mode beside it, if there is one."""
     rows = result.summary()["returns"]
     steps = ["step"] if len(rows) > 1 else []  # the only one is that without adaptation
-    table = Table(*steps, "mean return", "95% interval", *(["by the mode"] if mode else []))
+    columns = (*steps, "mean return", "95% interval", *(["by the mode"] if mode else []))
+    table = Table(*map(numbers, columns))
+    places = decimals(row["ci95"][1] - row["ci95"][0] for row in rows if row["ci95"])
     for step, row in enumerate(rows):
-        interval = f"{row['ci95'][0]:.2f} … {row['ci95'][1]:.2f}" if row["ci95"] else "unknown"
-        more = [f"{mode.returns[step].mean():.2f}"] if mode else []
-        table.add_row(*[str(step)] * len(steps), f"{row['mean']:.2f}", interval, *more)
+        more = [f"{mode.returns[step].mean():.{places}f}"] if mode else []
+        reached = f"{row['mean']:.{places}f}", interval(row["ci95"], places)
+        table.add_row(*[str(step)] * len(steps), *reached, *more)
     actions = ", by the mode of the policy" if result.options.deterministic else ""
     print(f"{result.preset}, iteration {result.iteration}: {result.scope}{actions}")
     Console().print(table)

@@ -168,11 +168,14 @@ def has_option(config: Config, option: str) -> bool:
 
 
 def _hint(name: str, config: Config) -> str:
-    """Those of our options that the configuration has, or else all, and the remark."""
+    """Those of our options that the configuration has, or which others have, and the remark."""
     known = OPTIONS[name].split()
-    ours = [option for option in known if has_option(config, option)] or known
+    ours = [option for option in known if has_option(config, option)]
+    options = " or ".join(f"--{option}" for option in ours or known)
+    if options and not ours and name not in REMARKS:
+        options = f"{config.preset} has no such option; others have {options}"
     remark = REMARKS.get(name, "").format(samples=_samples(config))
-    return "; ".join(filter(None, [" or ".join(f"--{option}" for option in ours), remark]))
+    return "; ".join(filter(None, [options, remark]))
 
 
 def _samples(config: Config) -> str:

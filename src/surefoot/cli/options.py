@@ -12,6 +12,7 @@ import tyro
 
 from surefoot.cli.foreign import refuse_foreign_env, refuse_foreign_names, refuse_foreign_options
 from surefoot.experiment import PRESETS, Config, parts, preset
+from surefoot.experiment.files import quoted
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.presets import with_option
 from surefoot.experiment.serialise import load_config
@@ -75,6 +76,12 @@ def base_config(arguments: list[str]) -> tuple[Config, list[str]]:
     if names and file:
         raise UserError("Give a preset or --config FILE, not both.")
     if names:
+        if (Path(names[0]) / "config.yaml").is_file():
+            run = quoted(Path(names[0]))
+            raise UserError(
+                f"{names[0]} is a run's folder and no preset. To go on with it: surefoot resume {run}. To "
+                f"train anew with its options: surefoot train --config {run}/config.yaml"
+            )
         refuse_foreign_env(names[0])
     refuse_foreign_names(rest)
     if file:

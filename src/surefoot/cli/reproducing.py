@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 from surefoot.cli.outcome import stdout_reserved
+from surefoot.cli.tables import interval, note_few_seeds, numbers, words
 from surefoot.experiment.files import quoted
 from surefoot.experiment.interrupts import exit_code
 from surefoot.experiment.many import Place
@@ -75,9 +76,9 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         say(QUICK, "bold red")
     say(f"{summary['title']}: {summary['quantity']}", "bold")
     columns = ("ours", "95% interval", "published", "hours")
-    table = Table("method", *(Column(name, justify="right") for name in columns))
+    table = Table(words("method"), *map(numbers, columns))
     for row in summary["rows"]:
-        ends = "{:.1f}…{:.1f}".format(*row["ci95"]) if row["ci95"] else "–"
+        ends = interval(row["ci95"], 1)
         published, hours = (row[key] for key in ("published", "hours"))
         others = ["–" if x is None else f"{x:.{digits}f}" for x, digits in ((published, 1), (hours, 2))]
         table.add_row(label(row), f"{row['mean']:.1f}", ends, *others)
@@ -86,6 +87,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     counts = sorted({len(row["seeds"]) for row in summary["rows"]})
     seeds = f"{' to '.join(map(str, counts))} seed{'s' * (counts != [1])}"
     say(f"ours      mean of {seeds}; hours of training by the clock, a run")
+    note_few_seeds(counts[0])
     if summary["commits"]:
         say(
             f"commit    {', '.join(commit[:7] + '+' * commit.endswith('+') for commit in summary['commits'])}"

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
+from surefoot.cli.tables import count, decimals, interval, note_few_seeds, numbers, words
 from surefoot.experiment import Config
 from surefoot.options import UserError, check
 
 _PREFIX = "--sweep."
 _RANGE = re.compile(r"(.+)\.\.(.+)")
-_WIDE = 10.0
+_WIDE = 9.99
 """Ratio of the ends of a range from which the logarithm of its values is drawn uniformly."""
 _LONGEST_NAME = 200
 """Most bytes of a folder's name."""
@@ -140,23 +141,25 @@ def print_sweep(summary: dict[str, Any]) -> None:
     with the best one; `summary` is what `sweep.json` holds."""
     rows = summary["settings"]
     several = any(row["ci95"] for row in rows)
-    columns = ["setting", *(Column(name, justify="right") for name in ("seeds", "IQM"))]
+    columns = [words("setting"), numbers("seeds"), numbers("IQM")]
     if several:
-        columns += [Column("95% interval", justify="right"), "beside the best"]
+        columns += [numbers("95% interval"), words("beside the best")]
     table = Table(*columns)
+    places = decimals(row["ci95"][1] - row["ci95"][0] for row in rows if row["ci95"])
     for row in rows:
-        count = len(row["seeds"])
-        seeds = f"{count} of {count + len(row['failed'])}" if row["failed"] else str(count)
-        cells = [escape(row["label"]), seeds, f"{row['iqm']:.2f}"]
+        sound = len(row["seeds"])
+        seeds = f"{sound} of {sound + len(row['failed'])}" if row["failed"] else str(sound)
+        cells = [escape(row["label"]), seeds, f"{row['iqm']:.{places}f}"]
         if several:
-            cells += ["{:.2f}…{:.2f}".format(*(row["ci95"] or [row["iqm"]] * 2)), row["verdict"] or ""]
+            cells += [interval(row["ci95"], places), row["verdict"] or "one seed"]
         table.add_row(*cells, style="bold" if row["label"] == summary["best"] else "")
-    print(f"mean return of an episode after training, {len(rows)} settings")
+    print(f"mean return of an episode after training, {count(len(rows), 'setting')}")
     Console(highlight=False).print(table)
-    print("IQM      interquartile mean over seeds" + ", with its 95% interval" * several)
+    print(f"IQM      {summary['statistic']}" + ", with its 95% interval" * several)
     for setting in summary["failed_settings"]:
         print(f"failed   {setting}, with every seed")
     if any(row["failed"] for row in rows):
         print("note     seeds that failed have no returns: what is left may be the lucky ones")
+    note_few_seeds(min((len(row["seeds"]) for row in rows if row["ci95"]), default=1))
     if all(len(row["seeds"]) + len(row["failed"]) == 1 for row in rows):
         print("note     one seed cannot tell settings apart: add --seeds 5")

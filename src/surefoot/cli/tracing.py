@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from surefoot.cli.tables import numbers
 from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
 from surefoot.experiment.folder import RunFolder
 from surefoot.experiment.serialise import load_config
@@ -71,7 +72,7 @@ def print_shares(traced: list[IterationTimeline]) -> None:
     """Prints for each iteration, and for all but the first, how much of the time each was busy."""
     workers = max(it.workers for it in traced)
     heads = [*(f"worker {i}" for i in range(workers)), "compiling", "adapting", "learning"]
-    table = Table("iteration", "seconds", *heads)
+    table = Table(*map(numbers, ("iteration", "seconds", *heads)))
     for it in traced:
         table.add_row(str(it.iteration), f"{it.seconds:.2f}", *(f"{x:.0%}" for x in _shares(it, workers)))
     if len(traced) > 2:

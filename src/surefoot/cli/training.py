@@ -55,8 +55,9 @@ class _Train:
     """Number of seeds, counting up from --seed; each leaves a run folder in --out. Environments in JAX train
     in one program, others one after another."""
     sweep_random: int | None = None
-    """Number of random settings of a sweep, in place of every combination. A value LOW..HIGH is then a range:
-    whole numbers where its ends are, and uniform in the logarithm where HIGH is 10 times LOW or more."""
+    """Number of random settings of a sweep, in place of every combination. A value LOW..HIGH is then a range.
+    Between whole numbers all whole numbers are equally likely. Other numbers are uniform, or uniform in the
+    logarithm where HIGH is 10 times LOW or more."""
     trace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write timeline.jsonl into the run folder: what workers and the learner do when, for `surefoot trace`.
     Needs --sampler processes or ray, and a single seed."""

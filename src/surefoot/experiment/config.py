@@ -71,7 +71,7 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
-        if self.env.trial_episodes is None:
+        if self.env.trial_episodes is None and self.algorithm.adapts and self.evaluation.steps:
             self.estimation.validate(self.evaluation.episodes)
         if self.streams and self.estimation.credit == "whole-return":
             raise UserError(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 
 from surefoot.algorithms import AbstractAdapter, Adaptation, adapt_to_tasks, episode_returns
-from surefoot.algorithms.adaptation import phases_of_all, sample_tasks, sample_trials
+from surefoot.algorithms.adaptation import phases_of_all, sample_once, sample_tasks
 from surefoot.algorithms.base import LearnerState, jit_from_host
 from surefoot.envs import AbstractFamily
 from surefoot.experiment.config import Config, Evaluation
@@ -86,7 +86,8 @@ class EvaluationResult:
     def scope(self) -> str:
         """The number of tasks and episodes, in words."""
         tasks, episodes = len(self.returns[0]), self.options.episodes
-        said = f"{episodes} episodes" if tasks == 1 else f"{tasks} tasks, {episodes} episodes a step"
+        said = f"{episodes} episode{'s' * (episodes != 1)}"
+        said = said if tasks == 1 else f"{tasks} tasks, {said} a step"
         return said if self.cut is None else f"{said}, cut after {self.cut:,} steps (no time limit)"
 
     def _sample(self, step: int) -> np.ndarray:
@@ -160,7 +161,7 @@ def _evaluate(
 ) -> list[EvaluationResult]:
     """A result for each of `kinds`: False for sampled actions, True for the mode."""
     config = replace(config, evaluation=options)
-    if config.env.trial_episodes is None:
+    if config.env.trial_episodes is None and options.steps:
         config.estimation.validate(options.episodes)
     task_key, rollout_key = evaluation_keys(options.seed)
     one_task = tasks is None and not config.algorithm.adapts and options.tasks > 1
@@ -172,7 +173,7 @@ def _evaluate(
         assert isinstance(setting.sampler, AbstractSampler)
         adapter = config.algorithm.adapter(setting.estimator, learner, inner)
         for first, part in _chunks(tasks, options.episodes * config.episodic_env.horizon):
-            adapted = sample_trials if adapter.adapts_within_trials else adapt_to_tasks
+            adapted = sample_once if adapter.adapts_within_trials or not options.steps else adapt_to_tasks
             adaptation = adapted(
                 setting.sampler, adapter, learner.policy, part, rollout_key, options.steps, first
             )

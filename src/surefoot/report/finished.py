@@ -47,6 +47,11 @@ class FinishedRun:
         config, metrics = load_config(folder.config), read_metrics(folder.metrics)
         if not metrics:
             raise UserError(f"{path} has no metrics; train it: surefoot resume {quoted(path)}")
+        if "loss" in metrics[-1] and metrics[-1]["loss"] is None:
+            raise UserError(
+                f"{path} stopped in iteration {metrics[-1]['iteration']}, where its loss was not finite, and "
+                "has no result. Name the other runs without it."
+            )
         if not folder.evaluation.exists():
             raise UserError(
                 f"{path} has not been evaluated, which ends its training: surefoot resume {quoted(path)}"
@@ -134,17 +139,15 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
     """The runs in groups, in the order in which they were named. Where the same options and seed are there
-    twice, as before and after a change of the code, the runs of the other folder are a group of their own.
-    Raises `UserError` for runs of different environments."""
-    groups: list[list[FinishedRun]] = []
+    twice, as before and after a change of the code, each folder's runs with these options are a group of
+    their own. Raises `UserError` for runs of different environments."""
+    kinds: list[list[FinishedRun]] = []
     for run in runs:
-        alike = [group for group in groups if group[0].options == run.options]
-        free = [group for group in alike if run.seed not in [other.seed for other in group]]
-        beside = [group for group in free if group[0].path.resolve().parent == run.path.resolve().parent]
-        if free and (beside or free == alike):
-            (beside or free)[0].append(run)
-        else:
-            groups.append([run])
+        alike = next((kind for kind in kinds if kind[0].options == run.options), None)
+        if alike is None:
+            kinds.append(alike := [])
+        alike.append(run)
+    groups = [group for kind in kinds for group in _apart(kind)]
     firsts = [group[0] for group in groups]
     names = {name: None for run in firsts for name in run.options}
     apart = [name for name in names if len({repr(run.options.get(name)) for run in firsts}) > 1]
@@ -165,6 +168,19 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
     return [Group(*parts) for parts in zip(labels, differences, groups, strict=True)]
 
 
+def _apart(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
+    """Runs with the same options: one group if no seed is there twice, and otherwise one for each folder,
+    with another for what a folder itself has twice."""
+    if len({run.seed for run in runs}) == len(runs):
+        return [list(runs)]
+    groups: dict[tuple[Path, int], list[FinishedRun]] = {}
+    for i, run in enumerate(runs):
+        folder = run.path.resolve().parent
+        before = sum(x.seed == run.seed and x.path.resolve().parent == folder for x in runs[:i])
+        groups.setdefault((folder, before), []).append(run)
+    return list(groups.values())
+
+
 def shown_value(value: Any) -> str:
     """An option's value as it is written on the command line."""
     if isinstance(value, list):
@@ -173,7 +189,7 @@ def shown_value(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g}"
-    return "none" if value is None else str(value)
+    return str(value)
 
 
 def _label(differences: Mapping[str, Any], path: Path) -> str:

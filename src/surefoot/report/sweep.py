@@ -19,6 +19,7 @@ from surefoot.report.finish import evaluate_at_end
 from surefoot.report.finished import FinishedRun, Group, group_runs, shown_value
 from surefoot.report.learning import picture
 from surefoot.report.seeds import summarise
+from surefoot.statistics import interquartile_mean, interval
 
 _WIDE = 9.9
 """Ratio of the largest to the smallest value of an option from which its axis is logarithmic."""
@@ -36,19 +37,17 @@ def finish_sweep(runs: Sequence[Run], out: Path, failed: Sequence[Run] = ()) -> 
     seed is best only if every setting has one."""
     evaluate_missing(runs)
     groups = group_runs([FinishedRun.read(run.folder.path) for run in runs])
-    rows = [_row(group, failed) for group in groups]
+    compared = [group for group in groups if len(group.runs) > 1]
+    comparison = Comparison(compared) if len(compared) > 1 else None
+    pooled = comparison is not None and comparison.same_tasks
+    rows = [_row(group, failed, pooled) for group in groups]
     sound = [row for row in rows if not row["failed"]] or rows
-    compared = [(row, group) for row, group in zip(rows, groups, strict=True) if len(group.runs) > 1]
-    comparison = Comparison([group for _, group in compared]) if len(compared) > 1 else None
-    if comparison is not None:
-        for row, group in compared:
-            reached = comparison.reached(group)
-            row |= {"iqm": reached.estimate, "ci95": [reached.low, reached.high]}
     # A setting of which one seed is left has no verdict beside those with several.
     best = max(sound, key=lambda row: (len(row["seeds"]) > 1, row["iqm"]))
     if comparison is not None:
-        comparison = replace(comparison, baseline=[row for row, _ in compared].index(best))
-        for row, group in compared:
+        several = [row for row in rows if len(row["seeds"]) > 1]
+        comparison = replace(comparison, baseline=several.index(best))
+        for row, group in zip(several, compared, strict=True):
             row["verdict"] = "best" if row is best else comparison.against(group).verdict
         if len(compared) <= _IN_A_LEGEND:
             for kind, content in draw_comparison(comparison).items():
@@ -57,6 +56,7 @@ def finish_sweep(runs: Sequence[Run], out: Path, failed: Sequence[Run] = ()) -> 
     summary = {
         "preset": runs[0].config.preset,
         "best": best["label"],
+        "statistic": "interquartile mean over seeds" + " and tasks" * pooled,
         "settings": rows,
         "failed_settings": sorted(path.name for path in lost),
     }
@@ -80,9 +80,14 @@ def _is_evaluated(run: Run) -> bool:
     return True
 
 
-def _row(group: Group, failed: Sequence[Run]) -> dict[str, Any]:
-    scores = np.array([run.returns[-1].mean() for run in group.runs])
-    found = summarise(scores)
+def _row(group: Group, failed: Sequence[Run], pooled: bool) -> dict[str, Any]:
+    """A setting's returns. Where they are `pooled`, the interquartile mean is over seeds and tasks."""
+    scores = np.stack([run.returns[-1] for run in group.runs])
+    found = summarise(scores.mean(axis=1))
+    if pooled:
+        reached = interval(scores, scheme="seeds-and-tasks") if len(scores) > 1 else None
+        found["iqm"] = float(interquartile_mean(scores))
+        found["ci95"] = [reached.low, reached.high] if reached else None
     return {
         "label": group.label,
         "options": dict(group.differences),
@@ -109,7 +114,9 @@ def draw_sweep(summary: dict[str, Any]) -> bytes:
             _draw_lines(axes, along, rows)
         axes.set_ylabel("mean return of an episode")
 
-    title = f"{summary['preset']}, after training: seeds, and their interquartile mean with its 95% interval"
+    title = (
+        f"{summary['preset']}, after training: seeds, and the {summary['statistic']} with its 95% interval"
+    )
     return picture(title, draw, panels=1)
 
 

@@ -50,7 +50,8 @@ WORK = {
     "compile": "compilation of its programs, while the workers start",
     "adapt": "the batch of a task's episodes and an inner step on it",
     "prepare": "the batch of a task's last episodes",
-    "learn": "the learning step, with the metrics and checkpoints that are written after it",
+    "learn": "the learning step, with the metrics and checkpoints that are written after it; in the first "
+    "iteration also the compilation of what is not compiled by then",
 }
 """The kinds of the learner's work."""
 

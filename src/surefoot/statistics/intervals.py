@@ -87,7 +87,7 @@ def interval(
     """
     scores = _checked(scores)
     check_scheme(scheme)
-    _check_numbers(confidence, resamples)
+    _check_numbers(confidence, resamples, seed)
     must_be_one_of("interval method", method, METHODS, f"There are: {', '.join(METHODS)}.")
     if method in ("studentised", "trimmed-t") and statistic is not interquartile_mean:
         raise UserError(f"The method {method} is for the interquartile mean; use another method.")
@@ -129,7 +129,7 @@ def difference(
             seed=seed,
         )
     check_scheme(scheme)
-    _check_numbers(confidence, resamples)
+    _check_numbers(confidence, resamples, seed)
     rng = np.random.default_rng(seed)
     tasks = scores.shape[1]
     columns = task_indices(tasks, scheme, resamples, rng)  # the same for both
@@ -191,7 +191,8 @@ def _checked(scores: np.ndarray) -> Float[np.ndarray, "seed task"]:
     return scores
 
 
-def _check_numbers(confidence: float, resamples: int = 1) -> None:
+def _check_numbers(confidence: float, resamples: int = 1, seed: int = 0) -> None:
+    check(seed >= 0, "seed", seed, "0 or more")
     check(0 < confidence < 1, "confidence", confidence, "above 0 and below 1")
     check(resamples >= 1, "resamples", resamples, "1 or more")
 
