@@ -189,9 +189,9 @@ def test_k_rewards_are_those_of_ones_own_episode(k: int, first: float, second: l
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_the_whole_return_goes_on_with_a_value_where_the_limit_is_no_end(ends: bool):
+def test_the_whole_return_is_less_the_baseline_and_ends_with_the_episode(ends: bool):
     estimate = estimation(Place(), credit="whole-return", fit="previous-batch")
-    whole = 1 + 0.5 * (2 + 0.5 * (4 + (0.0 if ends else 0.5 * 33)))
+    whole = 1 + 0.5 * (2 + 0.5 * 4)
     expected = [[whole, whole - 11, whole - 22], [9, 9 - 11, 0]]
     np.testing.assert_array_equal(advantages(estimate, ENDED, jnp.zeros(()), ends), expected)
 
@@ -309,7 +309,7 @@ def test_episode_returns_are_undiscounted_and_without_padding():
 
 
 def test_cross_fitting_needs_two_episodes():
-    with pytest.raises(UserError, match=r"use --estimation\.fit same-batch"):
+    with pytest.raises(UserError, match=r"--estimation\.fit same-batch"):
         Estimation(fit="cross-fit").validate(1)
     Estimation(fit="cross-fit").validate(2)
     Estimation(fit="same-batch").validate(1)
@@ -319,3 +319,15 @@ def test_cross_fitting_needs_two_episodes():
 def test_wrong_options_are_refused(options: dict):
     with pytest.raises(UserError, match="must be between 0 and 1"):
         Estimation(**options)
+
+
+def test_a_whole_return_ends_where_an_episode_is_cut_and_other_returns_go_on():
+    """The baseline of a whole return knows the whole, which is no value of what follows."""
+    whole = samples_of(estimation(Place(), credit="whole-return"), ENDED, jnp.zeros(()), False)
+    np.testing.assert_allclose(whole.returns, [[3.0, 3.0, 3.0], [9.0, 9.0, 0.0]])
+    made, scales = estimator(estimation(Place()), False)
+    goes_on = made.returns(made.prepare(ENDED, scales), jnp.zeros(()))
+    after = 10 * float(ENDED.final_observations[0, 0, 0]) + 3
+    np.testing.assert_allclose(goes_on, [3.0 + after / 8, 9.0])
+    ends, scales = estimator(estimation(Place()), True)
+    np.testing.assert_allclose(ends.returns(ends.prepare(ENDED, scales), jnp.zeros(())), [3.0, 9.0])

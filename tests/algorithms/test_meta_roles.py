@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 from support.dense import flatten
 from support.probes import Target
@@ -16,12 +17,14 @@ from surefoot.algorithms.anil import HeadAdapted
 from surefoot.algorithms.cavia import ContextPolicy
 from surefoot.algorithms.gradient_adapter import inner_part, outer_part
 from surefoot.algorithms.meta_sgd import LearnedRates
+from surefoot.networks import MLP, MLPOptions
 from surefoot.options import UserError
-from surefoot.policies import GRU
+from surefoot.policies import GRU, AbstractPolicy, with_role
 from surefoot.rules import GradientStep
+from surefoot.theory.distributions import DiagonalGaussian
 from surefoot.theory.meta import adapt, adapted
 from surefoot.theory.objectives import loss_and_gradient
-from surefoot.types import Discrete, MetaBatch
+from surefoot.types import Discrete, MetaBatch, vector
 
 KEY = jax.random.key(5)
 INNER = GradientStep(lr=0.3)
@@ -165,3 +168,53 @@ def test_anil_needs_a_last_layer():
     policy = GRU(units=2).build(KEY, setting.sampler.env.observation_space, Discrete(2))
     with pytest.raises(UserError, match="adapts the last layer of a perceptron"):
         ANIL(INNER).init(setting, policy, KEY)
+
+
+class Mine(AbstractPolicy):
+    """A policy of a user's own, whose body no task adapts."""
+
+    body: MLP
+    network: MLP
+    raw_log_std: Array
+
+    def __call__(self, observations: Array) -> DiagonalGaussian:
+        mean = self.network(jnp.tanh(self.body(observations)))
+        return DiagonalGaussian(mean, jnp.broadcast_to(self.raw_log_std, mean.shape))
+
+    def roles(self) -> Any:
+        return eqx.tree_at(lambda p: p.body, with_role(self, "adapted"), with_role(self.body, "shared"))
+
+
+class Renamed(AbstractPolicy):
+    network: MLP
+    spread: Array
+
+    def __call__(self, observations: Array) -> DiagonalGaussian:
+        mean = self.network(observations)
+        return DiagonalGaussian(mean, jnp.broadcast_to(self.spread, mean.shape))
+
+
+def mine() -> Mine:
+    body, head = (MLPOptions(hidden=()).network(key, 2, 2) for key in jax.random.split(KEY))
+    return Mine(body, head, jnp.zeros(2))
+
+
+def test_meta_sgd_has_rates_for_what_the_policy_adapts_alone():
+    inner, _ = inner_part(LearnedRates.of(mine()))
+    outer, _ = outer_part(LearnedRates.of(mine()))
+    assert not jax.tree.leaves(inner.offset.body)
+    assert len(jax.tree.leaves(inner.offset)) == 3
+    assert len(jax.tree.leaves(outer.base)) == 5, "the body is meta-trained"
+
+
+def test_anil_takes_a_policy_of_one_s_own():
+    roles = ANIL().meta_policy(mine(), vector(2)).roles().policy
+    assert (roles.raw_log_std, roles.network.weights, roles.body.weights) == (
+        "adapted",
+        ("adapted",),
+        ("shared",),
+    )
+    renamed = Renamed(mine().network, jnp.zeros(2))
+    with pytest.raises(UserError, match="none named raw_log_std"):
+        ANIL().meta_policy(renamed, vector(2))
+    assert ANIL(adapt_std=False).meta_policy(renamed, vector(2)).roles().policy.spread == "shared"

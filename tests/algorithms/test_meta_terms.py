@@ -135,7 +135,7 @@ def test_a_coefficient_rises_where_its_own_support_set_has_moved():
     """The policy of the first set is where it was, that of the second is not."""
     policy = gaussian_policy(actions=1, hidden=())
     batch = random_meta_batch(policy, KEY, tasks=2, steps=2)
-    term = SupportKL(jnp.ones(2), 0.01)
+    term = SupportKL(jnp.ones(2), jnp.asarray(0.01))
     objective = adapted(policy_objective("surrogate"), INNER, terms={"kl": term}, chunk=2)
     first, second = eqx.filter_jit(objective.predict)(policy, batch).support
     old = first, jax.tree.map(lambda x: x + 1.0, second)
@@ -257,3 +257,18 @@ def test_an_iteration_of_e_maml(algorithm: EMAML):
     maml = MAML(INNER, algorithm.outer, tasks=4, chunk=algorithm.chunk)
     expected, _ = iterate(maml, setting, maml.init(setting, policy_for(setting), KEY), KEY)
     np.testing.assert_allclose(ravel(without.policy), ravel(expected.policy), atol=1e-5)
+
+
+def test_options_of_a_term_are_those_of_the_algorithm_and_not_of_the_state():
+    """So that a weight may change while training goes on."""
+    setting = setting_of(Target(spread=1.0), episodes=4)
+    with_term, without = EMAML(INNER, tasks=3, exploration=1.0), EMAML(INNER, tasks=3, exploration=0.0)
+    state = with_term.init(setting, policy_for(setting), KEY)
+    found, _ = iterate(without, setting, state, KEY)
+    expected, _ = iterate(without, setting, without.init(setting, policy_for(setting), KEY), KEY)
+    assert identical(found.policy, expected.policy)
+    assert not identical(found.policy, iterate(with_term, setting, state, KEY)[0].policy)
+    earlier = SupportKL(jnp.array([0.7, 0.2]), None)
+    now = SupportKL(jnp.array([0.1, 0.1]), jnp.asarray(0.01)).after(earlier)
+    np.testing.assert_array_equal(now.coefficients, earlier.coefficients)
+    assert now.target == jnp.asarray(0.01)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from support.settings import iterate, train
-from surefoot.algorithms import RL2, Estimation, MemoryAdapter, Setting, adapt_to_tasks
+from surefoot.algorithms import MAML, RL2, Estimation, MemoryAdapter, Setting, adapt_to_tasks
 from surefoot.algorithms.reporting import describe_trials
 from surefoot.algorithms.rl2 import episode_of_trials
 from surefoot.baselines import TimeDependent
@@ -197,6 +197,8 @@ def test_evaluation_has_a_row_for_each_episode_of_the_trial():
     """Those of a trial are one another's: steps and returns add up, and the mode is a trial of its own."""
     learner = Learner(CONFIG)
     assert default_evaluation(CONFIG).steps == 1
+    by_gradient = replace(CONFIG, algorithm=MAML(inner_steps=3), evaluation=Evaluation(3, 4, 3))
+    assert default_evaluation(by_gradient).steps == 3, "it adapts to whole trials, one after another"
     result = learner.evaluate()
     assert result.episode_returns.shape == (2, 5, 3)
     mode = learner.evaluate(deterministic=True)

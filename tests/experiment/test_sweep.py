@@ -18,13 +18,14 @@ from support.dense import assert_same, leaves
 from support.probes import Target
 from support.small import SMALL
 from surefoot import cli
-from surefoot.algorithms import SingleTask
+from surefoot.algorithms import MAML, SingleTask
 from surefoot.cli.sweep import print_sweep
-from surefoot.experiment import Config, Learner, load, preset, resume_many, train, train_many
+from surefoot.experiment import Config, Learner, load, resume_many, train, train_many
 from surefoot.experiment.folder import run_folders
 from surefoot.experiment.learner import TrainingState
 from surefoot.experiment.training import ManyOutcome
 from surefoot.options import UserError
+from surefoot.policies import GaussianMLP
 from surefoot.report import finish_sweep
 from surefoot.rules import OptaxStep
 
@@ -120,12 +121,52 @@ def test_a_number_that_python_needs_has_a_program_for_each_value(kind: type[Any]
     assert [run.iteration for run in train_many(configs, tmp_path / "out").runs] == [1, 1]
 
 
-@pytest.mark.parametrize("name", ["bandit/maml-trpo", "bandit/meta-sgd-trpo", "bandit/reptile"])
-def test_one_program_serves_every_rate_of_the_inner_steps(name: str) -> None:
-    learner = Learner(preset(name))
+@pytest.mark.parametrize("kind", ["single", "meta"])
+def test_a_step_can_be_vmapped_over_an_option_and_called_again(kind: str) -> None:
+    """Without a jit around it, and a plain step works afterwards as before."""
+    config = SMALL if kind == "single" else replace(SMALL, algorithm=MAML(outer=OptaxStep(lr=0.1), tasks=2))
+    option = "rule.lr" if kind == "single" else "inner.lr"
+    state = Learner(config).init()
 
-    def step(lr: Array, state: TrainingState) -> Any:
-        return Learner(learner.config, options={"inner.lr": lr}).step(state)
+    def loss(lr: Any) -> jax.Array:
+        following, _ = Learner(config, options={option: lr}).step(state)
+        return jax.tree.leaves(eqx.filter(following.learner.policy, eqx.is_inexact_array))[0].sum()
+
+    rates = jnp.array([0.0, 0.5])
+    expected = [float(loss(0.0)), float(loss(0.5))]
+    for _ in range(2):
+        np.testing.assert_allclose(jax.vmap(loss)(rates), expected, rtol=1e-4)
+    np.testing.assert_allclose(float(loss(0.5)), expected[1], rtol=1e-6)
+
+
+def test_a_number_of_the_policy_has_a_program_for_each_value(tmp_path: Path) -> None:
+    """It is part of the policy's structure."""
+    configs = {
+        f"policy.action-scale={x}/seed000": replace(
+            SMALL, policy=GaussianMLP(hidden=(), action_scale=x), iterations=1
+        )
+        for x in (1.0, 0.1)
+    }
+    runs = train_many(configs, tmp_path / "out").runs
+    assert [run.state.learner.policy.action_scale for run in runs] == [1.0, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "given"),
+    [
+        ("bandit/maml-trpo", "inner.lr", {}),
+        ("bandit/meta-sgd-trpo", "inner.lr", {}),
+        ("bandit/reptile", "inner.lr", {}),
+        ("bandit/promp", "target-kl", {"target-kl": 0.01}),
+        ("bandit/e-maml-trpo", "exploration", {}),
+        ("bandit/trpo", "entropy-bonus", {}),
+    ],
+)
+def test_one_program_serves_every_value_of_a_number(name: str, option: str, given: dict[str, float]) -> None:
+    learner = Learner(name, options=given)
+
+    def step(value: Array, state: TrainingState) -> Any:
+        return Learner(learner.config, options={option: value}).step(state)
 
     state = eqx.filter_eval_shape(learner.init)
     following, _ = eqx.filter_eval_shape(step, jnp.asarray(10.0), state)

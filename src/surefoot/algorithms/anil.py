@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import PyTree
 
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
@@ -25,7 +26,7 @@ class HeadAdapted(AbstractPolicyWrapper):
             leaves = [network.weights[-1], network.biases[-1]]
             if self.adapts_std and hasattr(tree.policy, "raw_log_std"):
                 leaves.append(tree.policy.raw_log_std)
-                if tree.policy.correlation is not None:
+                if getattr(tree.policy, "correlation", None) is not None:
                     leaves.append(tree.policy.correlation)
             return leaves
 
@@ -47,5 +48,11 @@ class ANIL(AbstractGradientMeta):
             raise UserError(
                 "ANIL adapts the last layer of a perceptron, and this policy is none; use --policy "
                 "categorical-mlp or --policy gaussian-mlp."
+            )
+        others = eqx.filter(eqx.tree_at(lambda p: p.network, policy, None), eqx.is_inexact_array)
+        if self.adapt_std and jax.tree.leaves(others) and not hasattr(policy, "raw_log_std"):
+            raise UserError(
+                "ANIL adapts the standard deviation too, and this policy has other parameters beside its "
+                "network, but none named raw_log_std; name them so, or set --no-adapt-std."
             )
         return HeadAdapted(policy, self.adapt_std)

@@ -64,6 +64,10 @@ class Exploration(AbstractTerm):
         del objective, policy, batch
         return self, {"exploration_credit": jnp.sqrt(jnp.mean(prepared**2))}
 
+    def after(self, earlier: "Exploration") -> "Exploration":
+        del earlier
+        return self
+
 
 @dataclass(frozen=True)
 class EMAML(AbstractGradientMeta):

@@ -35,7 +35,8 @@ class Estimation(Options):
     of the iteration before, of all tasks together."""
     time_limit: Literal["env", "ends", "bootstraps"] = "env"
     """Whether the return ends at the horizon (`ends`) or goes on with the value of the final observation
-    (`bootstraps`); `env` leaves it to the environment."""
+    (`bootstraps`); `env` leaves it to the environment. The whole return (`whole-return`) ends there in any
+    case."""
 
     def validate(self, rows: int) -> None:
         """Raises `UserError` if this number of episodes (or streams) of a task is too small."""

@@ -110,6 +110,11 @@ class Estimator:
             rollout.valid,
         )
 
+    def returns(self, prepared: PreparedRollout, previous: PyTree) -> Float[Array, " episode"]:
+        """The discounted return of each episode of a task, in the scale that learning sees. Where an episode
+        is cut short and the time limit is not its end, it goes on with the value that `previous` gives."""
+        return self.samples(prepared, previous).returns[:, 0]
+
     def refit(self, prepared: PreparedRollout, previous: PyTree) -> PyTree:
         """The baseline fitted to many tasks' episodes at once, axes `[task episode time ...]`."""
         episodes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
@@ -137,11 +142,10 @@ class Estimator:
         return at each step."""
         rollout, discounts = prepared.rollout, prepared.discounts
         cut = _cut(rollout)
-        rewards = rollout.rewards + jnp.where(cut, discounts * next_values, 0.0)
-        discounts = jnp.where(cut, 0.0, discounts)
-        if self.estimation.credit == "whole-return":
-            return jnp.where(rollout.valid, discounted_return(rewards, discounts), 0.0)
-        return reward_to_go(rewards, discounts)
+        going_on = jnp.where(cut, 0.0, discounts)
+        if self.estimation.credit == "whole-return":  # the baseline's value is of all of it
+            return jnp.where(rollout.valid, discounted_return(rollout.rewards, going_on), 0.0)
+        return reward_to_go(rollout.rewards + jnp.where(cut, discounts * next_values, 0.0), going_on)
 
     def _values(
         self, prepared: PreparedRollout, previous: PyTree, critic: Critic | None
@@ -179,12 +183,6 @@ class Estimator:
 def episode_returns(rollout: Rollout) -> Float[Array, "*axes"]:
     """The undiscounted return of each episode, where every trajectory is one."""
     return jnp.sum(jnp.where(rollout.valid, rollout.rewards, 0.0), axis=-1)
-
-
-def discounted_returns(prepared: PreparedRollout) -> Float[Array, "*axes"]:
-    """The discounted return of each episode, in the scale that learning sees."""
-    each = jnp.vectorize(discounted_return, signature="(t),(t)->()")
-    return each(prepared.rollout.rewards, prepared.discounts)
 
 
 def _without_padding(rollout: Rollout) -> Rollout:

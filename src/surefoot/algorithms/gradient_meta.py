@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
 
 from surefoot.algorithms.adaptation import Adaptation, adapt_to_tasks
 from surefoot.algorithms.base import (
@@ -19,7 +18,7 @@ from surefoot.algorithms.base import (
     own_keys,
     policy_objective,
 )
-from surefoot.algorithms.estimator import Estimator, discounted_returns
+from surefoot.algorithms.estimator import Estimator
 from surefoot.algorithms.gradient_adapter import GradientAdapter, inner_part, outer_part
 from surefoot.algorithms.reporting import (
     StepCount,
@@ -184,10 +183,11 @@ def _learn(
     algorithm: AbstractGradientMeta, estimator: Estimator, state: LearnerState, adaptation: Adaptation
 ) -> tuple[LearnerState, Metrics]:
     """Everything of an iteration that follows sampling."""
-    objective = algorithm.objective(state.own.terms)
+    terms = {name: term.after(state.own.terms[name]) for name, term in algorithm.terms().items()}
+    objective = algorithm.objective(terms)
     prepared = [estimator.prepare(rollout, state.scales) for rollout in adaptation.rollouts]
     batch = MetaBatch(support=adaptation.batches[:-1], query=adaptation.batches[-1])
-    returns: Float[Array, "task episode"] = discounted_returns(prepared[-1])
+    returns = jax.vmap(partial(estimator.returns, previous=state.baselines[-1]))(prepared[-1])
     batch = replace(batch, prepared=objective.prepare(state.policy, batch, returns))
     part, rest = outer_part(state.policy)
     whole = rest is None

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from surefoot.algorithms.gradient_meta import AbstractGradientMeta
-from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, with_role
+from surefoot.policies import AbstractPolicy, AbstractPolicyWrapper, partition_by_role, with_role
 from surefoot.types import ObservationSpace
 
 
 class LearnedRates(AbstractPolicyWrapper):
-    """A policy with the parameters θ + exp(ρ/2) ∘ z, where inner steps change z alone, from zero on.
+    """A policy with the parameters θ + exp(ρ/2) ∘ z, where inner steps change z alone, from zero on. What the
+    policy itself has as `shared` or as `context` remains so, and has no rates.
 
     A gradient step of rate α in z moves the parameters by −α exp(ρ) ∘ ∇L: the rates are α exp(ρ), one for
     each parameter, and outer steps change θ and ρ.
@@ -30,7 +31,8 @@ class LearnedRates(AbstractPolicyWrapper):
     @classmethod
     def of(cls, policy: AbstractPolicy) -> "LearnedRates":
         """All rates are equal at first."""
-        zeros = jax.tree.map(jnp.zeros_like, eqx.filter(policy, eqx.is_inexact_array))
+        adapted, _ = partition_by_role(policy, "adapted")
+        zeros = jax.tree.map(jnp.zeros_like, adapted)
         return cls(policy, zeros, zeros)  # pyright: ignore[reportCallIssue] (`policy` is computed, no field)
 
     @property
@@ -40,7 +42,9 @@ class LearnedRates(AbstractPolicyWrapper):
         return eqx.apply_updates(self.base, moves)
 
     def roles(self) -> PyTree:
-        return eqx.tree_at(lambda p: p.offset, with_role(self, "shared"), with_role(self.offset, "context"))
+        base = jax.tree.map(lambda role: "shared" if role == "adapted" else role, self.base.roles())
+        parts = base, with_role(self.offset, "context")
+        return eqx.tree_at(lambda p: (p.base, p.offset), with_role(self, "shared"), parts)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class AbstractOnPolicyAlgorithm(AbstractAlgorithm):
         return setting.sampler.traceable and not side_by_side
 
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
-        estimator, traced = setting.estimator, is_traced(state, key)
+        estimator, traced = setting.estimator, is_traced(self, setting, state, key)
         compiled = setting.sampler.traceable and not traced
         sampler_state, sampled = (_compiled_sample if compiled else _sample)(self, setting, state, key)
         prepared = prepare(estimator, state, sampled)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
@@ -27,7 +26,7 @@ class SupportKL(AbstractTerm):
 
     coefficients: Float[Array, " step"]
     """η_k, one for each inner step."""
-    target: float | None = eqx.field(static=True)
+    target: Float[Array, ""] | None
     """Target KL of the adaptive coefficients, in nats; None for fixed ones."""
 
     def prepare(
@@ -58,6 +57,9 @@ class SupportKL(AbstractTerm):
         adapt = jax.vmap(adaptive_kl_coefficient, in_axes=(0, 0, None))
         coefficients = adapt(self.coefficients, reached, self.target)
         return SupportKL(coefficients, self.target), metrics
+
+    def after(self, earlier: "SupportKL") -> "SupportKL":
+        return SupportKL(earlier.coefficients, self.target)
 
 
 def _divergences(
@@ -93,4 +95,5 @@ class ProMP(AbstractGradientMeta):
 
     def terms(self) -> dict[str, AbstractTerm]:
         coefficients = jnp.full(self.inner_steps, self.kl_coefficient, float)
-        return {"support_kl": SupportKL(coefficients, self.target_kl)}
+        target = None if self.target_kl is None else jnp.asarray(self.target_kl, float)
+        return {"support_kl": SupportKL(coefficients, target)}

@@ -71,13 +71,18 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
-        if self.env.trial_episodes is None and self.algorithm.adapts and self.evaluation.steps:
+        if self.algorithm.adapts and not self.adapts_within_trials and self.evaluation.steps:
             self.estimation.validate(self.evaluation.episodes)
         if self.streams and self.estimation.credit == "whole-return":
             raise UserError(
                 "The return of a whole episode is not known where streams are cut; set --streams 0 "
                 "or choose another --estimation.credit."
             )
+
+    @property
+    def adapts_within_trials(self) -> bool:
+        """Whether the policy adapts by its memory, from episode to episode of a trial."""
+        return self.algorithm.adapts and self.algorithm.adaptation_rule is None
 
     def setting(self) -> Setting:
         """The sampler and estimator of training. To be closed after use."""

@@ -108,7 +108,7 @@ def default_evaluation(config: Config) -> Evaluation:
     """The evaluation of a run unless the user asks for another: without adaptation if the algorithm does not
     train for it, and no longer than a trial."""
     steps = config.evaluation.steps if config.algorithm.adapts else 0
-    if config.env.trial_episodes is not None:
+    if config.adapts_within_trials and config.env.trial_episodes is not None:
         steps = min(steps, config.env.trial_episodes - 1)
     return replace(config.evaluation, steps=steps)
 
@@ -161,7 +161,7 @@ def _evaluate(
 ) -> list[EvaluationResult]:
     """A result for each of `kinds`: False for sampled actions, True for the mode."""
     config = replace(config, evaluation=options)
-    if config.env.trial_episodes is None and options.steps:
+    if not config.adapts_within_trials and options.steps:
         config.estimation.validate(options.episodes)
     task_key, rollout_key = evaluation_keys(options.seed)
     one_task = tasks is None and not config.algorithm.adapts and options.tasks > 1

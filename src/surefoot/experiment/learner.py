@@ -25,6 +25,7 @@ from surefoot.experiment.evaluation import (
     adapt,
     default_evaluation,
     evaluate,
+    evaluation_keys,
     stack_tasks,
 )
 from surefoot.experiment.exporting import export_policy
@@ -228,10 +229,10 @@ class Learner:
     ) -> AbstractPolicy:
         """The policy after `steps` steps of adaptation to one task, each on fresh episodes.
 
-        Without a `key`, that of the evaluation's seed is used. `inner` replaces the rule that the policy
-        adapts by, `episodes` the number of episodes that it was trained with.
+        Without a `key`, that of an evaluation with the configuration's seed is used. `inner` replaces the
+        rule that the policy adapts by, `episodes` the number of episodes that it was trained with.
         """
-        key = jax.random.key(self.config.evaluation.seed) if key is None else key
+        key = evaluation_keys(self.config.evaluation.seed)[1] if key is None else key
         check(is_key(key), "key", key, "a random key, jax.random.key(0)")
         check(fits(steps, int) and steps >= 0, "steps", steps, "a whole number, 0 or more")
         adapter, adaptation = adapt(

@@ -203,12 +203,16 @@ def _program(
 
 
 def _alike(configs: Sequence[Config], *, in_numbers: bool = False) -> list[list[int]]:
-    """The places of configurations that differ in seeds alone, or in numbers beside unless `in_numbers`."""
+    """The places of configurations that differ in seeds alone, or in numbers beside unless `in_numbers`; but
+    not in numbers of the policy, which are part of its structure."""
     groups: dict[str, list[int]] = {}
     for i, config in enumerate(configs):
         options = {**flat_options(config), "seed": 0}
         if not in_numbers:
-            options = {k: float if isinstance(v, float) else v for k, v in options.items()}
+            options = {
+                name: float if isinstance(value, float) and not name.startswith("policy.") else value
+                for name, value in options.items()
+            }
         groups.setdefault(repr(options), []).append(i)
     return list(groups.values())
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from surefoot.algorithms import episode_returns
 from surefoot.envs import Navigation2D
 from surefoot.experiment import Config, Run
-from surefoot.experiment.evaluation import adapt
+from surefoot.experiment.evaluation import adapt, evaluation_keys
 from surefoot.report.adaptation import episode_path
 from surefoot.samplers import InProcess
 
@@ -66,7 +66,7 @@ def make_goal_field(run: Run, label: str, side: int = SIDE) -> GoalField:
     ticks = np.linspace(-env.goal_range, env.goal_range, side)
     goals = np.array([(x, y) for y in ticks[::-1] for x in ticks], np.float32)
     config = replace(run.config, sampler=InProcess())
-    key = jax.random.key(config.evaluation.seed)
+    _, key = evaluation_keys(config.evaluation.seed)
     _, adaptation = adapt(config, run.state.learner, jnp.asarray(goals), key, steps=STEPS)
     returns = [np.asarray(episode_returns(rollout)).mean(axis=-1) for rollout in adaptation.rollouts]
     paths = [

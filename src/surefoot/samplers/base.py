@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -139,8 +140,17 @@ def completed(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 def is_traced(*arguments: Any) -> bool:
-    """Whether JAX is tracing this call to make a program of it."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+    """Whether JAX is tracing this call to make a program of it: an array in the arguments, or an option."""
+    return any(map(_has_tracer, [*jax.tree.leaves(arguments), *arguments]))
+
+
+def _has_tracer(x: Any) -> bool:
+    """Whether it is traced, or an option in it, which is no leaf of a pytree."""
+    if isinstance(x, Tracer):
+        return True
+    if isinstance(x, tuple):
+        return any(map(_has_tracer, x))
+    return is_dataclass(x) and any(_has_tracer(getattr(x, field.name)) for field in fields(x))
 
 
 def finals_of_streams(env: AbstractFamily, steps: int) -> int:

@@ -20,8 +20,9 @@ from surefoot.options import UserError
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class Ended(BaseException):
-    """Ends a worker, whatever it is doing; it is nobody's answer."""
+class Ended(KeyboardInterrupt):
+    """Ends a worker, whatever it is doing, as Ctrl-C does: it is nobody's answer, and no error of the user's
+    code."""
 
 
 class WorkerTraceback(Exception):  # noqa: N818 (it accompanies an error)

@@ -118,6 +118,11 @@ class AbstractTerm(eqx.Module):
         """The term for the next iteration, and metrics, after the outer rule has made `policy` from the
         batch. `prepared` has a leading task axis."""
 
+    def after(self, earlier: Any) -> "AbstractTerm":
+        """The term of an iteration: `self` has the options, and `earlier` is what `update` made in the last
+        one. By default `earlier`; a term with options takes those from `self`."""
+        return earlier
+
 
 class AbstractMetaObjective(AbstractObjective):
     """An objective over the tasks of a `MetaBatch`, which may have constants of each batch and a state."""

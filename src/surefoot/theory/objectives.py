@@ -115,7 +115,7 @@ class PolicyObjective(AbstractObjective):
         # Padding gets a ratio of one. What it would be may overflow, and zero times an infinite slope is NaN.
         log_probs = jnp.where(batch.valid, prediction.log_prob(batch.actions), batch.log_probs)
         loss = valid_mean(self.step_loss(log_probs, batch.log_probs, batch.advantages), batch.valid)
-        if self.entropy_bonus:
+        if not is_zero(self.entropy_bonus):
             loss -= self.entropy_bonus * mean_entropy(prediction, batch.valid)
         return loss
 
@@ -124,6 +124,11 @@ class PolicyObjective(AbstractObjective):
 
     def clipped(self, epsilon: float) -> "PolicyObjective":
         return PolicyObjective(Clipped(epsilon), self.entropy_bonus)
+
+
+def is_zero(weight: Any) -> bool:
+    """Whether a weight is known to be 0, so that its term can be left out. That of a traced one is not."""
+    return isinstance(weight, int | float) and weight == 0
 
 
 def _check_sequences(policy: PyTree, batch: Batch) -> None:
@@ -174,7 +179,7 @@ class ActorCriticObjective(AbstractObjective):
         loss = self.policy_objective.loss(prediction.distribution, batch)
         critic = value_loss(prediction.values, batch.transitions.returns, batch.valid)
         loss += self.value_coefficient * critic
-        if self.value_proximal:
+        if not is_zero(self.value_proximal):
             change = value_change(prediction.values, batch.transitions.values, batch.valid)
             loss += self.value_proximal * change
         return loss if self.auxiliary is None else loss + self.auxiliary(prediction.auxiliary, batch)
@@ -236,7 +241,7 @@ class OnPart(AbstractObjective):
 
 
 def adaptive_kl_coefficient(
-    beta: Float[Array, ""], divergence: Float[Array, ""], target: float
+    beta: Float[Array, ""], divergence: Float[Array, ""], target: Float[Array, ""] | float
 ) -> Float[Array, ""]:
     """β doubled where the last step's KL exceeded 1.5 × `target`, halved where it stayed under `target` / 1.5
     (Schulman et al., 2017, sec. 4), between 10⁻⁶ and 10⁶."""
