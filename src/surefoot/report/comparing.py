@@ -127,7 +127,6 @@ def _draw_scores(axes: Axes, comparison: Comparison) -> None:
     axes.set(
         title="After training: seeds, and their IQM with 95% interval",
         ylabel="mean return of an episode",
-        xlim=(-0.5, count - 0.5),
     )
     name_ticks(axes, [group.label for group in comparison.groups], _PANEL)
 
@@ -147,6 +146,7 @@ def name_ticks(axes: Axes, labels: Sequence[str], width: float) -> None:
     if vertical:
         letters = next(n for n in itertools.count(_WORD) if max(len(_wrap(x, n)) for x in labels) <= lines)
     texts = ["\n".join(_wrap(label, letters)) for label in labels]
+    axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.set_xticks(range(len(labels)), texts, rotation=90 * vertical, fontsize=_TICK_SIZE)
 
 
