@@ -1,9 +1,11 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from support.finished_runs import write_run, write_seeds
 from surefoot.experiment import Learner, preset
@@ -232,6 +234,33 @@ def test_pictures_are_drawn(steps: int | None, tmp_path: Path) -> None:
         compare(meta(tmp_path / "a", 0.0, steps=steps), meta(tmp_path / "b", 1.0, tasks=7))
     )
     assert adapting["png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("settings", [2, 4, 12])
+def test_the_names_below_the_points_differ_and_do_not_overlap(
+    settings: int, tmp_path: Path, figures: list[Figure]
+) -> None:
+    """Those of a sweep over two options, whose first 22 letters are the same."""
+    discounts = [0.5 + i / 100 for i in range(settings // 2)]
+    for lr, discount in itertools.product((0.001, 0.01), discounts):
+        changed = replace(preset("recall/ppo").estimation, discount=discount)
+        folder = tmp_path / f"{lr}-{discount}"
+        write_seeds(folder, "recall/ppo", SLOW, rule=rule(lr), estimation=changed)
+    comparison = compare(*sorted(tmp_path.iterdir()))
+    draw_comparison(comparison)
+    names = figures[0].axes[1].get_xticklabels()
+    assert [name.get_text().replace("\n", " ") for name in names] == [x.label for x in comparison.groups]
+    boxes = [name.get_window_extent() for name in names]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_curves_of_one_point_have_a_marker(tmp_path: Path, figures: list[Figure]) -> None:
+    for seed in range(2):
+        folder = tmp_path / f"seed{seed:03d}"
+        write_run(folder, "bandit/maml-trpo", seed, [3.0 + seed], [[1.0, 2.0]] * 2)
+    draw_comparison(compare(tmp_path))
+    marked = [line.get_marker() for line in figures[0].axes[0].lines if len(line.get_xdata())]
+    assert marked == ["o", "o"], "after adaptation, and before it"
 
 
 def test_every_group_looks_different() -> None:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from surefoot.experiment import Evaluation
 from surefoot.experiment.evaluation import EvaluationResult
-from surefoot.report import draw_learning, draw_seeds, learning
+from surefoot.report import draw_learning, draw_seeds
 from surefoot.statistics import interval
 
 
@@ -58,19 +58,6 @@ def test_seeds_are_drawn_whatever_is_known_of_them(histories: list[list[dict[str
     assert is_png(draw_seeds("probe/ppo", seeds, np.arange(len(seeds), dtype=float)[:, None], histories))
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """All that are drawn."""
-    drawn: list[Figure] = []
-
-    def figure(**options: Any) -> Figure:
-        drawn.append(Figure(**options))
-        return drawn[-1]
-
-    monkeypatch.setattr(learning, "Figure", figure)
-    return drawn
-
-
 @pytest.mark.parametrize("means", [(7.0, 9.0), (-5.0, 1.5), (1.2, 1.3)])
 @pytest.mark.parametrize("history_of", [(1.0, 2.0), (None, None)])
 def test_both_panels_show_every_final_mean_on_one_scale(
@@ -82,6 +69,23 @@ def test_both_panels_show_every_final_mean_on_one_scale(
     known = [x for x in (*means, *history_of) if x is not None]
     assert low < min(known) <= max(known) < high
     assert curve.get_ylim() == (low, high)
+
+
+def test_markers_at_the_edge_of_both_panels_are_whole(figures: list[Figure]) -> None:
+    """The best seed is at the top of the end, which is a small part of what the curve shows."""
+    draw_seeds("a", [0, 1, 2], np.array([[499.0], [499.5], [500.0]]), [history(20.0, 470.0)] * 3)
+    end = figures[0].axes[1]
+    _, edge = end.transData.transform((0, 500.0))
+    assert end.bbox.y1 - edge > end.lines[0].get_markersize() / 2 * figures[0].dpi / 72
+
+
+@pytest.mark.parametrize("returns", [(1.0,), (None, None, 1.0)])
+def test_one_iteration_is_drawn_as_a_point(returns: tuple[float | None, ...], figures: list[Figure]) -> None:
+    draw_learning(result([1.0]), history(*returns))
+    draw_seeds("a", [0, 1], np.array([[1.0], [2.0]]), [history(*returns)] * 2)
+    draw_learning(result([1.0]), history(1.0, 2.0, 3.0))
+    marked = [{line.get_marker() for line in figure.axes[0].lines} for figure in figures]
+    assert marked == [{"o"}, {"o"}, {"None"}]
 
 
 @pytest.mark.parametrize("means", [(1.0, 2.0, 4.0), (2.0,)])

@@ -1,9 +1,11 @@
 """`surefoot report`, on run folders written by hand, and in a real browser where there is one."""
 
 import base64
+import html
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,10 @@ from support.browser import accessibility_faults, needs_chromium, shown
 from support.finished_runs import write_run, write_seeds
 from surefoot import cli
 from surefoot.options import UserError
+from surefoot.report.comparing import COLOURS
 from surefoot.report.finished import FinishedRun, find_runs, group_runs
 from surefoot.report.html import make_report, page_data
-from surefoot.report.page_parts import draw_tasks, pictures_section, warnings_of
+from surefoot.report.page_parts import draw_tasks, key, look, pictures_section, warnings_of
 
 GOOD = {0: 30.0, 1: 32.0, 2: 31.0, 3: 34.0, 4: 29.0}
 BAD = {0: 10.0, 1: 12.0, 2: 11.0, 3: 14.0, 4: 9.0}
@@ -89,7 +92,7 @@ def test_adaptation_is_drawn_by_task(tmp_path: Path) -> None:
         returns = [[task + step + 2.0 * seed for task in (0.0, 10.0, 20.0)] for step in range(2)]
         write_run(tmp_path / f"seed{seed:03d}", "bandit/maml-trpo", seed, [1.0, 2.0], returns)
     assert "Adaptation" in page_of(tmp_path).headings
-    svg = draw_tasks(np.array([5.0, 1.0]), np.array([[6.0, 9.0], [8.0, 9.5]]), "#000000", "a<b")
+    svg = draw_tasks(np.array([5.0, 1.0]), np.array([[6.0, 9.0], [8.0, 9.5]]), look(0), "a<b")
     tips = re.findall(r"<title>(.*?)</title>", svg)
     assert tips == [
         "task 0: 5.00 before, 7.00 after (6.00 to 8.00 over 2 seeds)",
@@ -223,6 +226,73 @@ def test_curves_are_thinned_and_are_of_the_reward_where_no_episode_ends(tmp_path
     data = page_data(group_runs([FinishedRun.read(run)]))
     assert data["y"] == "mean reward of a step"
     assert 300 < len(data["curves"][0]["x"]) <= 400
+
+
+def test_every_group_and_run_looks_different(tmp_path: Path) -> None:
+    assert len({key(look(i), "") for i in range(30)}) == 30
+    for i in range(10):
+        scores = dict.fromkeys(range(3), 1.0)
+        write_seeds(tmp_path / str(i), "recall/ppo", scores, entropy_bonus=i / 10)
+    page = make_report(group_runs([FinishedRun.read(path) for path in find_runs(list(tmp_path.iterdir()))]))
+    data = Page(page).data
+    for lines in (data["curves"], data["runs"]):
+        assert len({(line["colour"], str(line["dash"])) for line in lines}) == len(lines)
+    assert len(set(re.findall(rb'<span class="key" style="([^"]*)"', page))) == 10
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of WCAG 2."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("scheme", "least"), [("light", 3.0), ("dark", 4.5)])
+def test_lines_stand_out_from_their_panel(scheme: str, least: float) -> None:
+    style = (files("surefoot.report") / "page" / "page.css").read_text("utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    values = dict(re.findall(r"--([\w-]+): (#\w{6});", dark if scheme == "dark" else light))
+    panel = luminance(values["panel"])
+    series = [values[look(i)["colour"].removeprefix("--")] for i in range(len(COLOURS))]
+    assert len(set(series)) == len(COLOURS)
+    for colour in series:
+        darker, lighter = sorted([panel, luminance(colour)])
+        assert (lighter + 0.05) / (darker + 0.05) >= least, colour
+
+
+PROBE = """<script>
+addEventListener("load", () => setTimeout(() => {
+  const of = (step, ...values) => ticks(null, values, 0, 0, step).join(" ");
+  const right = [...document.querySelectorAll(".scroll > svg text")].map((text) => {
+    const box = text.getBBox();
+    return text.ownerSVGElement.viewBox.baseVal.width - box.x - box.width;
+  });
+  document.body.dataset.found = JSON.stringify({
+    ticks: [of(2000, 1e7, 10002000, 10004000), of(1, 12345, 12346, 12347), of(5000, 0, 5000, 1e4),
+            of(0.1, -0.1, 0, 0.1, 0.30000000000000004), of(1e-8, 1e-8, 2e-8)],
+    room: Math.min(...right),
+  });
+}, 500));
+</script></body>"""
+
+
+@needs_chromium
+def test_ticks_are_told_apart_and_the_words_below_few_tasks_are_whole(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "bandit/maml-trpo", 0, [1.0, 2.0], [[1.0, 2.0, 3.0, 4.0, 5.0]] * 2)
+    page = tmp_path / "page.html"
+    content = make_report(group_runs([FinishedRun.read(tmp_path / "run")]))
+    page.write_text(content.decode().replace("</body>", PROBE))
+    found = re.search(r'data-found="([^"]*)"', shown(page.as_uri(), tmp_path))
+    assert found
+    measured = json.loads(html.unescape(found[1]))
+    assert measured["ticks"] == [
+        "10M 10.002M 10.004M",
+        "12.345k 12.346k 12.347k",
+        "0 5000 10k",
+        "-0.1 0 0.1 0.3",
+        "1e-8 2e-8",
+    ]
+    assert measured["room"] >= 0
 
 
 def test_a_checkpoint_is_no_run(tmp_path: Path):

@@ -1,6 +1,8 @@
 """The picture of a comparison: learning curves over steps of the environment, and what each group reaches."""
 
 import io
+import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from matplotlib.style import context
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from surefoot.report.comparison import Comparison
-from surefoot.report.learning import learning_curve
+from surefoot.report.learning import learning_curve, marks
 from surefoot.statistics import Interval
 
 COLOURS = ("#0b6e99", "#d1495b", "#c98a00", "#3f7d4f", "#6f4e9c", "#7a4b2a", "#52606d", "#c2559d")
@@ -19,6 +21,10 @@ COLOURS = ("#0b6e99", "#d1495b", "#c98a00", "#3f7d4f", "#6f4e9c", "#7a4b2a", "#5
 _DASHES = ("-", "--", ":", "-.")
 _NARROW = 60
 """Letters of a label in a legend of two columns."""
+_PANEL, _TICK_SIZE = 3.8, 8
+"""Width of a panel in inches, and size of the letters below it in points."""
+_WORD = 24
+"""Letters of a word from which it may be broken."""
 
 
 def draw_comparison(comparison: Comparison) -> dict[str, bytes]:
@@ -62,13 +68,17 @@ def _draw_training(axes: Axes, comparison: Comparison) -> None:
         if curve is None:
             axes.plot([], [], label=f"{label}: no curve that all share", **look)
             continue
-        axes.plot(curve.steps, curve.estimate, linewidth=1.6, label=label, **look)
-        axes.fill_between(curve.steps, curve.low, curve.high, color=look["color"], alpha=0.15, linewidth=0)
+        axes.plot(curve.steps, curve.estimate, linewidth=1.6, label=label, **look, **marks(curve.steps))
+        if len(curve.steps) > 1:
+            axes.fill_between(
+                curve.steps, curve.low, curve.high, color=look["color"], alpha=0.15, linewidth=0
+            )
+        else:
+            axes.vlines(curve.steps, curve.low, curve.high, color=look["color"], alpha=0.4)
         before = comparison.curve(group, "return_before") if comparison.adapts else None
         if before is not None:
-            axes.plot(
-                before.steps, before.estimate, linewidth=0.9, alpha=0.6, color=look["color"], linestyle=":"
-            )
+            pale = {"linewidth": 0.9, "alpha": 0.6, "color": look["color"], "linestyle": ":"}
+            axes.plot(before.steps, before.estimate, **pale, **marks(before.steps))
     if comparison.adapts:
         axes.plot([], [], ":", color="#52606d", linewidth=0.9, label="dotted: before adaptation, in training")
     by_steps = all(run.steps is not None for run in comparison.runs)
@@ -117,11 +127,8 @@ def _draw_scores(axes: Axes, comparison: Comparison) -> None:
     axes.set(
         title="After training: seeds, and their IQM with 95% interval",
         ylabel="mean return of an episode",
-        xlim=(-0.5, count - 0.5),
     )
-    axes.set_xticks(
-        range(count), [_short(group.label) for group in comparison.groups], rotation=20 if count > 3 else 0
-    )
+    name_ticks(axes, [group.label for group in comparison.groups], _PANEL)
 
 
 def _draw_intervals(axes: Axes, x: np.ndarray, found: Sequence[Interval], **options: object) -> None:
@@ -130,5 +137,18 @@ def _draw_intervals(axes: Axes, x: np.ndarray, found: Sequence[Interval], **opti
     axes.errorbar(x, estimate, yerr=np.maximum(reach, 0.0), **options)  # type: ignore[arg-type]
 
 
-def _short(label: str, length: int = 22) -> str:
-    return label if len(label) <= length else label[: length - 1] + "…"
+def name_ticks(axes: Axes, labels: Sequence[str], width: float) -> None:
+    """The labels at 0, 1, … of an axis of this width in inches, broken at blanks so that they do not overlap;
+    vertical where their words are too long for lines side by side."""
+    slot = 72 * width / len(labels)
+    letters, lines = int(slot / (0.62 * _TICK_SIZE)), max(1, int(slot / (1.4 * _TICK_SIZE)))
+    vertical = letters < min(_WORD, max(len(word) for label in labels for word in label.split(" ")))
+    if vertical:
+        letters = next(n for n in itertools.count(_WORD) if max(len(_wrap(x, n)) for x in labels) <= lines)
+    texts = ["\n".join(_wrap(label, letters)) for label in labels]
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.set_xticks(range(len(labels)), texts, rotation=90 * vertical, fontsize=_TICK_SIZE)
+
+
+def _wrap(label: str, letters: int) -> list[str]:
+    return textwrap.wrap(label, letters, break_on_hyphens=False)

@@ -15,6 +15,7 @@ from surefoot.envs import Navigation2D
 from surefoot.experiment import Config, Run
 from surefoot.experiment.evaluation import adapt, evaluation_keys
 from surefoot.report.adaptation import episode_path
+from surefoot.report.page_parts import key
 from surefoot.samplers import InProcess
 
 SIDE = 9
@@ -25,8 +26,9 @@ _SCALE = 100
 """Units of the drawing for one unit of position."""
 _MARGIN = 1.4
 """Half-width of the drawing, of that of the square of goals."""
-_COLOURS = ("var(--quiet)", "#c98a00", "#0b6e99", "#d1495b")
-_DASHES = ("1 2", "6 2", "3 1.5", "none")
+_COLOURS = ("--quiet", "--series-3", "--series-1", "--series-2")
+"""Of the page's style."""
+_DASHES = ([1, 2], [6, 2], [3, 1.5], None)
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,14 @@ def _drawn(field: GoalField, identifier: str) -> str:
     )
     looks = list(zip(_COLOURS, _DASHES, strict=True))[: len(field.paths)]
     lines = "".join(
-        f'<path class="way" data-step="{k}" fill="none" style="stroke:{colour}" stroke-dasharray="{dash}"/>'
+        f'<path class="way" data-step="{k}" fill="none" style="stroke:var({colour})" '
+        f'stroke-dasharray="{" ".join(map(str, dash or ["none"]))}"/>'
         for k, (colour, dash) in enumerate(looks)
     )
     switches = "".join(
         f'<label><input type="checkbox" checked data-step="{k}"> '
-        f'<span class="key" style="background:{colour}"></span>{_steps(k)}</label>'
-        for k, (colour, _) in enumerate(looks)
+        f"{key({'colour': colour, 'dash': dash}, _steps(k))}</label>"
+        for k, (colour, dash) in enumerate(looks)
     )
     return (
         f'<h3>{escape(field.label)}</h3><div class="field" id="{identifier}">'

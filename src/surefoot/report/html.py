@@ -19,6 +19,7 @@ from surefoot.report.learning import learning_curve
 from surefoot.report.page_parts import (
     draw_tasks,
     key,
+    look,
     options_section,
     pictures_section,
     table,
@@ -112,12 +113,8 @@ def _id(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
 def _results(groups: Sequence[Group], comparison: Comparison | None) -> str:
-    labels = [key(_colour(i), group.label) for i, group in enumerate(groups)]
+    labels = [key(look(i), group.label) for i, group in enumerate(groups)]
     if comparison is None:
         head = ("run", "seed", "mean return", "steps", "hours")
         rows = [
@@ -189,13 +186,13 @@ def _adaptation(groups: Sequence[Group]) -> str:
     rows = []
     for i, group in enumerate(groups):
         means = [np.mean([run.returns[step].mean() for run in group.runs]) for step in range(steps)]
-        rows.append((key(_colour(i), group.label), *(f"{mean:.2f}" for mean in means)))
+        rows.append((key(look(i), group.label), *(f"{mean:.2f}" for mean in means)))
     parts.append("<p>Mean return before adaptation (0) and after each step of it:</p>")
     parts.append(table(("steps of adaptation", *map(str, range(steps))), rows))
     for i, group in enumerate(groups):
         if len({run.returns.shape for run in group.runs}) == 1:
             returns = np.stack([run.returns for run in group.runs])
-            parts.append(draw_tasks(returns[:, 0].mean(axis=0), returns[:, -1], _colour(i), group.label))
+            parts.append(draw_tasks(returns[:, 0].mean(axis=0), returns[:, -1], look(i), group.label))
     return "".join(parts)
 
 
@@ -207,7 +204,7 @@ def page_data(groups: Sequence[Group], comparison: Comparison | None = None) -> 
     curves = []
     for i, group in enumerate(groups):
         curve = comparison.curve(group, metric) if comparison else None
-        line = {"label": group.label, "colour": _colour(i)}
+        line = {"label": group.label, **look(i)}
         if curve is not None:
             parts = {"x": curve.steps, "y": curve.estimate, "low": curve.low, "high": curve.high}
             curves.append({**line, **{name: _numbers(values) for name, values in parts.items()}})
@@ -225,13 +222,19 @@ def page_data(groups: Sequence[Group], comparison: Comparison | None = None) -> 
         "runs": [
             {
                 "label": f"{groups[i].label}, seed {run.seed}",
-                "colour": _colour(i),
-                "dash": [4 + 2 * j, 3] if (j := groups[i].runs.index(run)) else None,
+                "colour": look(i)["colour"],
+                "dash": _dash(i, groups[i].runs.index(run)),
                 "metrics": {name: _thinned(run, name) for row in run.metrics[-1:] for name in row},
             }
             for i, run in runs
         ],
     }
+
+
+def _dash(group: int, run: int) -> list[int] | None:
+    """The dash of a run of a group: the marks are longer for each run, the gaps for each round of colours."""
+    beyond = group // len(COLOURS)
+    return [4 + 2 * run, 3 + 3 * beyond] if run or beyond else None
 
 
 def _thinned(run: FinishedRun, name: str) -> dict[str, list[float]]:

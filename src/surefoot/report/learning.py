@@ -2,7 +2,7 @@
 panel of training that other pictures have too."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,8 @@ def _draw_metric(
     for i, history in enumerate(histories):
         x = np.array([row[along] for row in history], float)
         y = np.array([np.nan if row.get(name) is None else row[name] for row in history], float)
-        axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.35)
         known = np.flatnonzero(~np.isnan(y))
+        axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.35, **marks(known))
         if seeds and len(known):
             ends[seeds[i]] = x[known[-1]], y[known[-1]]
         curves.append((x, y))
@@ -73,7 +73,13 @@ def _draw_metric(
     if len({len(x) for x, _ in curves}) == 1:
         x, y = (np.stack(parts) for parts in zip(*curves, strict=True))
         known, width = ~np.isnan(y).all(axis=0), 2 if len(curves) > 1 else 1.4
-        axes.plot(x.mean(axis=0)[known], np.nanmean(y[:, known], axis=0), color=colour, linewidth=width)
+        x, y = x.mean(axis=0)[known], np.nanmean(y[:, known], axis=0)
+        axes.plot(x, y, color=colour, linewidth=width, **marks(x))
+
+
+def marks(points: Sized) -> dict[str, Any]:
+    """Markers for a curve of one or two points: matplotlib draws no line of one point."""
+    return {"marker": "o", "markersize": 4} if len(points) < 3 else {}
 
 
 def name_lines(axes: Axes, ends: Mapping[int, tuple[float, float]]) -> None:
@@ -110,10 +116,11 @@ def learning_curve(histories: Sequence[History]) -> tuple[str, str]:
 
 
 def picture(title: str, draw: Callable[..., None], panels: int = 2) -> bytes:
-    """A PNG of panels side by side, whose axes `draw` is given."""
+    """A PNG of panels, at most three side by side, whose axes `draw` is given."""
     with context(["default", {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}]):
-        figure = Figure(figsize=(12.5 if panels > 2 else 9.2, 3.9), layout="constrained")
-        draw(*figure.subplots(1, panels, squeeze=False)[0])
+        rows = -(-panels // 3)
+        figure = Figure(figsize=(12.5 if panels > 2 else 9.2, 3.9 * rows), layout="constrained")
+        draw(*(figure.add_subplot(rows, min(panels, 3), i + 1) for i in range(panels)))
         figure.suptitle(title, fontsize=11)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130)

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from surefoot.experiment import PRESETS, preset
 from surefoot.experiment.serialise import flat_options
+from surefoot.report.comparing import COLOURS
 from surefoot.report.finished import FinishedRun, Group, shown_value
 
 _REFUSED, _LAST = 0.1, 0.25
@@ -19,6 +20,7 @@ _REFUSED, _LAST = 0.1, 0.25
 _MAY_BE_UNKNOWN = {"return", "episode_length", "explained_variance", "steps_per_second"}
 """Metrics that are null without anything being wrong: before the first episode ends, where all returns are
 alike, or after a resume."""
+_DASHES = (None, [8, 4], [2, 3], [8, 3, 2, 3])
 _MEDIA = {".png": "image/png", ".gif": "image/gif"}
 ADVICE = {
     "not-finite": (
@@ -52,9 +54,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int
     return f'<div class="scroll" tabindex="0">{content}</div>'
 
 
-def key(colour: str, label: str) -> str:
-    """A label with its colour beside it."""
-    return f'<span class="key" style="background:{colour}"></span>{escape(label)}'
+def look(index: int) -> dict[str, Any]:
+    """The colour of a group, as a variable of the page's style, and its dash, in pixels drawn and left out by
+    turns: None is a solid line."""
+    beyond, colour = divmod(index, len(COLOURS))
+    return {"colour": f"--series-{colour + 1}", "dash": _DASHES[beyond % len(_DASHES)]}
+
+
+def key(look: Mapping[str, Any], label: str) -> str:
+    """A label with its colour and dash beside it."""
+    colour, ends = f"var({look['colour']})", np.cumsum(look["dash"] or [1, 0])
+    parts = [f"{'transparent' if i % 2 else colour} 0 {end}px" for i, end in enumerate(ends)]
+    line = f"repeating-linear-gradient(90deg, {', '.join(parts)})"
+    return f'<span class="key" style="background:{line}"></span>{escape(label)}'
 
 
 def warnings_of(run: FinishedRun) -> Iterator[tuple[str, str]]:
@@ -90,14 +102,14 @@ def warnings_section(runs: Sequence[FinishedRun], notes: Sequence[str]) -> str:
 def draw_tasks(
     before: Float[np.ndarray, " task"],
     after: Float[np.ndarray, "seed task"],
-    colour: str,
+    look: Mapping[str, Any],
     label: str,
 ) -> str:
     """An SVG: for each task a line from its mean return before adaptation to that after it, and after it the
     range over seeds. A task's values are its tooltip."""
     middle = after.mean(axis=0)
     order = np.argsort(middle)
-    width, height, left, foot = max(320, 14 * len(order) + 60), 220, 50, 190
+    width, height, left, foot = max(380, 14 * len(order) + 60), 220, 50, 190
     low, high = (float(f([f(before), f(after)])) for f in (np.min, np.max))
     scale = (foot - 15) / max(high - low, 1e-12)
 
@@ -114,10 +126,10 @@ def draw_tasks(
         )
         marks.append(
             f"<g><title>{tip}</title>"
-            f'<line x1="{x}" x2="{x}" y1="{y(a)}" y2="{y(b)}" stroke="{colour}" stroke-opacity=".45"/>'
-            f'<line x1="{x}" x2="{x}" y1="{y(ends[0])}" y2="{y(ends[1])}" stroke="{colour}" stroke-width="5" '
-            f'stroke-opacity=".45"/><circle cx="{x}" cy="{y(a)}" r="2.5" fill="none" stroke="{colour}"/>'
-            f'<circle cx="{x}" cy="{y(b)}" r="3" fill="{colour}"/></g>'
+            f'<line x1="{x}" x2="{x}" y1="{y(a)}" y2="{y(b)}" stroke-opacity=".45"/>'
+            f'<line x1="{x}" x2="{x}" y1="{y(ends[0])}" y2="{y(ends[1])}" stroke-width="5" '
+            f'stroke-opacity=".45"/><circle cx="{x}" cy="{y(a)}" r="2.5" fill="none"/>'
+            f'<circle cx="{x}" cy="{y(b)}" r="3" stroke="none"/></g>'
         )
     ticks = "".join(
         f'<text x="{left - 6}" y="{y(v) + 4}" text-anchor="end">{v:g}</text>'
@@ -128,10 +140,10 @@ def draw_tasks(
     caption = f"{label}: return of each held-out task before (ring) and after adaptation (dot)"
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     foot_line = f'<text x="{left}" y="212">mean return of tasks, sorted by the one after adaptation</text>'
-    drawing = (
-        f'<svg role="img" aria-label="{escape(caption)}" {size}>{ticks}{"".join(marks)}{foot_line}</svg>'
-    )
-    below = f"<figcaption>{key(colour, caption)}</figcaption>"
+    colour = f"stroke:var({look['colour']}); fill:var({look['colour']})"
+    tasks = f'<g style="{colour}">{"".join(marks)}</g>'
+    drawing = f'<svg role="img" aria-label="{escape(caption)}" {size}>{ticks}{tasks}{foot_line}</svg>'
+    below = f"<figcaption>{key(look, caption)}</figcaption>"
     return f'<figure><div class="scroll" tabindex="0">{drawing}</div>{below}</figure>'
 
 

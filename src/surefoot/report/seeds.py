@@ -16,6 +16,9 @@ from surefoot.report.finish import finish
 from surefoot.report.learning import LINE, History, draw_training, learning_curve, name_lines, picture
 from surefoot.statistics import interquartile_mean, interval
 
+_MARGIN = 0.04
+"""Margin above and below what both panels show, as a share of it: a marker at the edge is whole."""
+
 
 def finish_seeds(runs: list[Run], out: Path, failed: Sequence[Run] = ()) -> dict[str, Any]:
     """Finishes every run, leaves `seeds.json` and `seeds.png` beside them, and returns what the first holds.
@@ -67,9 +70,11 @@ def draw_seeds(
         draw_training(curve, histories, seeds)
         (_draw_steps if adapts else _draw_ends)(end, seeds, returns)
         if learning_curve(histories)[0] != "mean_reward":  # one scale for both, which shows all of either
-            low, high = zip(curve.get_ylim(), end.get_ylim(), strict=True)
+            lows, highs = zip(curve.get_ylim(), end.get_ylim(), strict=True)
+            low, high = min(lows), max(highs)
+            margin = _MARGIN * (high - low)
             for axes in (curve, end):
-                axes.set(ylim=(min(low), max(high)))
+                axes.set(ylim=(low - margin, high + margin))
         _draw_interval(end, returns)
 
     return picture(title, draw)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from surefoot.experiment import Run
 from surefoot.experiment.files import write_atomically
 from surefoot.options import UserError
-from surefoot.report.comparing import draw_comparison, looks
+from surefoot.report.comparing import COLOURS, draw_comparison, looks, name_ticks
 from surefoot.report.comparison import Comparison
 from surefoot.report.finish import evaluate_at_end
 from surefoot.report.finished import FinishedRun, Group, group_runs, shown_value
@@ -24,7 +24,9 @@ from surefoot.statistics import interquartile_mean, interval
 _WIDE = 9.9
 """Ratio of the largest to the smallest value of an option from which its axis is logarithmic."""
 _IN_A_LEGEND = 12
-"""Most settings that the picture of a comparison shows."""
+"""Most settings that the picture of a comparison shows, and lines of that of a sweep."""
+_WIDTH = 8.4
+"""Width of the picture's panel in inches."""
 
 
 def finish_sweep(runs: Sequence[Run], out: Path, failed: Sequence[Run] = ()) -> dict[str, Any]:
@@ -101,52 +103,62 @@ def _row(group: Group, failed: Sequence[Run], pooled: bool) -> dict[str, Any]:
 
 def draw_sweep(summary: dict[str, Any]) -> bytes:
     """A PNG: the return of every seed, and the interquartile mean with its 95% interval, against the numeric
-    option that takes most values; a line for each setting of the others."""
+    option that takes most values; a line for each setting of the others. Where most lines would have one
+    point, as those of random settings, or there would be too many, each numeric option has a panel of points.
+    Where no option is numeric, the points are side by side."""
     rows = summary["settings"]
+    numeric = _numeric(rows)
+    lines = _grouped(rows, numeric[:1])
+    alone = sum(len(line) == 1 for line in lines.values())
+    joined = 2 * alone <= len(lines) <= _IN_A_LEGEND
+    if not joined:  # points have no dashes, so that each colour is there once
+        lines = _grouped(rows, numeric)
+        lines = lines if len(lines) <= len(COLOURS) else {"": rows}
+    along = numeric[:1] if joined else numeric
 
-    def draw(axes: Axes) -> None:
-        along = _axis(rows)
-        if along is None:
-            _draw_points(axes, np.arange(len(rows)), rows, next(looks(1)), "")
-            labels = [row["label"] for row in rows]
-            axes.set_xticks(range(len(rows)), labels, rotation=20, ha="right")
-        else:
-            _draw_lines(axes, along, rows)
-        axes.set_ylabel("mean return of an episode")
+    def draw(*panels: Axes) -> None:
+        for axes, name in zip(panels, along, strict=False):
+            _draw_against(axes, name, lines, joined)
+        if not along:
+            look = {**next(looks(1)), "linestyle": "none"}
+            _draw_points(panels[0], np.arange(len(rows)), rows, look, "")
+            name_ticks(panels[0], [row["label"] for row in rows], _WIDTH)
+        elif len(lines) > 1:
+            handles, labels = panels[0].get_legend_handles_labels()
+            panels[0].figure.legend(handles, labels, frameon=False, loc="outside right center")
+        panels[0].set_ylabel("mean return of an episode")
 
-    title = (
-        f"{summary['preset']}, after training: seeds, and the {summary['statistic']} with its 95% interval"
-    )
-    return picture(title, draw, panels=1)
+    title = f"{summary['preset']}, after training: seeds; {summary['statistic']}, 95% interval"
+    return picture(title, draw, panels=max(1, len(along)))
 
 
-def _axis(rows: Sequence[dict[str, Any]]) -> str | None:
-    """The numeric option with most values; None if none is numeric."""
+def _numeric(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The numeric options, that with most values first."""
     values = {name: [row["options"][name] for row in rows] for name in rows[0]["options"]}
-    numeric = {
-        name: len(set(column))
-        for name, column in values.items()
-        if all(type(value) in (int, float) for value in column)
-    }
-    return max(numeric, key=lambda name: numeric[name], default=None)
+    numeric = [name for name, column in values.items() if all(type(x) in (int, float) for x in column)]
+    return sorted(numeric, key=lambda name: -len(set(values[name])))
 
 
-def _draw_lines(axes: Axes, along: str, rows: Sequence[dict[str, Any]]) -> None:
-    lines: dict[str, list[dict[str, Any]]] = {}
+def _grouped(rows: Sequence[dict[str, Any]], without: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The settings by their options other than these."""
+    groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        others = [f"{name} {shown_value(x)}" for name, x in row["options"].items() if name != along]
-        lines.setdefault(", ".join(others), []).append(row)
+        others = [f"{name} {shown_value(x)}" for name, x in row["options"].items() if name not in without]
+        groups.setdefault(", ".join(others), []).append(row)
+    return groups
+
+
+def _draw_against(axes: Axes, along: str, lines: dict[str, list[dict[str, Any]]], joined: bool) -> None:
     for (label, line), look in zip(lines.items(), looks(len(lines)), strict=True):
         line = sorted(line, key=lambda row: row["options"][along])
-        _draw_points(axes, np.array([row["options"][along] for row in line], float), line, look, label)
-    values = [row["options"][along] for row in rows]
+        x = np.array([row["options"][along] for row in line], float)
+        _draw_points(axes, x, line, look if joined else {**look, "linestyle": "none"}, label)
+    values = [row["options"][along] for line in lines.values() for row in line]
     axes.set_xlabel(along)
     if min(values) > 0 and max(values) / min(values) >= _WIDE:
         axes.set_xscale("log")
     elif all(isinstance(value, int) for value in values):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(lines) > 1:
-        axes.legend(frameon=False)
 
 
 def _draw_points(

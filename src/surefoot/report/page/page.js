@@ -2,14 +2,15 @@
 // Charts of the report: zoom by dragging or with the keyboard, values under the cursor.
 const data = JSON.parse(document.getElementById("data").textContent);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const short = (x) => {
+const short = (x, digits = 4) => {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
   const size = Math.abs(x);
-  if (size >= 1e9) return +(x / 1e9).toPrecision(4) + "G";
-  if (size >= 1e6) return +(x / 1e6).toPrecision(4) + "M";
-  if (size >= 1e4) return +(x / 1e3).toPrecision(4) + "k";
-  return String(+x.toPrecision(4));
+  const [unit, letter] = size >= 1e9 ? [1e9, "G"] : size >= 1e6 ? [1e6, "M"] : size >= 1e4 ? [1e3, "k"] : [1, ""];
+  return +(x / unit).toPrecision(digits) + letter;
 };
+// The numbers along an axis, with as many digits as tell them apart. uPlot gives the step between them.
+const ticks = (u, values, axis, space, step) =>
+  values.map((x) => short(x, Math.max(4, 2 + Math.ceil(Math.log10(Math.abs(x) / step)))));
 
 // One x for all lines: where a line has no point its value is null.
 function aligned(lines) {
@@ -18,7 +19,7 @@ function aligned(lines) {
 }
 
 function draw(box, lines, xLabel, yLabel) {
-  const series = [{ label: xLabel, value: (_, x) => short(x) }];
+  const series = [{ label: xLabel, value: (_, x) => short(x, 6) }];
   const bands = [];
   for (const line of lines) {
     const at = series.length;
@@ -27,19 +28,21 @@ function draw(box, lines, xLabel, yLabel) {
       return line.low ? `${short(y)} (${short(u.data[at + 1][k])} … ${short(u.data[at + 2][k])})` : short(y);
     };
     const points = { show: line.x.length < 3 };
-    series.push({ label: line.label, stroke: line.colour, width: 2, dash: line.dash, spanGaps: true, points, value });
+    const stroke = colour(line.colour);
+    series.push({ label: line.label, stroke, width: 2, dash: line.dash, spanGaps: true, points, value });
     if (line.low) {
       const bound = { spanGaps: true, stroke: "transparent", points: { show: false }, class: "u-bound" };
       series.push({ ...bound, label: `${line.label}, low` }, { ...bound, label: `${line.label}, high` });
-      bands.push({ series: [at + 2, at + 1], fill: line.colour + "2e" });
+      bands.push({ series: [at + 2, at + 1], fill: stroke + colour("--band") });
     }
   }
   const axis = { stroke: colour("--ink"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
-  const short_ticks = (_, values) => values.map(short);
+  const room = (_, values) => Math.max(64, 22 + 7 * Math.max(...(values || []).map((text) => text.length)));
   const options = {
     width: Math.max(240, box.clientWidth - 16), height: 340, series, bands,
     scales: { x: { time: false } },
-    axes: [{ ...axis, label: xLabel, values: short_ticks }, { ...axis, label: yLabel, values: short_ticks, size: 64 }],
+    legend: { markers: { dash: (_, i) => (series[i].dash ? "dashed" : "solid") } },
+    axes: [{ ...axis, label: xLabel, values: ticks, space: 70 }, { ...axis, label: yLabel, values: ticks, size: room }],
     cursor: { drag: { x: true, y: true, uni: 20 } },
   };
   box.replaceChildren();
@@ -59,7 +62,7 @@ function keyboard(box, current, say) {
     if (event.key in moves) {
       at = Math.min(xs.length - 1, Math.max(0, at + moves[event.key]));
       chart.setCursor({ left: chart.valToPos(xs[at], "x"), top: 10 });
-      say.textContent = `${short(xs[at])}: ` + chart.series.slice(1)
+      say.textContent = `${short(xs[at], 6)}: ` + chart.series.slice(1)
         .map((s, i) => (s.class || chart.data[i + 1][at] == null ? "" : `${s.label} ${short(chart.data[i + 1][at])}`))
         .filter(Boolean).join("; ");
     } else if (event.key === "+" || event.key === "-") {
