@@ -21,7 +21,6 @@ import jax
 from harness import print_table
 
 from surefoot.algorithms import adapt_to_tasks
-from surefoot.algorithms.estimator import discounted_returns
 from surefoot.algorithms.gradient_adapter import outer_part
 from surefoot.experiment import Learner, preset
 from surefoot.policies import GaussianMLP
@@ -57,7 +56,8 @@ def gradient_of(name: str, options: dict[str, Any], tasks: int) -> tuple[Callabl
         query = setting.estimator.prepare(adaptation.rollouts[-1], state.scales)
     objective: Any = algorithm.objective(state.own.terms)
     batch = MetaBatch(support=adaptation.batches[:-1], query=adaptation.batches[-1])
-    batch = replace(batch, prepared=objective.prepare(state.policy, batch, discounted_returns(query)))
+    returns = jax.vmap(partial(setting.estimator.returns, previous=state.baselines[-1]))(query)
+    batch = replace(batch, prepared=objective.prepare(state.policy, batch, returns))
     part, rest = outer_part(state.policy)
     whole = objective if rest is None else OnPart(objective, rest)
     compilable: Any = eqx.filter_jit(partial(loss_and_gradient, whole))

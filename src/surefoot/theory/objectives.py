@@ -101,7 +101,7 @@ class PolicyObjective(AbstractObjective):
     """A loss of each step's log-probability, averaged over the valid steps of one task."""
 
     step_loss: StepLoss = eqx.field(static=True)
-    entropy_bonus: float = eqx.field(static=True, default=0.0)
+    entropy_bonus: float = 0.0
     """Multiplies the mean entropy, which is subtracted from the loss (Williams & Peng, 1991): it keeps a
     policy from becoming certain too early."""
 
@@ -162,9 +162,9 @@ class ActorCriticObjective(AbstractObjective):
     """
 
     policy_objective: PolicyObjective
-    value_coefficient: float = eqx.field(static=True, default=0.5)
+    value_coefficient: float = 0.5
     auxiliary: AuxiliaryLoss | None = eqx.field(static=True, default=None)
-    value_proximal: float = eqx.field(static=True, default=0.0)
+    value_proximal: float = 0.0
     """Weight κ of the mean of (V − V_old)², with the values V_old that the batch was estimated with."""
     uses_transitions = True
 
