@@ -23,7 +23,7 @@ def drawn(options: list[dict[str, Any]], figures: list[Figure]) -> Figure:
         }
         for i, one in enumerate(options)
     ]
-    draw_sweep({"preset": "cartpole/ppo", "settings": rows})
+    draw_sweep({"preset": "cartpole/ppo", "statistic": "interquartile mean over seeds", "settings": rows})
     return figures[-1]
 
 

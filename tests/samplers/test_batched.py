@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from support.dense import identical
+from support.faults import SlowToTrace
 from support.probes import Clock
 from surefoot.algorithms import Normalisation
 from surefoot.checks import check_sampler
@@ -412,8 +413,9 @@ def test_saved_episodes_are_no_longer_than_need_be_where_the_longest_is_very_lon
 
 
 def test_a_stream_s_first_batch_has_time_to_compile():
-    sampler = ProcessSampler(Clock(horizon=3), 1, workers=1, time_limit=1.0, attempts=1)
-    policy = GaussianMLP(hidden=(64, 64)).build(KEY, 1, Continuous(2))
+    """Which takes longer than the time limit, and is not part of it."""
+    sampler = ProcessSampler(Clock(horizon=3), 1, workers=1, time_limit=4.0, attempts=1)
+    policy = SlowToTrace(GaussianMLP(hidden=()).build(KEY, 1, Continuous(2)))
     with closing(RemoteStreams(sampler, 1, 4)) as streams:
         start = streams.start(policy, jnp.ones(()), KEY)
         _, rollout = streams.collect(policy, jnp.ones(()), start, KEY)

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 from gymnasium import spaces
+from jax.core import Tracer
 
+from surefoot.policies import AbstractPolicyWrapper
 from surefoot.samplers.workers import Workers
+from surefoot.types import Observations
 
 FOLDER = "SUREFOOT_TEST_FAULTS"
 """The environment variable that names the folder in which faults that happen once leave a mark."""
@@ -128,3 +132,14 @@ def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
     while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < end:
         time.sleep(0.05)
     return left
+
+
+class SlowToTrace(AbstractPolicyWrapper):
+    """A policy that takes 0.6 seconds whenever a part of a program is made of it, some ten times."""
+
+    policy: Any
+
+    def observed(self, observations: Observations) -> Observations:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(observations)):
+            time.sleep(0.6)
+        return observations

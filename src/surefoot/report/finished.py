@@ -47,12 +47,8 @@ class FinishedRun:
         config, metrics = load_config(folder.config), read_metrics(folder.metrics)
         if not metrics:
             raise UserError(f"{path} has no metrics; train it: surefoot resume {quoted(path)}")
-        if "loss" in metrics[-1] and metrics[-1]["loss"] is None:
-            raise UserError(
-                f"{path} stopped in iteration {metrics[-1]['iteration']}, where its loss was not finite, and "
-                "has no result. Name the other runs without it."
-            )
         if not folder.evaluation.exists():
+            _must_not_have_failed(path, metrics[-1])
             raise UserError(
                 f"{path} has not been evaluated, which ends its training: surefoot resume {quoted(path)}"
             )
@@ -68,6 +64,7 @@ class FinishedRun:
         if returns.ndim != 2 or not returns.size or not np.isfinite(returns).all():
             raise UserError(f"{folder.evaluation} is damaged: its returns are not a table of finite numbers.")
         if iteration != metrics[-1]["iteration"]:
+            _must_not_have_failed(path, metrics[-1])
             raise UserError(
                 f"{path} is at iteration {metrics[-1]['iteration']} and was evaluated at iteration "
                 f"{iteration}; finish it: surefoot resume {quoted(path)}"
@@ -108,6 +105,15 @@ class FinishedRun:
         known = [row for row in self.metrics if row.get(name) is not None and row.get(along) is not None]
         x, y = (np.array([row[key] for row in known], float) for key in (along, name))
         return x, y
+
+
+def _must_not_have_failed(path: Path, last: dict[str, Any]) -> None:
+    """Raises `UserError` if the last iteration's loss was not finite: to go on would fail again."""
+    if "loss" in last and last["loss"] is None:
+        raise UserError(
+            f"{path} stopped in iteration {last['iteration']}, where its loss was not finite, and has no "
+            "result. Name the other runs without it."
+        )
 
 
 @dataclass(frozen=True)
