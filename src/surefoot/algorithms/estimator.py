@@ -142,10 +142,10 @@ class Estimator:
         return at each step."""
         rollout, discounts = prepared.rollout, prepared.discounts
         cut = _cut(rollout)
-        going_on = jnp.where(cut, 0.0, discounts)
-        if self.estimation.credit == "whole-return":  # the baseline's value is of all of it
-            return jnp.where(rollout.valid, discounted_return(rollout.rewards, going_on), 0.0)
-        return reward_to_go(rollout.rewards + jnp.where(cut, discounts * next_values, 0.0), going_on)
+        within = jnp.where(cut, 0.0, discounts)
+        if self.estimation.credit == "whole-return":  # its baseline is no value of what follows
+            return jnp.where(rollout.valid, discounted_return(rollout.rewards, within), 0.0)
+        return reward_to_go(rollout.rewards + jnp.where(cut, discounts * next_values, 0.0), within)
 
     def _values(
         self, prepared: PreparedRollout, previous: PyTree, critic: Critic | None

@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from surefoot.cli.tables import count, decimals, interval, note_few_seeds, numbers, words
+from surefoot.cli.tables import decimals, interval, note_few_seeds, numbers, words
 from surefoot.experiment import Config
 from surefoot.options import UserError, check
 
 _PREFIX = "--sweep."
 _RANGE = re.compile(r"(.+)\.\.(.+)")
 _WIDE = 9.99
-"""Ratio of the ends of a range from which the logarithm of its values is drawn uniformly."""
+"""Ratio of the ends of a range from which the logarithm of its values is drawn uniformly: 10, but for
+rounding."""
 _LONGEST_NAME = 200
 """Most bytes of a folder's name."""
 Setting = tuple[str, ...]
@@ -153,7 +154,7 @@ def print_sweep(summary: dict[str, Any]) -> None:
         if several:
             cells += [interval(row["ci95"], places), row["verdict"] or "one seed"]
         table.add_row(*cells, style="bold" if row["label"] == summary["best"] else "")
-    print(f"mean return of an episode after training, {count(len(rows), 'setting')}")
+    print(f"mean return of an episode after training, {len(rows)} setting{'s' * (len(rows) != 1)}")
     Console(highlight=False).print(table)
     print(f"IQM      {summary['statistic']}" + ", with its 95% interval" * several)
     for setting in summary["failed_settings"]:

@@ -33,8 +33,3 @@ def decimals(scales: Iterable[float]) -> int:
 def interval(ends: Iterable[float] | None, places: int = 2) -> str:
     """The ends of an interval, or that it is unknown."""
     return "unknown" if ends is None else " to ".join(f"{end:.{places}f}" for end in ends)
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things, in words."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"

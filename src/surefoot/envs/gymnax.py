@@ -202,7 +202,8 @@ def _standard_promotion() -> Any:
 
 
 def _arranged(observation: PyTree, values: int | None) -> Array:
-    """An observation as an image or a vector; a whole number of so many values as a one-hot vector."""
+    """An observation as an image or a vector. One that is a whole number below `values` becomes one-hot;
+    `values` is None for any other."""
     if values is not None:
         return jax.nn.one_hot(jnp.asarray(observation, jnp.int32).reshape(()), values, dtype=float)
     leaves = jax.tree.leaves(observation)

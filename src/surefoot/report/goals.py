@@ -27,7 +27,7 @@ _SCALE = 100
 _MARGIN = 1.4
 """Half-width of the drawing, of that of the square of goals."""
 _COLOURS = ("--quiet", "--series-3", "--series-1", "--series-2")
-"""Of the page's style."""
+"""Names of colours in the page's style: that before adaptation, and one for each step of it."""
 _DASHES = ([1, 2], [6, 2], [3, 1.5], None)
 
 

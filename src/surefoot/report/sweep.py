@@ -105,7 +105,7 @@ def draw_sweep(summary: dict[str, Any]) -> bytes:
     """A PNG: the return of every seed, and the interquartile mean with its 95% interval, against the numeric
     option that takes most values; a line for each setting of the others. Where most lines would have one
     point, as those of random settings, or there would be too many, each numeric option has a panel of points.
-    Where no option is numeric, the points are side by side."""
+    The points are side by side where no option is numeric."""
     rows = summary["settings"]
     numeric = _numeric(rows)
     lines = _grouped(rows, numeric[:1])

@@ -115,7 +115,7 @@ class PolicyObjective(AbstractObjective):
         # Padding gets a ratio of one. What it would be may overflow, and zero times an infinite slope is NaN.
         log_probs = jnp.where(batch.valid, prediction.log_prob(batch.actions), batch.log_probs)
         loss = valid_mean(self.step_loss(log_probs, batch.log_probs, batch.advantages), batch.valid)
-        if not is_zero(self.entropy_bonus):
+        if not _is_zero(self.entropy_bonus):
             loss -= self.entropy_bonus * mean_entropy(prediction, batch.valid)
         return loss
 
@@ -126,7 +126,7 @@ class PolicyObjective(AbstractObjective):
         return PolicyObjective(Clipped(epsilon), self.entropy_bonus)
 
 
-def is_zero(weight: Any) -> bool:
+def _is_zero(weight: Any) -> bool:
     """Whether a weight is known to be 0, so that its term can be left out. That of a traced one is not."""
     return isinstance(weight, int | float) and weight == 0
 
@@ -179,7 +179,7 @@ class ActorCriticObjective(AbstractObjective):
         loss = self.policy_objective.loss(prediction.distribution, batch)
         critic = value_loss(prediction.values, batch.transitions.returns, batch.valid)
         loss += self.value_coefficient * critic
-        if not is_zero(self.value_proximal):
+        if not _is_zero(self.value_proximal):
             change = value_change(prediction.values, batch.transitions.values, batch.valid)
             loss += self.value_proximal * change
         return loss if self.auxiliary is None else loss + self.auxiliary(prediction.auxiliary, batch)
