@@ -71,7 +71,9 @@ def soak(sampler: SamplerOptions, iterations: int) -> dict[str, dict[int, int]]:
             for name, pid in {"this process": os.getpid(), **workers()}.items():
                 seen[name][event.iteration] = resident(pid)
 
-    config = configure("navigation-2d", iterations=iterations, episodes=2, checkpoint_every=100)
+    config = configure(
+        "navigation-2d", options={"iterations": iterations, "episodes": 2, "checkpoint_every": 100}
+    )
     config = with_options(
         replace(config, sampler=sampler),
         {"env.horizon": 4, "algorithm.tasks": 4, "policy.hidden": (8,)},

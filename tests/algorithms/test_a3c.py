@@ -183,8 +183,11 @@ def test_the_options_of_the_loss_reach_the_workers():
 def test_what_it_cannot_serve_is_said_before_anything_starts():
     sampler, plain = sampler_of(1), CategoricalMLP(hidden=()).build(KEY, 3, ENV.action_space)
     recurrent = RecurrentActorCritic(units=4).build(KEY, ENV.observation_space, ENV.action_space)
+    anyone = sampler_of(1)
+    vars(anyone)["keeps_workers"] = False  # as of Ray's
     for setting, policy, said in [
         (setting_of(ScanSampler(ENV, 2)), POLICY, "set --sampler processes"),
+        (setting_of(anyone), POLICY, "any process that is free; set --sampler processes"),
         (setting_of(sampler), plain, "--policy actor-critic"),
         (setting_of(sampler), recurrent, "keep no memory"),
         (setting_of(sampler, normalisation=Normalisation(rewards=True)), POLICY, "share no statistics"),

@@ -81,6 +81,29 @@ def test_the_second_signal_stops_at_once() -> None:
             process.kill()
 
 
+def test_a_forked_process_has_its_own_signals() -> None:
+    """As an environment may start one: it ends by a signal that is sent to it, which the training does not
+    hear, and one that lives on does not hold training up."""
+    program = (
+        "import os, signal, time\n"
+        "from surefoot.experiment.interrupts import Interrupts\n"
+        "parent, children = os.getpid(), []\n"
+        "with Interrupts() as interrupts:\n"
+        "    for _ in range(2):\n"
+        "        if os.getpid() == parent:\n"
+        "            children.append(os.fork())\n"
+        "    if os.getpid() != parent:\n"
+        "        time.sleep(600)\n"
+        "    os.kill(children[0], signal.SIGTERM)\n"
+        "    print(os.WTERMSIG(os.waitpid(children[0], 0)[1]), interrupts.received)\n"
+        "os.kill(children[1], signal.SIGKILL)\n"
+        "print('ended')\n"
+    )
+    options = {"capture_output": True, "text": True, "timeout": 120, "start_new_session": True}
+    done = subprocess.run([sys.executable, "-c", program], check=True, **options)
+    assert done.stdout.split() == ["15", "None", "ended"], done.stderr
+
+
 def test_a_killed_process_leaves_a_run_that_resumes(training: subprocess.Popen[str], tmp_path: Path) -> None:
     training.kill()
     training.communicate()

@@ -18,6 +18,7 @@ import pytest
 
 from support.dense import assert_same
 from support.gymnasium_envs import Memory
+from support.small import SMALL
 from surefoot.algorithms import MAML, Estimation, SingleTask
 from surefoot.baselines import Zero
 from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Step
@@ -35,7 +36,7 @@ from surefoot.experiment import (
 from surefoot.experiment.folder import locked
 from surefoot.experiment.loop import warn_of_settings
 from surefoot.experiment.metrics import read_metrics
-from surefoot.experiment.run import Run
+from surefoot.experiment.run import Run, locked_run
 from surefoot.options import UserError
 from surefoot.policies import ActorCritic, CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import GradientStep, PPOClip, TrustRegion
@@ -108,25 +109,25 @@ def test_checkpoints_of_training_in_memory_are_a_run(config: Config, trained: Ru
         Learner(config).train(1, callback=Checkpoints(tmp_path / "run"), progress=False)
 
 
-def test_a_callback_uses_the_learner_as_it_is_by_then(config: Config) -> None:
-    learner, seen, events = Learner(config), [], []
+def test_a_callback_uses_the_learner_as_it_is_by_then() -> None:
+    learner, seen, events = Learner(SMALL), [], []
     learner.train(3, callback=[events.append, lambda _: seen.append(learner.iteration)], progress=False)
     assert seen == [1, 2, 3]
     assert [int(event.state.iteration) for event in events] == [1, 2, 3], "each has its own state"
 
 
-def test_an_error_in_a_callback_keeps_the_learner_where_it_was(config: Config) -> None:
+def test_an_error_in_a_callback_keeps_the_learner_where_it_was() -> None:
     def fail(event: Event) -> None:
         if event.iteration == 2:
             raise RuntimeError("the server is away")
 
-    learner = Learner(config)
+    learner = Learner(SMALL)
     with pytest.raises(RuntimeError, match="away"):
         learner.train(3, callback=fail, progress=False)
     assert learner.iteration == len(learner.history) == 2
 
 
-def test_every_callback_is_closed(config: Config) -> None:
+def test_every_callback_is_closed() -> None:
     closed = []
 
     class Fails:
@@ -137,27 +138,66 @@ def test_every_callback_is_closed(config: Config) -> None:
             raise RuntimeError("cannot be closed")
 
     with pytest.raises(RuntimeError, match="cannot be closed"):
-        Learner(config).train(1, callback=[Fails(), Fails()], progress=False)
+        Learner(SMALL).train(1, callback=[Fails(), Fails()], progress=False)
     assert len(closed) == 2
 
 
-def test_checkpoints_keep_one_learner_s_training(config: Config, tmp_path: Path) -> None:
+def test_checkpoints_keep_one_learner_s_training(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "run")
-    Learner(config).train(2, callback=kept, progress=False)
+    Learner(SMALL).train(2, callback=kept, progress=False)
     with pytest.raises(UserError, match="this one is with other options or another seed"):
-        Learner(replace(config, seed=1)).train(1, callback=kept, progress=False)
+        Learner(replace(SMALL, seed=1)).train(1, callback=kept, progress=False)
     with pytest.raises(UserError, match="this one is at iteration 1, and this run ends at 2"):
-        Learner(config).train(1, callback=kept, progress=False)
+        Learner(SMALL).train(1, callback=kept, progress=False)
     run = load(tmp_path / "run")
     assert run.iteration == 2
+    learner = Learner(SMALL)
+    learner.state = run.state
     with locked(run.folder), pytest.raises(UserError, match="Another process is training"):
-        Learner(config).train(1, callback=kept, progress=False)
+        learner.train(1, callback=kept, progress=False)
+    assert learner.iteration == 2, "nothing is trained that could not be kept"
+    learner.train(1, callback=kept, progress=False)
+    assert load(tmp_path / "run").iteration == 3
+
+
+def test_checkpoints_leave_nothing_where_nothing_was_trained(tmp_path: Path) -> None:
+    kept, taken = Checkpoints(tmp_path / "run"), tmp_path / "taken"
+    taken.mkdir()
+    learner = Learner(SMALL)
+    with pytest.raises(UserError, match="exists already"):
+        learner.train(1, callback=[kept, Checkpoints(taken)], progress=False)
+    assert not (tmp_path / "run").exists()
+    learner.train(1, callback=kept, progress=False)
+    assert load(tmp_path / "run").iteration == 1
+    with pytest.raises(UserError, match="this one is at iteration 2, and this run ends at 0"):
+        learner.train(1, callback=Checkpoints(tmp_path / "late"), progress=False)
+    assert not (tmp_path / "late").exists()
+
+
+def test_a_callback_that_cannot_begin_ends_those_that_have() -> None:
+    seen = []
+
+    class Told:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def begin(self, _: Config) -> None:
+            seen.append(f"begin {self.name}")
+            if self.name == "second":
+                raise RuntimeError("cannot begin")
+
+        def __call__(self, event: Event) -> None: ...
+
+        def close(self) -> None:
+            seen.append(f"close {self.name}")
+
+    with pytest.raises(RuntimeError, match="cannot begin"):
+        Learner(SMALL).train(1, callback=[Told("first"), Told("second"), Told("third")], progress=False)
+    assert seen == ["begin first", "begin second", "close first"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_has_its_effect_when_the_iteration_is_done(
-    number: signal.Signals, config: Config, tmp_path: Path
-) -> None:
+def test_a_signal_has_its_effect_when_the_iteration_is_done(number: signal.Signals, tmp_path: Path) -> None:
     """A script does not go on as if training were complete."""
 
     class TerminatedError(Exception): ...
@@ -174,7 +214,7 @@ def test_a_signal_has_its_effect_when_the_iteration_is_done(
     before = {one: signal.signal(one, effect) for one, effect in effects.items()}
     wanted = KeyboardInterrupt if number == signal.SIGINT else TerminatedError
     try:
-        learner = Learner(config)
+        learner = Learner(SMALL)
         with pytest.raises(wanted):
             learner.train(5, callback=ask, progress=False)
         assert learner.iteration == 2
@@ -193,21 +233,37 @@ def test_a_run_that_was_trained_further_is_not_trained_from_where_it_was(
     shutil.copytree(trained.folder.path, tmp_path / "run")
     run = load(tmp_path / "run")
     run.train(1, progress=False)
-    with pytest.raises(UserError, match="after iteration 6, and it has been trained to iteration 7"):
+    late = "after iteration 6, and it has been trained to iteration 7"
+    with pytest.raises(UserError, match=late):
         run.train(1, progress=False)
+    with pytest.raises(UserError, match=late), locked_run(replace(run, config=replace(run.config, seed=9))):
+        pass
+    assert load(run.folder.path).config == replace(run.config, iterations=7), "nothing is written"
+    with pytest.raises(UserError, match="iterations is -5; it must be a whole number, 0 or more"):
+        load(run.folder.path).train(-5)
     assert load(run.folder.checkpoint(6)).train(2, progress=False).iteration == 8
 
 
-def test_numpy_s_true_stops_training_too(config: Config) -> None:
-    learner = Learner(config).train(3, callback=lambda event: np.bool_(event.iteration == 1), progress=False)
+def test_numpy_s_true_stops_training_too() -> None:
+    learner = Learner(SMALL).train(3, callback=lambda event: np.bool_(event.iteration == 1), progress=False)
     assert learner.iteration == 1
 
 
 def test_a_rate_that_has_come_to_zero_is_warned_of() -> None:
     learner = Learner("cartpole/ppo", iterations=480)
     assert learner.config.algorithm.rule.decay_steps == 480, "the preset's rate ends with the preset's run"
-    trained = Learner("cartpole/ppo", streams=2, steps=64).train(2, progress=False)
-    assert trained.config.algorithm.rule.decay_steps == 2, "and with the first training"
+    other = Learner("cartpole/ppo", options={"rule.lr": 1e-3, "iterations": 200})
+    assert other.config.algorithm.rule.decay_steps == 200, "whatever else of the rule is set"
+    assert other.iteration == 0
+
+    class Fails:
+        def begin(self, config: Config) -> None:
+            raise RuntimeError(f"the rate ends at {config.algorithm.rule.decay_steps}")
+
+        def __call__(self, event: Event) -> None: ...
+
+    with pytest.raises(RuntimeError, match="ends at 2"):  # with the first training, also if it was looked at
+        other.train(2, callback=Fails())
     own = Learner("cartpole/ppo", options={"rule.decay-steps": 1}, streams=2, steps=64)
     with pytest.warns(
         RuntimeWarning, match=r"is 0 from iteration 2 on, and training ends at 2: .*decay-steps 2"
@@ -236,13 +292,13 @@ def test_actions_that_the_bounds_would_clip_are_warned_of(actions: Any, std: flo
     assert told is None or (told in messages[0] and "the bounds are -2 and 2" in messages[0])
 
 
-def test_a_failing_callback_loses_nothing(config: Config, tmp_path: Path) -> None:
+def test_a_failing_callback_loses_nothing(tmp_path: Path) -> None:
     def fails(event: Event) -> None:
         if event.iteration == 3:
             raise RuntimeError("the disk is full")
 
     with pytest.raises(RuntimeError, match="the disk is full"):
-        train(replace(config, checkpoint_every=100), tmp_path / "run", callbacks=[fails])
+        train(replace(SMALL, checkpoint_every=100), tmp_path / "run", callbacks=[fails])
     kept = load(tmp_path / "run")
     assert kept.iteration == 3
     assert [row["iteration"] for row in read_metrics(kept.folder.metrics)] == [1, 2, 3]
@@ -321,19 +377,19 @@ def test_an_environment_s_class_is_sampled_in_workers() -> None:
         ({"key": 0}, "key is 0"),
     ],
 )
-def test_an_adaptation_that_makes_no_sense_is_refused(options: dict, said: str, learner: Learner) -> None:
-    (task,) = learner.config.env.sample_tasks(jax.random.key(0), 1)
+def test_an_adaptation_that_makes_no_sense_is_refused(options: dict, said: str, config: Config) -> None:
+    (task,) = config.env.sample_tasks(jax.random.key(0), 1)
     with pytest.raises(UserError, match=said):
-        learner.adapt(task, **options)
+        Learner(config).adapt(task, **options)
 
 
-def test_no_more_iterations_change_nothing(config: Config) -> None:
-    learner = Learner(config)
+def test_no_more_iterations_change_nothing() -> None:
+    learner = Learner(SMALL)
     assert learner.train(0).iteration == 0
 
 
-def test_iterations_that_were_done_twice_are_saved_once(config: Config, tmp_path: Path) -> None:
-    learner = Learner(config).train(1, progress=False)
+def test_iterations_that_were_done_twice_are_saved_once(tmp_path: Path) -> None:
+    learner = Learner(SMALL).train(1, progress=False)
     earlier = learner.state
     learner.train(2, progress=False)
     learner.state = earlier
@@ -343,6 +399,16 @@ def test_iterations_that_were_done_twice_are_saved_once(config: Config, tmp_path
     assert load(tmp_path / "run").iteration == 2
 
 
+def test_what_is_saved_begins_where_nothing_is_missing(tmp_path: Path) -> None:
+    learner = Learner(SMALL).train(1, progress=False)
+    learner.state = learner.step(learner.state)[0]
+    learner.save(tmp_path / "first")
+    assert read_metrics(tmp_path / "first" / "metrics.jsonl") == []
+    learner.train(2, progress=False).save(tmp_path / "second")
+    assert [row["iteration"] for row in read_metrics(tmp_path / "second" / "metrics.jsonl")] == [3, 4]
+    assert resume(tmp_path / "second", iterations=5).run.iteration == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -350,6 +416,7 @@ def test_iterations_that_were_done_twice_are_saved_once(config: Config, tmp_path
         ({"experiment": "cartpole/pppo"}, "There is no preset 'cartpole/pppo'"),
         ({"env": Bandit(), "algorithm": "trpoo"}, "There is no algorithm 'trpoo'.* Did you mean 'trpo'"),
         ({"experiment": "bandit", "options": {"outer.maxkl": 1}}, "has no option outer.maxkl"),
+        ({"experiment": "bandit", "options": {"outer.max-kl.x": 1}}, "float has no option outer.max-kl.x"),
         ({"experiment": "bandit", "iterations": 0}, "iterations is 0; it must be 1 or more"),
     ],
 )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from support.small import SMALL
 from surefoot.experiment import Config, Event, Learner, MLflow, TensorBoard, WeightsAndBiases
-from surefoot.experiment.callbacks import Callback, begin
+from surefoot.experiment.callbacks import Callback, begun
 from surefoot.experiment.loggers import AbstractLogger, axis, hyperparameters, tagged
 from surefoot.options import UserError
 
@@ -15,10 +16,9 @@ ROWS = [{"steps": 64.0, "return": 1.0, "kl": float("nan")}, {"steps": 128.0, "re
 
 def log(logger: Callback, config: Config, finite: bool = True) -> None:
     """Two iterations, without training."""
-    begin([logger], config)
-    for iteration, metrics in enumerate(ROWS, 1):
-        logger(Event(iteration, 2, metrics, lambda: None, finite))
-    logger.close()  # pyright: ignore[reportFunctionMemberAccess]
+    with begun([logger], config):
+        for iteration, metrics in enumerate(ROWS, 1):
+            logger(Event(iteration, 2, metrics, lambda: None, finite))
 
 
 def test_tags_are_in_groups() -> None:
@@ -53,8 +53,8 @@ class Recorded(AbstractLogger):
     def log(self, values, step) -> None:
         self.calls.append(("log", step, values["time/iteration"]))
 
-    def finish(self, finite) -> None:
-        self.calls.append(("finish", finite))
+    def finish(self, succeeded) -> None:
+        self.calls.append(("finish", succeeded))
 
 
 def test_training_begins_and_ends_a_logger(config: Config) -> None:
@@ -63,6 +63,21 @@ def test_training_begins_and_ends_a_logger(config: Config) -> None:
     steps = [row["steps"] for row in learner.history]
     logs = [("log", step, i) for i, step in enumerate(steps, 1)]
     assert logger.calls == [("start", config.seed), *logs, ("finish", True)]
+
+
+def test_an_error_that_ends_training_is_no_success() -> None:
+    def fails(event: Event) -> None:
+        raise RuntimeError("away")
+
+    logger = Recorded()
+    with pytest.raises(RuntimeError, match="away"):
+        Learner(SMALL).train(1, callback=[logger, fails], progress=False)
+    assert logger.calls[-1] == ("finish", False)
+    try:
+        raise RuntimeError("of something else")
+    except RuntimeError:
+        Learner(SMALL).train(1, callback=logger, progress=False)
+    assert logger.calls[-1] == ("finish", True)
 
 
 def test_tensorboard(config: Config, tmp_path: Path) -> None:

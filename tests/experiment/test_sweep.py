@@ -84,10 +84,11 @@ def test_the_folders_are_ordinary_runs_in_the_order_of_the_numbers(swept: tuple[
     assert_same(load(out / "rule.lr=0.5" / "seed001").state, outcome.runs[1].state)
 
 
+@pytest.mark.parametrize("stop", [2, pytest.param(3, marks=pytest.mark.optimised)])
 def test_resumed_as_a_whole_it_equals_the_undisturbed_one(
-    swept: tuple[Path, ManyOutcome], tmp_path: Path
+    stop: int, swept: tuple[Path, ManyOutcome], tmp_path: Path
 ) -> None:
-    train_many(rates(iterations=2), tmp_path / "out")
+    train_many(rates(iterations=stop), tmp_path / "out")
     resumed = resume_many(tmp_path / "out", iterations=4)
     expected = {run.folder.path.relative_to(swept[0]): run.state for run in swept[1].runs}
     for run in resumed.runs:

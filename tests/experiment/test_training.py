@@ -83,7 +83,7 @@ class WeaklyTyped(GaussianMLP):
         return eqx.tree_at(lambda p: p.raw_log_std, policy, weak)
 
 
-@pytest.mark.parametrize("stop", [2, pytest.param(3, marks=pytest.mark.as_users)])
+@pytest.mark.parametrize("stop", [2, pytest.param(3, marks=pytest.mark.optimised)])
 def test_resumed_equals_uninterrupted_bit_for_bit(
     stop: int, trained: Run, config: Config, tmp_path: Path
 ) -> None:

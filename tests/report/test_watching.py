@@ -65,8 +65,9 @@ def test_a_run_without_metrics_is_shown(server: WatchServer, run: Path):
     assert "Iteration 0 of 2" in fetched(server)
 
 
-def test_a_forwarded_port_is_served(server: WatchServer):
-    assert "Iteration" in fetched(server, "", Host="localhost:8888")
+@pytest.mark.parametrize("host", ["localhost:8888", "localhost", "127.0.0.1"])
+def test_a_forwarded_port_is_served(host: str, server: WatchServer):
+    assert "Iteration" in fetched(server, "", Host=host)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_as_an_inner_rule_it_can_be_differentiated_where_a_gradient_is_zero(rule
     seen = support.observations.at[..., 1].set(0.0)
     support = replace(support, observations=seen, advantages=support.advantages.at[0].set(0.0))
     objective = adapted(OBJECTIVE, rule)
-    gradient = loss_and_gradient(objective, policy, replace(batch, support=(support,)))[1]
+    gradient = eqx.filter_jit(loss_and_gradient)(objective, policy, replace(batch, support=(support,)))[1]
     assert np.isfinite(ravel(gradient)).all()
     assert np.abs(ravel(gradient)).max() > 1e-3
 

@@ -143,12 +143,10 @@ def test_an_environment_that_cannot_be_sent_is_refused():
         sampler_of(Local())
 
 
-@pytest.mark.parametrize("option", ["workers", "attempts"])
-def test_options_are_checked(option: str):
-    options = {"workers": 1, "time_limit": 1.0, "attempts": 1, option: 0}
-    with pytest.raises(UserError, match=f"{option} is 0"):
-        ProcessSampler(ENV, EPISODES, **options)
-    with pytest.raises(UserError, match="time-limit is"):
-        ProcessSampler(ENV, EPISODES, workers=1, time_limit=0.0, attempts=1)
+def test_options_are_checked():
+    options = {"workers": 1, "time_limit": 1.0, "attempts": 1}
+    for option in options:
+        with pytest.raises(UserError, match=f"{option.replace('_', '-')} is 0"):
+            ProcessSampler(ENV, EPISODES, **{**options, option: type(options[option])(0)})
     with pytest.raises(UserError, match="episodes is 0"):
-        ProcessSampler(ENV, 0, workers=1, time_limit=1.0, attempts=1)
+        ProcessSampler(ENV, 0, **options)

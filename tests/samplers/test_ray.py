@@ -20,7 +20,7 @@ from surefoot.envs import Gymnasium
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP
 from surefoot.samplers import BatchedSampler
-from surefoot.samplers.ray import RaySampler, library
+from surefoot.samplers.ray import Connection, RaySampler, library
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed"),
@@ -75,6 +75,21 @@ def test_tasks_are_sampled_elsewhere(sampler: RaySampler):
     futures = [sampler.submit(POLICY, x, KEY) for x in tasks]
     for future, x in zip(futures, tasks, strict=True):
         assert_calm(future.result(90), x)
+
+
+@pytest.mark.parametrize("address", ["", None])
+def test_no_address_is_a_cluster_of_this_machine_alone(address: str | None):
+    assert Connection(address, 1)._starts
+
+
+def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(library(), "is_initialized", lambda: False)
+    monkeypatch.setattr(library(), "init", fails)
+    with pytest.raises(UserError, match=r"at 'auto': Could not find any running Ray instance\. Start"):
+        Connection("auto", 1).open()
 
 
 def test_an_exception_arrives_with_its_traceback(sampler: RaySampler):

@@ -50,7 +50,7 @@ class A3C(Options, AbstractOneTaskAlgorithm):
     """Number of updates in an iteration of the run."""
     synchronous: bool = False
     """Whether the learner waits for a gradient of every worker and applies their mean. Then results do not
-    depend on the order of arrival."""
+    depend on the order of arrival, but on the number of workers."""
     entropy_bonus: Annotated[float, NonNegative] = 0.01
     """Weight of the policy's mean entropy, in nats, which is subtracted from the loss."""
     value_coefficient: Annotated[float, NonNegative] = 0.5
@@ -59,6 +59,11 @@ class A3C(Options, AbstractOneTaskAlgorithm):
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
         if not isinstance(setting.sampler, AbstractRemoteSampler):
             raise UserError("A3C learns in workers; set --sampler processes and --streams 0.")
+        if not setting.sampler.keeps_workers:
+            raise UserError(
+                "A3C's workers keep their environments, and a Ray cluster gives a call to any process that "
+                "is free; set --sampler processes."
+            )
         if not policy.predicts_values:
             raise UserError("A3C needs a policy that predicts values: --policy actor-critic.")
         if policy.is_recurrent:

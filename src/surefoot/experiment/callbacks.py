@@ -1,8 +1,11 @@
 """Callbacks: what training calls after each iteration."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from surefoot.options import check
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,27 @@ Callback = Callable[[Event], Any]
 before the first iteration; if it has a `close`, that is called at the end."""
 
 
-def begin(callbacks: Iterable[Callback], config: Any) -> None:
-    """Calls the `begin` of those callbacks that have one."""
-    for callback in callbacks:
-        getattr(callback, "begin", lambda _: None)(config)
+def several(callback: Callback | Sequence[Callback]) -> list[Callback]:
+    """A callback, or several, as a list. Raises `UserError` for anything else."""
+    callbacks = list(callback) if isinstance(callback, Sequence) else [callback]
+    check(all(map(callable, callbacks)), "callback", callback, "a function of an Event, or several")
+    return callbacks
+
+
+@contextmanager
+def begun(callbacks: Sequence[Callback], config: Any) -> Iterator[None]:
+    """Calls the `begin` of those callbacks that have one, and at the end, whatever ends it, the `close` of
+    those that have begun, in their order and of all even if one fails."""
+    started: list[Callback] = []
+    try:
+        for callback in callbacks:
+            getattr(callback, "begin", lambda _: None)(config)
+            started.append(callback)
+        yield
+    finally:
+        with ExitStack() as closing:
+            for callback in reversed(started):
+                closing.callback(getattr(callback, "close", lambda: None))
 
 
 def headline(metrics: Mapping[str, float]) -> list[str]:

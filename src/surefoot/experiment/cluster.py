@@ -35,17 +35,20 @@ def train_on_ray(runs: Sequence[Run], quiet: bool) -> ManyOutcome:
         with Interrupts() as interrupts:
             waiting = {remote.remote(str(run.folder.path.resolve()), sys.path): run for run in runs}
             failed = []
-            while waiting and not interrupts.received:
-                for done in ray.wait(list(waiting), timeout=0.5)[0]:
-                    run = waiting.pop(done)
-                    failed += [run.folder.path] * _answer(ray, done)
-                    if not quiet:
-                        text = f"{run.name} is trained: {len(runs) - len(waiting)} of {len(runs)} runs"
-                        print(text, file=sys.stderr)
-            for reference in waiting:  # they end their iteration, and write a checkpoint
-                ray.cancel(reference)
-            if waiting:
-                ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)
+            try:
+                while waiting and not interrupts.received:
+                    for done in ray.wait(list(waiting), timeout=0.5)[0]:
+                        run = waiting.pop(done)
+                        stopped = _answer(ray, done)
+                        failed += [run.folder.path] * stopped
+                        if not quiet:
+                            text = f"{run.name} {'has failed' if stopped else 'is trained'}"
+                            print(f"{text}: {len(runs) - len(waiting)} of {len(runs)} runs", file=sys.stderr)
+            finally:
+                for reference in waiting:  # they end their iteration, and write a checkpoint
+                    ray.cancel(reference)
+                if waiting:
+                    ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)
     found = [load(run.folder.path) for run in runs]
     return ManyOutcome(found, [run for run in found if run.folder.path in failed], interrupts.received)
 

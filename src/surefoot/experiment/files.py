@@ -12,17 +12,25 @@ def quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def must_not_exist(path: Path, option: str = "--out") -> None:
+def must_not_exist(path: Path, option: str = "--out", or_else: str = "") -> None:
     """Raises `UserError` if there is anything at `path`, where results are to be written."""
-    if path.exists():
-        raise UserError(f"{path} exists already, and nothing is written over. Choose another {option}.")
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, unless it exists. Raises `UserError` if that fails or the folder is
-    not writable."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        taken = path.exists()
+    except OSError as error:
+        raise UserError(
+            f"There can be nothing at {path}: {error.strerror}. Choose another {option}."
+        ) from error
+    if taken:
+        raise UserError(
+            f"{path} exists already, and nothing is written over. Choose another {option}{or_else}."
+        )
+
+
+def make_folder(path: Path, *, new: bool = False) -> None:
+    """Makes a folder and those above it, unless it exists and need not be `new`. Raises `UserError` if that
+    fails or the folder is not writable."""
+    try:
+        path.mkdir(parents=True, exist_ok=not new)
     except OSError as error:
         raise UserError(
             f"The folder {path} cannot be made: {error.strerror}. Choose another --out."

@@ -23,31 +23,19 @@ import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from surefoot.experiment import checkpoint
-from surefoot.experiment.files import quoted
+from surefoot.experiment.files import make_folder, must_not_exist, quoted
 from surefoot.options import UserError
 
 
 def must_be_new(path: Path) -> None:
     """Raises `UserError` if there is anything at `path`: no run is ever written over."""
-    try:
-        taken = path.exists()
-    except OSError as error:
-        raise UserError(
-            f"There can be no run folder {path}: {error.strerror}. Choose another --out."
-        ) from error
-    if taken:
-        raise UserError(
-            f"{path} exists already. Choose another --out, or go on with it: surefoot resume {quoted(path)}"
-        )
+    must_not_exist(path, or_else=f", or go on with it: surefoot resume {quoted(path)}")
 
 
 def make_new(path: Path) -> None:
     """A folder where there was nothing. Raises `UserError`."""
     must_be_new(path)
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+    make_folder(path, new=True)
 
 
 def run_folders(out: Path) -> list[Path]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from surefoot.algorithms import AbstractAlgorithm, LearnerState, Setting
-from surefoot.experiment.callbacks import Callback, Event, begin
+from surefoot.experiment.callbacks import Callback, Event, several
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import (
     EvaluationResult,
@@ -31,10 +31,10 @@ from surefoot.experiment.evaluation import (
 from surefoot.experiment.exporting import export_policy
 from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.loggers import hyperparameters
-from surefoot.experiment.loop import Member, run_loop, warn_of_settings
+from surefoot.experiment.loop import Member, check_more, run_loop, warn_of_settings
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
-from surefoot.experiment.presets import configure, with_decay, with_options
+from surefoot.experiment.presets import configure, with_decay
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.stablehlo import Platform
@@ -86,8 +86,9 @@ class Learner:
         their names on the command line, such as `{"rule.lr": 1e-3}`. Raises `UserError` for what does not
         exist or does not fit.
         """
-        config = configure(experiment, env=env, algorithm=algorithm, policy=policy, **fields)
-        self.config = with_options(config, options or {})
+        self.config = configure(
+            experiment, env=env, algorithm=algorithm, policy=policy, options={**fields, **(options or {})}
+        )
         self.history: list[dict[str, Any]] = []
         """The metrics of every iteration that `train` has done here."""
         self._state: TrainingState | None = None
@@ -168,14 +169,13 @@ class Learner:
         before it is kept.
         """
         more = self.config.iterations if iterations is None else iterations
-        check(fits(more, int) and more >= 0, "iterations", iterations, "a whole number, 0 or more")
-        if self._state is None and more:
+        check_more(more)
+        callbacks = several(callback)
+        if self.iteration == 0 and more:
             ended = with_decay(replace(self.config, iterations=more), self.config)
-            self.config = ended if ended.algorithm != self.config.algorithm else self.config
+            if ended.algorithm != self.config.algorithm:
+                self.config, self._compiled = ended, None
         total = self.iteration + more
-        callbacks = [callback] if not isinstance(callback, Sequence) else list(callback)
-        check(all(map(callable, callbacks)), "callback", callback, "a function of an Event, or several")
-        begin(callbacks, self.config)
         warn_of_settings(self.config, total)
 
         def keep(event: Event) -> None:
@@ -186,7 +186,7 @@ class Learner:
         member = Member(self.iteration, [keep, *callbacks])
         waiting = "sampling and learning" if self._compiled else "compiling the iteration"
         shown = [TrainingProgress(total, self.iteration, waiting)] if progress else []
-        outcome = run_loop(self._compile_once, self.state, [member], total, callbacks=shown)
+        outcome = run_loop(self.config, self._compile_once, self.state, [member], total, callbacks=shown)
         outcome.raise_failure()
         outcome.raise_signal()
         return self
@@ -256,8 +256,12 @@ class Learner:
         save_config(config, made.config)
         # Training that went on from an earlier state has done its iterations twice.
         rows = {int(row["iteration"]): row for row in self.history}
+        # What came before a state that was set from elsewhere is not this training's.
+        first = self.iteration + 1
+        while first - 1 in rows:
+            first -= 1
         with closing(MetricsWriter(made.path, 0, hyperparameters(config))) as writer:
-            for iteration in sorted(i for i in rows if i <= self.iteration):
+            for iteration in range(first, self.iteration + 1):
                 writer.write(iteration, {k: v for k, v in rows[iteration].items() if k != "iteration"})
         made.save(self.state)
 

@@ -3,6 +3,7 @@ the axis, and a run's options as hyper-parameters."""
 
 import dataclasses
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,8 @@ class AbstractLogger(ABC):
     _parameters: Mapping[str, Hyperparameter] = {}
     _started = False
     _finite = True
+    _error: BaseException | None = None
+    """The error that was being handled when training began."""
 
     @abstractmethod
     def start(self, parameters: Mapping[str, Hyperparameter]) -> None:
@@ -44,12 +47,13 @@ class AbstractLogger(ABC):
         """Logs an iteration's metrics, named as by `tagged`, at `step` of the axis."""
 
     @abstractmethod
-    def finish(self, finite: bool) -> None:
-        """Ends logging; `finite` says whether the loss and all that was learned stayed so."""
+    def finish(self, succeeded: bool) -> None:
+        """Ends logging; `succeeded` says whether the loss and all that was learned stayed finite and no error
+        ended training."""
 
     def begin(self, config: Any) -> None:
         """Takes the configuration of training."""
-        self._parameters = hyperparameters(config)
+        self._parameters, self._error = hyperparameters(config), sys.exception()
 
     def __call__(self, event: Event) -> None:
         if not self._started:
@@ -62,7 +66,7 @@ class AbstractLogger(ABC):
         """Ends logging, if it has started."""
         if self._started:
             self._started = False
-            self.finish(self._finite)
+            self.finish(self._finite and sys.exception() is self._error)
 
 
 def tagged(metrics: Mapping[str, int | float]) -> dict[str, float]:

@@ -4,18 +4,18 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import jax
 import numpy as np
 from scipy.special import ndtr
 
-from surefoot.experiment.callbacks import Callback, Event
+from surefoot.experiment.callbacks import Callback, Event, begun
 from surefoot.experiment.config import Config
 from surefoot.experiment.interrupts import Interrupts
+from surefoot.experiment.presets import rate_ends
+from surefoot.options import check, fits
 from surefoot.types import is_key
 
 
@@ -72,6 +72,7 @@ class LoopOutcome:
 
 
 def run_loop(
+    config: Config,
     compiled: Callable[[], Any],
     state: Any,
     members: Sequence[Member],
@@ -84,19 +85,16 @@ def run_loop(
 
     `compiled` returns the step, `state -> (state, metrics)`, compiled. With `many` the state and the metrics
     have a leading axis of members, and a member that does not go on must keep its state in the step.
-    `callbacks` are called once for an iteration, with the means of the members' metrics. The first Ctrl-C or
-    SIGTERM ends the loop after the iteration, the second at once. Callbacks are closed whatever happens.
+    `callbacks` are called once for an iteration, with the means of the members' metrics. All callbacks are
+    begun with `config`, and closed whatever happens. The first Ctrl-C or SIGTERM ends the loop after the
+    iteration, the second at once.
     """
     loop = _Loop(state, members, total, many, callbacks)
-    try:
-        with Interrupts() as interrupts:
-            step = compiled()
-            while loop.going() and not interrupts.received:
-                loop.advance(step)
-    finally:
-        with ExitStack() as closing:  # in the order of the callbacks, and all of them if one fails
-            for callback in reversed([*callbacks, *(c for member in members for c in member.callbacks)]):
-                closing.callback(getattr(callback, "close", lambda: None))
+    everyone = [*callbacks, *(callback for member in members for callback in member.callbacks)]
+    with begun(everyone, config), Interrupts() as interrupts:
+        step = compiled()
+        while loop.going() and not interrupts.received:
+            loop.advance(step)
     return LoopOutcome(loop.state, members, interrupts.received)
 
 
@@ -177,21 +175,16 @@ def _warn_of_the_scale(metrics: Mapping[str, float]) -> None:
         )
 
 
+def check_more(iterations: int) -> None:
+    """Raises `UserError` unless this is a number of iterations to train for."""
+    check(fits(iterations, int) and iterations >= 0, "iterations", iterations, "a whole number, 0 or more")
+
+
 def warn_of_settings(config: Config, total: int) -> None:
     """Warns of settings with which training up to iteration `total` is possible and learns nothing, or
     little."""
     _warn_of_the_decay(config, total)
     _warn_of_the_bounds(config)
-
-
-def rate_ends(config: Config) -> tuple[str, int | float]:
-    """The option that has the rule whose learning rate comes to 0, and the iteration after which it is 0;
-    `inf` of a rate that does not."""
-    for name in ("rule", "outer"):
-        rule: Any = getattr(config.algorithm, name, None)
-        if getattr(rule, "lr_end", None) == 0:
-            return name, rule.decay_steps
-    return "", inf
 
 
 def _warn_of_the_decay(config: Config, total: int) -> None:

@@ -105,10 +105,10 @@ class MetricsWriter:
         """Makes sure that what was written outlives a failure of the machine."""
         os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Closes both files."""
+    def close(self, *, succeeded: bool = True) -> None:
+        """Closes both files; TensorBoard is told whether training `succeeded`."""
         self._file.close()
-        self._board.finish(finite=True)
+        self._board.finish(succeeded)
 
 
 def _line(row: Mapping[str, Any]) -> str:

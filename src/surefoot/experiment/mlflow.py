@@ -47,5 +47,5 @@ class MLflow(AbstractLogger):
         metrics = [self._mlflow.entities.Metric(tag, value, now, step) for tag, value in values.items()]
         self._client.log_batch(self._run, metrics=metrics)
 
-    def finish(self, finite: bool) -> None:
-        self._client.set_terminated(self._run, "FINISHED" if finite else "FAILED")
+    def finish(self, succeeded: bool) -> None:
+        self._client.set_terminated(self._run, "FINISHED" if succeeded else "FAILED")

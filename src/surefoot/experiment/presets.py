@@ -2,7 +2,9 @@
 default."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
+from math import inf
+from types import MappingProxyType
 from typing import Any
 
 from surefoot.algorithms import MAML, AbstractAlgorithm, ProMP, SingleTask
@@ -18,6 +20,7 @@ from surefoot.options import UserError, check, must_be_one_of, suggestion
 from surefoot.policies import CategoricalMLP, GaussianMLP, PolicyOptions
 from surefoot.rules import GradientStep, TrustRegion
 from surefoot.samplers import InProcess, Processes
+from surefoot.samplers.base import is_traced
 from surefoot.types import Continuous
 
 _WHOLE = replace(
@@ -96,10 +99,10 @@ def configure(
     env: Any = None,
     algorithm: AbstractAlgorithm | str | None = None,
     policy: PolicyOptions | str | None = None,
-    **fields: Any,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Config:
-    """The configuration of a preset's name, of another configuration, or of parts, as `Learner` takes them.
-    Raises `UserError`."""
+    """The configuration of a preset's name, of another configuration, or of parts, as `Learner` takes them,
+    with other values of some `options`. Raises `UserError`."""
     if experiment is None:
         config = _of_parts(env, "ppo" if algorithm is None else algorithm)
     else:
@@ -109,7 +112,7 @@ def configure(
         config = replace(config, **{name: part for name, part in given.items() if part is not None})
     if policy is not None:
         config = replace(config, policy=parts.make("policies", policy) if isinstance(policy, str) else policy)
-    return with_decay(with_options(config, fields), config)
+    return with_decay(with_options(config, options), config)
 
 
 def _of_parts(env: Any, algorithm: AbstractAlgorithm | str) -> Config:
@@ -147,18 +150,35 @@ def _environment(env: Any) -> AbstractFamily:
 
 def with_decay(config: Config, before: Config) -> Config:
     """The configuration, whose learning rate comes to its end at the last iteration, if it did so `before`
-    the number of iterations was changed."""
+    the number of iterations or others of its options were changed."""
+    name, rule = decaying_rule(config)
+    was, old = decaying_rule(before)
+    if (
+        rule is None
+        or old is None
+        or is_traced(rule)
+        or (name, type(rule), rule.decay_steps) != (was, type(old), old.decay_steps)
+        or old.decay_steps != before.iterations
+    ):
+        return config
+    ended = replace(rule, decay_steps=config.iterations)
+    return replace(config, algorithm=replace(config.algorithm, **{name: ended}))  # type: ignore[type-var]
+
+
+def decaying_rule(config: Config) -> tuple[str, Any]:
+    """The option that has the rule whose learning rate decays, and the rule; None if there is no such one."""
     for name in ("rule", "outer"):
-        algorithm: Any = config.algorithm
-        rule: Any = getattr(algorithm, name, None)
-        if (
-            getattr(rule, "lr_end", None) is not None
-            and rule == getattr(before.algorithm, name, None)
-            and rule.decay_steps == before.iterations
-        ):
-            ended = replace(rule, decay_steps=config.iterations)
-            config = replace(config, algorithm=replace(algorithm, **{name: ended}))
-    return config
+        rule = getattr(config.algorithm, name, None)
+        if getattr(rule, "lr_end", None) is not None:
+            return name, rule
+    return "", None
+
+
+def rate_ends(config: Config) -> tuple[str, int | float]:
+    """The option that has the rule whose learning rate comes to 0, and the iteration after which it is 0;
+    `inf` of a rate that does not."""
+    name, rule = decaying_rule(config)
+    return (name, rule.decay_steps) if rule is not None and rule.lr_end == 0 else ("", inf)
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:
@@ -173,10 +193,15 @@ def with_option(holder: Any, path: list[str], value: Any, name: str) -> Any:
     """The options `holder` with another value of the one at `path`; of a configuration that may be one of its
     algorithm. Raises `UserError` if there is none; `name` is its name there."""
     first, *rest = path
-    if first not in [field.name for field in fields(holder)]:
+    if first not in _names(holder):
         if isinstance(holder, Config):
             return replace(holder, algorithm=with_option(holder.algorithm, path, value, name))
         raise UserError(f"This preset's {parts.name_of(holder)} has no {name}.")
     if rest:
         value = with_option(getattr(holder, first), rest, value, name)
     return replace(holder, **{first: value})
+
+
+def _names(holder: Any) -> list[str]:
+    """The names of the options of `holder`; none of a value."""
+    return [field.name for field in fields(holder)] if is_dataclass(holder) else []

@@ -1,7 +1,7 @@
 """A run: a learner with a folder."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from surefoot.experiment.callbacks import Callback, begin
+from surefoot.experiment.callbacks import Callback, several
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
-from surefoot.experiment.loop import LoopOutcome, Member, run_loop, stack, warn_of_settings
+from surefoot.experiment.loop import LoopOutcome, Member, check_more, run_loop, stack, warn_of_settings
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.provenance import record_provenance
 from surefoot.experiment.recording import Recorder
@@ -81,16 +81,9 @@ class Run:
         """Trains for more iterations in the same folder, and returns the run as it is then. Callbacks and
         progress are as in `Learner.train`. Raises `UserError` if another process trains it, or if it was
         trained further since it was loaded."""
-        last = int(self.folder.latest_checkpoint().stem)
-        if last > self.iteration and not self.is_named:
-            raise UserError(
-                f"This is {self.folder.path} as it was after iteration {self.iteration}, and it has been "
-                f"trained to iteration {last} since. Use the run that `train` returned, or load it again. To "
-                f"go back, load {self.folder.checkpoint(self.iteration)}."
-            )
-        total = self.iteration + iterations
-        longer = replace(self, config=replace(self.config, iterations=total))
-        callbacks = [callback] if callable(callback) else list(callback)
+        check_more(iterations)
+        callbacks = several(callback)
+        longer = replace(self, config=replace(self.config, iterations=self.iteration + iterations))
         with closing(Learner(longer.config)) as learner:
             outcome = train_runs([longer], learner.lower(self.state), quiet=not progress, callbacks=callbacks)
         raise_failure(longer, outcome)
@@ -112,6 +105,22 @@ def load(path: str | Path) -> Run:
     return Run(folder, config, folder.load(file, like), is_named)
 
 
+@contextmanager
+def locked_run(run: Run) -> Iterator[None]:
+    """The right to train a run, and its new configuration on disk. Raises `UserError` if another process has
+    the right, or has trained the run further since it was loaded."""
+    with locked(run.folder):
+        last = int(run.folder.latest_checkpoint().stem)
+        if last > run.iteration and not run.is_named:
+            raise UserError(
+                f"This is {run.folder.path} as it was after iteration {run.iteration}, and it has been "
+                f"trained to iteration {last} since. Use the run that `train` returned, or load it again. To "
+                f"go back, load {run.folder.checkpoint(run.iteration)}."
+            )
+        save_config(run.config, run.folder.config)
+        yield
+
+
 def train_runs(
     runs: list[Run],
     lowered: Callable[[], Any],
@@ -124,20 +133,19 @@ def train_runs(
     traced for all of them. Metrics and checkpoints go to their folders as they come, whatever ends it."""
     with ExitStack() as stack_of_locks:
         for run in runs:
-            stack_of_locks.enter_context(locked(run.folder))
-            save_config(run.config, run.folder.config)
+            stack_of_locks.enter_context(locked_run(run))
             record_provenance(run.folder.provenance)
-        begin(callbacks, runs[0].config)
-        warn_of_settings(runs[0].config, runs[0].config.iterations)
+        config = runs[0].config
+        warn_of_settings(config, config.iterations)
         members = [
             Member(run.iteration, [Recorder(run.folder, run.config, run.iteration), *callbacks], run.name)
             for run in runs
         ]
         state = stack(run.state for run in runs) if many else runs[0].state
-        total, done = runs[0].config.iterations, max(run.iteration for run in runs)
-        waiting = "compiling the iteration" + f" of {len(runs)} runs" * many
-        shown = [] if quiet else [TrainingProgress(total, done, waiting)]
-        return run_loop(lowered, state, members, total, many=many, callbacks=shown)
+        done, waiting = max(run.iteration for run in runs), f" of {len(runs)} runs" * many
+        progress = TrainingProgress(config.iterations, done, f"compiling the iteration{waiting}")
+        shown = [] if quiet else [progress]
+        return run_loop(config, lowered, state, members, config.iterations, many=many, callbacks=shown)
 
 
 def raise_failure(run: Run, outcome: LoopOutcome) -> None:

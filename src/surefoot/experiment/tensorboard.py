@@ -37,8 +37,8 @@ class TensorBoard(AbstractLogger):
         scalars = [summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._board.file_writer.add_summary(summary(value=scalars), step)
 
-    def finish(self, finite: bool) -> None:
-        if finite:
+    def finish(self, succeeded: bool) -> None:
+        if succeeded:
             self._board.file_writer.add_summary(self._hparams({})[2])
         self._board.close()
 

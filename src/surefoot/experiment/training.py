@@ -10,11 +10,11 @@ from typing import Any
 from surefoot.experiment.callbacks import Callback
 from surefoot.experiment.config import Config
 from surefoot.experiment.files import quoted
-from surefoot.experiment.folder import RunFolder, locked, must_be_new
+from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.learner import Learner, TrainingState, compiled_initial_state
-from surefoot.experiment.loop import rate_ends
 from surefoot.experiment.own_env import check_own_env
-from surefoot.experiment.run import Run, load, raise_failure, train_runs
+from surefoot.experiment.presets import rate_ends
+from surefoot.experiment.run import Run, load, locked_run, raise_failure, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
 from surefoot.experiment.timeline import TimelineWriter, sampler_timeline, timeline_path
 from surefoot.options import UserError
@@ -83,9 +83,8 @@ def resume(
     """
     (found,) = to_resume([load(run)], Path(run), iterations)
     if found.iteration == found.config.iterations:
-        with locked(found.folder):
-            save_config(found.config, found.folder.config)
-        return Outcome(found, None)
+        with locked_run(found):
+            return Outcome(found, None)
     with closing(Learner(found.config)) as learner:
         traced = timeline_path(found.folder.path).exists()
         timeline = learner.setting.sampler.timeline if traced else None

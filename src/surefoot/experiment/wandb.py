@@ -28,5 +28,5 @@ class WeightsAndBiases(AbstractLogger):
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
 
-    def finish(self, finite: bool) -> None:
-        self._run.finish(exit_code=0 if finite else 1)
+    def finish(self, succeeded: bool) -> None:
+        self._run.finish(exit_code=0 if succeeded else 1)

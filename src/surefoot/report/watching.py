@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, WatchServer)
         answers = {"/": (server.page, "text/html"), "/data.json": (server.data, "application/json")}
-        host = (self.headers.get("Host") or "").rpartition(":")[0]  # the port may be that of a tunnel
+        host = (self.headers.get("Host") or "").partition(":")[0]  # the port may be that of a tunnel
         if host not in (HOST, "localhost"):  # another site's name, which points here
             self._answer(403, b"Only for this machine.", "text/plain")
         elif self.path not in answers:

@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.options import Options, Positive, Workers, at_least
@@ -53,9 +53,10 @@ class AbstractRemote(SamplerOptions, Options):
     """Sample in other processes: each samples one task at a time, and no task waits for another. Streams are
     divided among them."""
 
+    sampler: ClassVar[type[AbstractRemoteSampler]]
     workers: Annotated[int, Workers] = 0
     """Number of tasks sampled at once, on a core each; 0 for the number of this machine's cores. Results do
-    not depend on it."""
+    not depend on it, but those of A3C, whose workers each compute gradients."""
     time_limit: Annotated[float, Positive] = 600.0
     """Seconds after which a worker that still samples one task counts as hung and is replaced."""
     attempts: Annotated[int, at_least(1)] = 3
@@ -65,16 +66,15 @@ class AbstractRemote(SamplerOptions, Options):
     def of_streams(self, env: AbstractFamily, streams: int, steps: int) -> AbstractCollector:
         return RemoteStreams(self.of_episodes(env, 1), streams, steps)
 
-    @abstractmethod
-    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractRemoteSampler: ...
+    def of_episodes(self, env: AbstractFamily, episodes: int) -> AbstractRemoteSampler:
+        return self.sampler(env, episodes, **{**vars(self), "workers": self.workers or cores()})
 
 
 @dataclass(frozen=True)
 class Processes(AbstractRemote):
     """Sample in worker processes of this machine, for environments that keep a core busy."""
 
-    def of_episodes(self, env: AbstractFamily, episodes: int) -> ProcessSampler:
-        return ProcessSampler(env, episodes, **{**vars(self), "workers": self.workers or cores()})
+    sampler = ProcessSampler
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class Ray(AbstractRemote):
     """Address of the cluster, as `ray.init` takes it; "auto" for the one that this machine belongs to. None
     for a cluster on this machine, which ends with the run."""
 
-    def of_episodes(self, env: AbstractFamily, episodes: int) -> RaySampler:
-        return RaySampler(env, episodes, **{**vars(self), "workers": self.workers or cores()})
+    sampler = RaySampler
 
 
 def cores() -> int:

@@ -7,16 +7,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
-from surefoot.envs.base import AbstractFamily
-from surefoot.options import check
 from surefoot.samplers.messages import Ended, answers, awaited
-from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
-from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
+from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup
+from surefoot.samplers.workers import AbstractWorkerBackend, LostError
 
 _SPAWN = multiprocessing.get_context("spawn")  # JAX does not survive a fork
 
@@ -32,28 +29,8 @@ class ProcessSampler(AbstractRemoteSampler):
     environment cannot be sent.
     """
 
-    def __init__(
-        self,
-        env: AbstractFamily,
-        episodes: int,
-        *,
-        workers: int,
-        time_limit: float,
-        attempts: int,
-        start_limit: float = 120.0,
-    ) -> None:
-        check(episodes >= 1, "episodes", episodes, "1 or more")
-        self.env, self.episodes = env, episodes
-        self.workers = Workers(
-            partial(ProcessBackend, worker_setup(env)),
-            workers=workers,
-            attempts=attempts,
-            time_limit=time_limit,
-            start_limit=start_limit,
-        )
-
-    def close(self) -> None:
-        self.close_workers()
+    def backend(self) -> Callable[[WorkerSetup], AbstractWorkerBackend]:
+        return ProcessBackend
 
 
 class ProcessBackend(AbstractWorkerBackend):

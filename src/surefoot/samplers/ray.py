@@ -13,10 +13,10 @@ from functools import lru_cache, partial
 from typing import Any
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.options import check, import_extra
+from surefoot.options import UserError, import_extra
 from surefoot.samplers.messages import READY, answers, awaited
-from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup, worker_setup
-from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
+from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup
+from surefoot.samplers.workers import AbstractWorkerBackend, LostError
 
 
 class RaySampler(AbstractRemoteSampler):
@@ -32,31 +32,20 @@ class RaySampler(AbstractRemoteSampler):
     installed.
     """
 
+    keeps_workers = False
+
     def __init__(
-        self,
-        env: AbstractFamily,
-        episodes: int,
-        *,
-        workers: int,
-        time_limit: float,
-        attempts: int,
-        address: str | None = None,
-        start_limit: float = 120.0,
+        self, env: AbstractFamily, episodes: int, *, workers: int, address: str | None = None, **limits: Any
     ) -> None:
-        check(episodes >= 1, "episodes", episodes, "1 or more")
-        self.env, self.episodes = env, episodes
         self._connection = Connection(address, workers)
-        self.workers = Workers(
-            partial(RayBackend, self._connection.open, worker_setup(env)),
-            workers=workers,
-            attempts=attempts,
-            time_limit=time_limit,
-            start_limit=start_limit,
-        )
+        super().__init__(env, episodes, workers=workers, **limits)
+
+    def backend(self) -> Callable[[WorkerSetup], AbstractWorkerBackend]:
+        return partial(RayBackend, self._connection.open)
 
     def close(self) -> None:
         """Ends the workers, and a cluster that was started for them."""
-        self.close_workers()
+        super().close()
         self._connection.close()
 
 
@@ -64,6 +53,7 @@ class Connection:
     """The connection to a cluster, opened when it is first needed."""
 
     def __init__(self, address: str | None, cores: int) -> None:
+        address = address or None  # a variable of the shell may be set and empty
         new_cluster = {"num_cpus": cores, "include_dashboard": False}
         self._options = {"log_to_driver": False, "logging_level": "error", **({} if address else new_cluster)}
         self._starts = address is None
@@ -81,7 +71,14 @@ class Connection:
                 with warnings.catch_warnings(), _on_loopback() if self._starts else nullcontext():
                     # Ray forks only to start other programs, which does JAX no harm.
                     warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-                    ray.init(self._address, **self._options)
+                    try:
+                        ray.init(self._address, **self._options)
+                    except (OSError, RuntimeError, ValueError) as error:
+                        why = _first_line(error)
+                        raise UserError(
+                            f"No Ray cluster is reached at {self._address!r}: {why}. Start one there, name "
+                            "another address, or none for a cluster on this machine."
+                        ) from error
                 self._end = weakref.finalize(self, ray.shutdown)
         return ray
 
@@ -137,8 +134,8 @@ class RayBackend(AbstractWorkerBackend):
             # Not to be cancelled: that would cost the process, and the programs that it has compiled.
             self._running = None
         except (self._ray.exceptions.RayError, StopIteration) as error:
-            line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-            raise LostError(f"was lost by Ray: {type(error).__name__}: {line}", started=started) from None
+            why = f"{type(error).__name__}: {_first_line(error)}"
+            raise LostError(f"was lost by Ray: {why}", started=started) from None
         finally:
             self._cancel()
         return answered
@@ -160,6 +157,10 @@ class RayBackend(AbstractWorkerBackend):
             if self._running is not None:
                 self._ray.cancel(self._running, force=True)
                 self._running = None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0].rstrip(".")
 
 
 def serve(setup: WorkerSetup, message: bytes) -> Iterator[Any]:

@@ -3,27 +3,29 @@
 import copy
 import os
 import pickle
+from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cached_property, lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Shaped, UInt32
+from jaxtyping import UInt32
 
-from surefoot.envs.base import AbstractFamily
-from surefoot.envs.simulation import AbstractResumableSimulator, Outcome
+from surefoot.envs.base import AbstractFamily, Step
+from surefoot.envs.simulation import JaxSimulator
+from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy
-from surefoot.samplers.base import AbstractHostSampler, empty_rollout, indexed_keys
+from surefoot.samplers.base import AbstractHostSampler, empty_observations, indexed_keys
 from surefoot.samplers.host_rollouts import key_data
 from surefoot.samplers.host_runner import HostRunner, disable_async_dispatch
 from surefoot.samplers.messages import packed, with_warm_up
 from surefoot.samplers.record import aligned_zeros
 from surefoot.samplers.timeline import Timeline
-from surefoot.samplers.workers import Workers
+from surefoot.samplers.workers import AbstractWorkerBackend, Workers
 from surefoot.types import Key, Rollout, Task
 
 _SETTINGS = (
@@ -74,7 +76,32 @@ class AbstractRemoteSampler(AbstractHostSampler):
     """Whole episodes, one task for each call of a worker: the part that is common to all kinds of workers."""
 
     asynchronous = True
-    workers: Workers
+    keeps_workers: ClassVar[bool] = True
+    """Whether a worker of `solo` stays the same process, in which a function finds what it has kept there."""
+
+    def __init__(
+        self,
+        env: AbstractFamily,
+        episodes: int,
+        *,
+        workers: int,
+        time_limit: float,
+        attempts: int,
+        start_limit: float = 120.0,
+    ) -> None:
+        check(episodes >= 1, "episodes", episodes, "1 or more")
+        self.env, self.episodes = env, episodes
+        self.workers = Workers(
+            partial(self.backend(), worker_setup(env)),
+            workers=workers,
+            attempts=attempts,
+            time_limit=time_limit,
+            start_limit=start_limit,
+        )
+
+    @abstractmethod
+    def backend(self) -> Callable[[WorkerSetup], AbstractWorkerBackend]:
+        """The maker of workers, which does not refer to the sampler: it lives as long as they do."""
 
     @property
     def timeline(self) -> Timeline:
@@ -114,7 +141,7 @@ class AbstractRemoteSampler(AbstractHostSampler):
             for future in futures:
                 future.cancel()
 
-    def close_workers(self) -> None:
+    def close(self) -> None:
         """Ends all workers."""
         for workers in (self.workers, *vars(self).get("solo", ())):
             workers.close()
@@ -123,43 +150,11 @@ class AbstractRemoteSampler(AbstractHostSampler):
 def idle_runner(runner: HostRunner) -> HostRunner:
     """A runner of the same family whose environments stand still: every episode ends after one step. What it
     samples compiles the same programs, and the user's environment has no part in it."""
-    env = copy.copy(runner.env)
-    object.__setattr__(env, "simulator", lambda _: _IdleSimulator(runner.env))  # it may be frozen
+    env, still = copy.copy(runner.env), empty_observations(runner.env, (), jnp.zeros)
+    end = Step((), still, jnp.zeros(()), jnp.ones((), bool))
+    simulator = JaxSimulator(lambda *_: ((), still), lambda *_: end)
+    object.__setattr__(env, "simulator", lambda _: simulator)  # it may be frozen
     return HostRunner(env, threads=1, in_halves=False)
-
-
-class _IdleSimulator(AbstractResumableSimulator):
-    def __init__(self, env: AbstractFamily) -> None:
-        self._env, self._rows = env, 0
-
-    def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Any:
-        del tasks
-        self._rows = len(keys)
-        return self._still(len(keys))
-
-    def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Any:
-        del keys
-        return self._still(len(rows))
-
-    def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
-        del actions
-        ended = np.ones(len(rows), bool)
-        return Outcome(self._still(len(rows)), np.zeros(len(rows), np.float32), ended, ~ended)
-
-    def words(self) -> int:
-        return 1
-
-    def save(self) -> UInt32[np.ndarray, "rows words"]:
-        return np.zeros((self._rows, 1), np.uint32)
-
-    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
-        del tasks
-        self._rows = len(saved)
-
-    def _still(self, rows: int) -> Any:
-        """Observations of zeros, `[rows ...]`."""
-        empty = empty_rollout(self._env, (rows, 1)).observations
-        return jax.tree.map(lambda x: np.array(x[:, 0]), empty)
 
 
 @with_warm_up(idle_runner)
