@@ -10,12 +10,12 @@ KEY = jax.random.key(0)
 
 
 def test_a_network_by_hand():
-    weights = [jnp.array([[1.0, -1.0]]), jnp.array([[2.0], [3.0]])]
-    network = MLP(weights, [jnp.array([0.5, 0.5]), jnp.array([-1.0])], "relu")
+    weights = (jnp.array([[1.0, -1.0]]), jnp.array([[2.0], [3.0]]))
+    network = MLP(weights, (jnp.array([0.5, 0.5]), jnp.array([-1.0])), "relu")
     # 1 → (1.5, −0.5) → (1.5, 0) → 3 − 1; the last layer is linear, so that its output can be negative.
     np.testing.assert_allclose(network(jnp.array([1.0])), [2.0])
     np.testing.assert_allclose(network(jnp.array([-0.5])), [2.0])
-    np.testing.assert_allclose(MLP(weights[:1], [jnp.zeros(2)], "relu")(jnp.array([1.0])), [1.0, -1.0])
+    np.testing.assert_allclose(MLP(weights[:1], (jnp.zeros(2),), "relu")(jnp.array([1.0])), [1.0, -1.0])
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ def test_a_network_by_hand():
     [("relu", 0.0), ("tanh", np.tanh(-1)), ("elu", np.exp(-1) - 1), ("silu", -1 / (1 + np.e))],
 )
 def test_activations(activation: str, at_minus_one: float):
-    one = [jnp.ones((1, 1)), jnp.ones((1, 1))]
-    network = MLP(one, [jnp.zeros(1), jnp.zeros(1)], activation)
+    one = (jnp.ones((1, 1)), jnp.ones((1, 1)))
+    network = MLP(one, (jnp.zeros(1), jnp.zeros(1)), activation)
     np.testing.assert_allclose(network(jnp.array([-1.0])), [at_minus_one], rtol=1e-5)
 
 

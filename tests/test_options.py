@@ -75,6 +75,22 @@ def test_values_within_their_bounds_pass():
     assert Example(rate=(0.1, 0.2), limit=1.0, layers=(), share=1.0, free=-7).free == -7
 
 
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.asarray, jnp.asarray])
+def test_a_number_of_numpy_or_jax_is_one_of_python_s(number):
+    """Options are hashed, as constants of compiled programs."""
+    made = Example(rate=number(0.5), pair=[number(1.0), 2.0], free=np.int64(3))
+    assert made == Example(rate=0.5, pair=(1.0, 2.0), free=3)
+    assert hash(made)
+    assert {type(made.rate), type(made.pair[0]), type(made.free)} == {float, int}
+
+
+def test_a_complex_number_is_refused():
+    with pytest.raises(UserError, match=r"rate is .*; it must be"):
+        Example(rate=np.complex64(1))
+    with pytest.raises(UserError, match=r"rate is .*; it must be"):
+        Example(rate=object())
+
+
 def test_an_option_that_is_traced_is_not_checked():
     doubled = jax.vmap(lambda rate: 2 * Example(rate=rate).rate)(jnp.array([0.1, -0.2]))
     assert doubled.tolist() == pytest.approx([0.2, -0.4])

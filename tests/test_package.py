@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,14 @@ def test_the_package_offers_learners_algorithms_and_rules(name: str, module: Mod
 def test_it_offers_its_packages() -> None:
     assert surefoot.envs is envs
     assert "envs" in dir(surefoot)
+
+
+def test_every_package_is_there_by_its_name() -> None:
+    assert surefoot.__doc__
+    named = re.findall("`([a-z]+)`", surefoot.__doc__)
+    code = f"import surefoot\nprint(all(hasattr(surefoot, name) for name in {named}), {len(named)})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True 12\n"
 
 
 def test_what_it_does_not_have() -> None:

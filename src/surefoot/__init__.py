@@ -55,7 +55,10 @@ if TYPE_CHECKING:
         TrustRegionPenalty as TrustRegionPenalty,
     )
 
-_PACKAGES = ("algorithms", "baselines", "envs", "policies", "rules", "samplers", "statistics")
+_PACKAGES = (
+    *("algorithms", "baselines", "checks", "envs", "experiment", "policies", "report", "rules"),
+    *("samplers", "statistics", "theory", "types"),
+)
 _EXPERIMENT = (
     *("PRESETS", "Checkpoints", "Config", "Evaluation", "Event", "Learner", "Run"),
     *("MLflow", "TensorBoard", "WeightsAndBiases"),

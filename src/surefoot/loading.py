@@ -73,11 +73,13 @@ def _from_file(path: Path) -> ModuleType:
     if not there:
         raise UserError(f"There is no file {path}.")
     known = sys.modules.get(path.stem)
-    if known is not None and getattr(known, "__file__", None) == str(path):
+    if known is not None and Path(getattr(known, "__file__", None) or "").resolve() == path:
         return known
     # Before its folder is searched: every import of the other module, in workers too, would find this file.
     if known is not None or path.stem in sys.stdlib_module_names:
         raise UserError(f"{path} has the name of another module, {path.stem!r}; rename the file.")
+    if "." in path.stem:
+        raise UserError(f"{path} cannot be imported by workers, since its name has a dot; rename the file.")
     search(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

@@ -1,7 +1,6 @@
 """Multilayer perceptrons (MLPs): the networks of feed-forward policies and value functions, with an encoder
 in front of them where observations are more than vectors."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -51,7 +50,7 @@ class MLPOptions(EncoderOptions):
         weights = [initialise(k, (rows, columns), float) for k, rows, columns in pairs]
         weights[-1] = weights[-1] * self.output_scale
         biases = [jnp.zeros(columns) for columns in sizes[1:]]
-        return MLP(weights, biases, self.activation, encoder)
+        return MLP(tuple(weights), tuple(biases), self.activation, encoder)
 
 
 class MLP(eqx.Module):
@@ -61,17 +60,7 @@ class MLP(eqx.Module):
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     activation: str = eqx.field(static=True)
-    encoder: Encoder
-
-    def __init__(
-        self,
-        weights: Sequence[Array],
-        biases: Sequence[Array],
-        activation: str,
-        encoder: Encoder | None = None,
-    ) -> None:
-        self.weights, self.biases, self.activation = tuple(weights), tuple(biases), activation
-        self.encoder = encoder or Encoder()
+    encoder: Encoder = Encoder()
 
     def __call__(self, observations: Observations) -> Float[Array, "*batch outputs"]:
         x = self.encoder(observations)

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib
+import operator
 from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from math import inf
@@ -11,6 +12,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+from jax import Array
 from jax.core import Tracer
 
 
@@ -57,15 +59,17 @@ class Options:
     """The base of a dataclass of options, whose types and bounds are checked when one is made.
 
     An option that JAX traces has no value yet and only its type is checked, so that numeric options can be
-    vmapped. A list becomes a tuple, since options are constants of compiled programs. A class with more to
-    check defines `__post_init__` and calls this one first. Raises `UserError`.
+    vmapped. A list becomes a tuple, and a number of NumPy's or JAX's one of Python's, since options are
+    constants of compiled programs. A class with more to check defines `__post_init__` and calls this one
+    first. Raises `UserError`.
     """
 
     def __post_init__(self) -> None:
         for name, kind, bounds in _options(type(self)):
             value: Any = getattr(self, name)
-            if isinstance(value, list) and fits(tuple(value), kind):
-                value = tuple(value)
+            plain = _plain(tuple(value) if isinstance(value, list) else value)
+            if plain is not value and fits(plain, kind):
+                value = plain
                 object.__setattr__(self, name, value)
             check(fits(value, kind), name, value, described(kind))
             for bound in bounds:
@@ -75,6 +79,15 @@ class Options:
                 check(all(map(bound.holds, checked)), name, value, wanted)
                 small = bound.most == inf or all(part <= bound.most for part in checked)
                 check(small, name, value, f"at most {bound.most}")
+
+
+def _plain(value: Any) -> Any:
+    """A number in an array as Python has it, and a tuple of plain ones."""
+    if isinstance(value, tuple):
+        plain = tuple(map(_plain, value))
+        return value if all(map(operator.is_, plain, value)) else plain
+    is_number = isinstance(value, np.ndarray | np.generic | Array) and not isinstance(value, Tracer)
+    return value.item() if is_number and value.shape == () else value
 
 
 @cache
@@ -97,11 +110,14 @@ def fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return any(type(value) is type(one) and value == one for one in arguments)
     if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
         kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
-        return isinstance(value, tuple) and len(kinds) == len(value) and all(map(fits, value, kinds))
+        return len(kinds) == len(value) and all(map(fits, value, kinds))
     if kind in (int, float):
         if hasattr(value, "dtype"):
-            return value.shape == () and np.issubdtype(value.dtype, np.integer if kind is int else np.number)
+            kinds = np.integer if kind is int else (np.integer, np.floating)
+            return value.shape == () and issubclass(np.dtype(value.dtype).type, kinds)
         return isinstance(value, Integral if kind is int else Real) and type(value) is not bool
     if kind is Any or origin is not None or not isinstance(kind, type):
         return True

@@ -1,3 +1,4 @@
+import importlib
 import sys
 
 import pytest
@@ -129,16 +130,34 @@ def test_a_close_name_is_suggested(name):
 
 
 def test_arguments_without_a_default(name):
-    assert "cannot be built without arguments: it needs `size`, `depth`" in message(f"{name}:Sized")
+    assert "missing 2 required positional arguments: 'size' and 'depth'. Give every" in message(
+        f"{name}:Sized"
+    )
 
 
 def test_abstract_methods_are_listed(name):
-    assert "is abstract; it must still implement `reset`, `step`" in message(f"{name}:Contract")
+    told = message(f"{name}:Contract")
+    assert all(word in told for word in ("abstract methods", "reset", "step", "implement every abstract"))
 
 
 def test_a_constructor_that_fails(name):
-    assert f"cannot be built: ValueError: no walls at {name}.py:28." in message(f"{name}:Fails")
+    assert f"without arguments: ValueError: no walls at {name}.py:28." in message(f"{name}:Fails")
     assert message(f"{name}:Refuses") == "size is 0; it must be 1 or more."
+
+
+def test_a_file_that_was_imported_by_another_path(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "linked_maze.py").write_text(SOURCE)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.syspath_prepend(str(tmp_path / "link"))
+    imported = importlib.import_module("linked_maze")
+    assert load_class(f"{tmp_path}/link/linked_maze.py:Maze") is imported.Maze
+    del sys.modules["linked_maze"]
+
+
+def test_a_name_with_a_dot_cannot_be_imported_by_workers(tmp_path):
+    (tmp_path / "maze.v2.py").write_text(SOURCE)
+    assert "cannot be imported by workers, since its name has a dot" in message(f"{tmp_path}/maze.v2.py:Maze")
 
 
 @pytest.mark.parametrize("taken", ["json", "wave"])  # One is imported, the other seldom is.

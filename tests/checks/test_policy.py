@@ -136,6 +136,30 @@ class _Unvalued(Linear):
     predicts_values = True
 
 
+@broken("roles", "`roles` raised UserError: The roles of _Untold are adapted; `roles` must return")
+class SaysRolesInAWord(Sound):
+    def policy(self, key, shape):
+        return _Untold(0.1 * jax.random.normal(key, shape))
+
+
+class _Untold(Linear):
+    def roles(self):
+        return "adapted"
+
+
+@broken("samples are made of noise", "`sample_from(noise(key))` is another action than `sample(key)`")
+class SamplesApart(Sound):
+    distribution = around(sample=lambda self, key: self.mean + jax.random.uniform(key, self.mean.shape))
+
+
+@broken("samples are made of noise", "`noise` depends on the distribution's parameters")
+class NoiseWithItsMean(Sound):
+    distribution = around(
+        noise=lambda self, key: self.mean + DiagonalGaussian.noise(self, key),
+        sample_from=lambda self, noise: noise,
+    )
+
+
 @broken("build follows the key", "different parameters for the same key")
 class NumPyParameters(Sound):
     def policy(self, key, shape):
@@ -476,3 +500,7 @@ def test_only_the_spaces_asked_for_are_tried():
 @pytest.mark.parametrize("options", [CategoricalMLP(hidden=(4,)), RecurrentActorCritic(units=4)])
 def test_policies_are_checked_on_any_observations(options, space):
     assert check_policy(options, observation_space=space, action_spaces=[Discrete(3)]) == []
+
+
+def test_in_double_precision_actions_are_as_elsewhere(x64: None):
+    assert check_policy(CategoricalMLP(hidden=(4,))) == []

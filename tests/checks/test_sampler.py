@@ -332,3 +332,8 @@ def test_all_faults_are_found_at_once():
 
     found = {p.check for p in check_sampler(Many())}
     assert found == {"log probs are those of the actions", "submit agrees with sample"}
+
+
+def test_in_double_precision_rollouts_may_be_single(x64: None):
+    with jax.numpy_dtype_promotion("standard"):  # as users have it
+        assert check_sampler(samplers.BatchedSampler(Navigation2D(horizon=3), 2, 1)) == []

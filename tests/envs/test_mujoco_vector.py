@@ -175,7 +175,7 @@ def test_tasks_of_another_form_are_refused():
 
 
 def test_what_is_wrong_is_refused():
-    for options in ({"num_envs": 0}, {"num_envs": 1, "threads": 0}):
+    for options in ({"num_envs": 0}, {"num_envs": 1, "threads": 0}, {"num_envs": 1, "width": 0}):
         with pytest.raises(UserError, match="must be"):
             MujocoVectorEnv(Walker2d(), **options)
     env = MujocoVectorEnv(Walker2d(), 2)

@@ -74,3 +74,16 @@ def test_tasks_depend_on_the_key_alone():
 def test_wrong_options_are_refused(options: dict):
     with pytest.raises(UserError, match="must be"):
         Navigation2D(**options)
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_its_simulator_is_restored_in_another_with_any_kind_of_keys(kind: str):
+    with jax.default_prng_impl(kind):
+        goals = jnp.zeros((2, 2))
+        keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), 2)))
+        one, other = (Navigation2D().simulator(2) for _ in range(2))
+        one.begin(keys, goals)
+        one.step(np.arange(2), np.full((2, 2), 0.05, np.float32))
+        other.restore(one.save(), goals)
+        steps = [x.step(np.arange(2), np.full((2, 2), 0.05, np.float32)) for x in (one, other)]
+    np.testing.assert_array_equal(steps[0].observations, steps[1].observations)

@@ -50,12 +50,12 @@ class WithContext(AbstractPolicy):
 
 
 def only_head() -> OnlyHeadAdapts:
-    head = MLP([jnp.full((3, 2), 2.0)], [jnp.full(2, 3.0)], "tanh")
+    head = MLP((jnp.full((3, 2), 2.0),), (jnp.full(2, 3.0),), "tanh")
     return OnlyHeadAdapts(jnp.full((2, 3), 1.0), head, jnp.array(7))
 
 
 def with_context() -> WithContext:
-    return WithContext(MLP([jnp.full((5, 2), 1.0)], [jnp.full(2, 2.0)], "tanh"), jnp.full(3, 4.0))
+    return WithContext(MLP((jnp.full((5, 2), 1.0),), (jnp.full(2, 2.0),), "tanh"), jnp.full(3, 4.0))
 
 
 def values(tree: PyTree) -> set[float]:

@@ -20,7 +20,8 @@ def ridge_regression(
     square of feature j.
 
     The method is modified Gram-Schmidt on the samples (Björck, 1967), which does not square the condition
-    number as the normal equations do. A feature that depends linearly on those before it has the weight zero.
+    number as the normal equations do. Without a penalty, a feature that depends linearly on those before it
+    has the weight zero; with one, equal features share theirs.
     """
     n = jnp.maximum(jnp.sum(valid), 1).astype(x.dtype)
     x = jnp.where(valid[:, None], x, 0.0)

@@ -1,6 +1,6 @@
 """The contract kit of algorithms."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from surefoot.algorithms import Estimation, Setting
 from surefoot.algorithms.base import LearnerState
@@ -17,6 +16,7 @@ from surefoot.baselines import Zero
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, problem_of, require
 from surefoot.envs import AbstractFamily, Bandit, Navigation2D, Trial
+from surefoot.loading import FAILURES
 from surefoot.options import UserError
 from surefoot.policies import GRU, ActorCritic, GaussianMLP, PolicyOptions
 from surefoot.samplers import InProcess, Processes, SamplerOptions
@@ -24,7 +24,7 @@ from surefoot.types import with_key, without_key
 
 _EPISODES, _SEED, _TASKS, _ITERATIONS = 4, 7, 2, 3
 _CONTRACT = "surefoot.algorithms.AbstractAlgorithm"
-_METHODS = ("init", "iterate", "adapter", "evaluation_tasks", "learned", "policy_space")
+_METHODS = ("init", "iterate", "adapter", "evaluation_tasks", "learned", "policy_space", "in_one_program")
 _DERIVE = f"derive the class from {_CONTRACT}"
 
 
@@ -123,16 +123,24 @@ class AlgorithmChecks:
         """The first state."""
         return self.scene[2]
 
-    def iterate(self, state: Any, number: int = 0) -> tuple[Any, Any]:
-        """One iteration, as a learner calls it; its result is a pair."""
+    def program(self) -> Callable[..., Any]:
+        """An iteration as a learner calls it, traced anew."""
         setting, algorithm = self.scene[0], self.algorithm
-        call: Any = algorithm.iterate
-        if attempt("in_one_program", algorithm.in_one_program, setting, state):
-            call = eqx.filter_jit(lambda state, key: algorithm.iterate(setting, state, key))
-            arguments = state, jax.random.fold_in(self.key, number)
-        else:
-            arguments = setting, state, jax.random.fold_in(self.key, number)
-        result = attempt("iterate", call, *arguments)
+        if attempt("in_one_program", algorithm.in_one_program, setting, self.state):
+            return eqx.filter_jit(lambda state, key: algorithm.iterate(setting, state, key))
+        return lambda state, key: algorithm.iterate(setting, state, key)
+
+    @cached_property
+    def compiled(self) -> Callable[..., Any]:
+        """The program of all iterations."""
+        return self.program()
+
+    def iterate(
+        self, state: Any, number: int = 0, program: Callable[..., Any] | None = None
+    ) -> tuple[Any, Any]:
+        """One iteration, by its own `program` if one is given; its result is a pair."""
+        key = jax.random.fold_in(self.key, number)
+        result = attempt("iterate", program or self.compiled, state, key)
         why, remedy = "A learner takes two things from it.", "Return (state, metrics)."
         return common.elements("iterate", result, 2, why, remedy)
 
@@ -159,7 +167,7 @@ class AlgorithmChecks:
             told = f"The `policy` of the first state is {common.describe(state.policy)}."
             yield error(told, why, "Keep the policy that `init` is given, or one that wraps it.")
         again = attempt("init", self.algorithm.init, setting, policy, self.key)
-        if not _same(again, state):
+        if not common.same(again, state):
             yield error(
                 "`init` gives another state with the same arguments.",
                 "A run could not be repeated.",
@@ -170,13 +178,13 @@ class AlgorithmChecks:
         state, _ = self.first
         require(_is_state("iterate", state))
         why = "Iterations are one compiled program, and a checkpoint has one form."
-        yield from common.same_form(_plain(self.state), _plain(state), "state", why)
+        yield from common.same_form(self.state, state, "state", why)
 
     def check_policy_changes(self) -> Problems:
         state = self.state
         for number in range(_ITERATIONS):
             state, _ = self.iterate(state, number)
-        if _same(state.policy, self.state.policy):
+        if common.same(state.policy, self.state.policy):
             yield error(
                 f"The policy is the same after {_ITERATIONS} iterations.",
                 "It learns nothing.",
@@ -207,15 +215,16 @@ class AlgorithmChecks:
 
     def check_follows_from_its_key(self) -> Problems:
         state, metrics = self.first
-        again, same_metrics = self.iterate(self.state)
-        if not (_same(state, again) and common.same(metrics, same_metrics)):
+        # Traced anew, what was drawn while the other was traced is drawn again.
+        again, same_metrics = self.iterate(self.state, program=self.program())
+        if not (common.same(state, again) and common.same(metrics, same_metrics)):
             yield error(
                 "`iterate` gives something else with the same state and key.",
                 "A run could neither be repeated nor resumed.",
                 "Draw everything random from the key, and keep nothing in attributes.",
             )
         other, _ = self.iterate(self.state, 1)
-        if _same(state.policy, other.policy):
+        if common.same(state.policy, other.policy):
             yield error(
                 "`iterate` gives the same policy whatever the key is.",
                 "Every iteration would see the same episodes.",
@@ -228,7 +237,7 @@ class AlgorithmChecks:
         leaves, structure = jax.tree.flatten(state)
         restored = jax.tree.unflatten(structure, [_restored(leaf) for leaf in leaves])
         one, two = self.iterate(state, 1), self.iterate(restored, 1)
-        if not (_same(one[0], two[0]) and common.same(one[1], two[1])):
+        if not (common.same(one[0], two[0]) and common.same(one[1], two[1])):
             yield error(
                 "It goes on otherwise from a state that was saved and restored.",
                 "A resumed run would not equal an uninterrupted one.",
@@ -260,11 +269,11 @@ class AlgorithmChecks:
             improved = adapter.improve(learner, batch)
         except UserError:  # it says that policies of this kind do not adapt
             return
-        except Exception as failed:
+        except FAILURES as failed:
             yield problem_of("adapter.improve", failed, adapter.improve)
             return
         why = "Steps of adaptation are a compiled loop."
-        yield from common.same_form(_plain(learner), _plain(improved), "learner", why)
+        yield from common.same_form(learner, improved, "learner", why)
 
     def check_evaluation_tasks(self) -> Problems:
         setting, _, state = self.scene
@@ -295,15 +304,6 @@ def _is_state(method: str, state: Any) -> Problems:
             "A learner reads its policy, scales and baselines.",
             "Return surefoot.algorithms.LearnerState(policy, scales, baselines, own).",
         )
-
-
-def _plain(tree: PyTree) -> PyTree:
-    """The arrays of a tree: functions and texts are no part of a checkpoint."""
-    return eqx.filter(tree, eqx.is_array)
-
-
-def _same(one: PyTree, other: PyTree) -> bool:
-    return common.same(_plain(one), _plain(other))
 
 
 def _restored(leaf: Any) -> Any:

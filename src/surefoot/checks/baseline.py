@@ -3,7 +3,7 @@
 import dataclasses
 import pickle
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import equinox as eqx
@@ -24,6 +24,7 @@ from surefoot.checks.problem import (
     require,
     summary,
 )
+from surefoot.loading import FAILURES
 from surefoot.options import UserError
 from surefoot.theory.averages import valid_mean
 from surefoot.types import Key, Observations, ObservationSpace, image, vector
@@ -68,7 +69,7 @@ class BaselineChecks:
             self.init(space)
         except UserError:
             return False
-        except Exception:
+        except FAILURES:
             return True  # the checks report it
         return True
 
@@ -94,8 +95,7 @@ class BaselineChecks:
 
     def values(self, parameters: PyTree, samples: Samples) -> Array:
         """V at every step, axes `[episode time]`, whose form is right."""
-        call = jax.vmap(lambda seen, times: self.baseline.values(parameters, seen, times))
-        found = attempt("values", eqx.filter_jit(call), samples.observations, samples.times)
+        found = attempt("values", eqx.filter_jit(self._values), parameters, samples)
         why, remedy = "It is subtracted from the return of each step.", "Return one number for each time."
         wanted = jax.ShapeDtypeStruct(samples.times.shape, samples.times.dtype)
         require(common.has_form("`values` of each episode gives", found, wanted, why, remedy))
@@ -103,6 +103,9 @@ class BaselineChecks:
             why = "A value that is not finite ends training."
             raise Stop(error("`values` are not finite.", why, "Look for divisions by what may be zero."))
         return found
+
+    def _values(self, parameters: PyTree, samples: Samples) -> Array:
+        return jax.vmap(partial(self.baseline.values, parameters))(samples.observations, samples.times)
 
     def loss(self, parameters: PyTree) -> float:
         """The mean squared error of the values at the samples."""
@@ -125,7 +128,7 @@ class BaselineChecks:
         )
         try:
             again = pickle.loads(pickle.dumps(self.baseline))
-        except Exception as failed:
+        except FAILURES as failed:
             yield error(f"It cannot be pickled: {summary(failed)}.", why, remedy)
             return
         if again != self.baseline:
@@ -151,7 +154,7 @@ class BaselineChecks:
                 parameters = self.init(space)
             except UserError:
                 continue
-            except Exception as failed:
+            except FAILURES as failed:
                 problem = problem_of("init", failed, self.baseline.init)
                 yield error(
                     f"For observations that are {kind}: {problem.what}",

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, summary
+from surefoot.loading import FAILURES
 from surefoot.types import (
     ActionSpace,
     Continuous,
@@ -65,7 +66,7 @@ def has_attribute(
     remedy = f"Make `{name}` {wanted}: {remedy}."
     try:
         value = getattr(subject, name)
-    except Exception as failed:
+    except FAILURES as failed:
         if isinstance(failed, AttributeError) and not hasattr(type(subject), name):
             yield error(f"`{name}` is missing.", why, remedy)
         else:
@@ -104,14 +105,14 @@ def is_immutable(subject: Any) -> Problems:
     remedy = "Make it a dataclass with @dataclass(frozen=True), whose fields are numbers, strings and tuples."
     try:
         hash(subject)
-    except Exception as failed:
+    except FAILURES as failed:
         yield error(f"{type(subject).__name__} cannot be hashed ({summary(failed)}).", why, remedy)
         return
     twin = attempt("__copy__", copy.copy, subject)
     for name in (*getattr(twin, "__dict__", {}), "horizon", "episodes"):
         try:
             setattr(twin, name, getattr(twin, name))
-        except Exception:
+        except FAILURES:
             continue
         what = f"{type(subject).__name__} can be changed: `{name}` can be assigned to."
         yield error(what, why, remedy)
@@ -124,7 +125,7 @@ def attributes(subject: Any) -> dict[str, str]:
     def told(value: Any) -> str:
         try:
             return repr(value)
-        except Exception:
+        except FAILURES:
             return object.__repr__(value)
 
     def is_cached(name: str) -> bool:
@@ -170,9 +171,15 @@ def all_arrays(tree: PyTree, name: str) -> Problems:
             )
 
 
+def arrays(tree: PyTree) -> PyTree:
+    """A tree without its functions and texts, which are no part of a checkpoint."""
+    return eqx.filter(tree, lambda x: not callable(x) and not isinstance(x, str))
+
+
 def same_form(old: PyTree, new: PyTree, name: str, why: str) -> Problems:
-    """`new` has the structure, shapes and dtypes of `old`."""
+    """The arrays of `new` have the structure, shapes and dtypes of those of `old`."""
     remedy = "Give it one structure, with the same shapes and dtypes every time."
+    old, new = arrays(old), arrays(new)
     was, now = jax.tree.structure(old), jax.tree.structure(new)
     if was != now:
         yield error(f"The structure of `{name}` changes from {was} to {now}.", why, remedy)
@@ -193,7 +200,7 @@ def has_form(subject: str, x: Any, wanted: Array | jax.ShapeDtypeStruct, why: st
 
 
 def same(a: PyTree, b: PyTree) -> bool:
-    """Equal in structure and in every value; NaN equals NaN."""
+    """Equal in structure and in every array; NaN equals NaN."""
     return _agree(a, b, np.array_equal)
 
 
@@ -203,6 +210,7 @@ def close(a: PyTree, b: PyTree) -> bool:
 
 
 def _agree(a: PyTree, b: PyTree, compare: Callable[[np.ndarray, np.ndarray], bool]) -> bool:
+    a, b = arrays(a), arrays(b)
     if jax.tree.structure(a) != jax.tree.structure(b):
         return False
     pairs = zip(map(_numbers, jax.tree.leaves(a)), map(_numbers, jax.tree.leaves(b)), strict=True)
@@ -231,13 +239,14 @@ def describe(x: Any) -> str:
 
 
 def random_observations(space: ObservationSpace, key: Key, shape: tuple[int, ...]) -> Any:
-    """Observations that are standard normal, or uniform bytes in pictures of whole numbers: shape `shape` +
-    that of each part."""
+    """Observations that are standard normal, or uniform where they are bytes or bits: shape `shape` + that of
+    each part."""
     parts, structure = jax.tree.flatten(as_space(space))
 
     def one(part: jax.ShapeDtypeStruct, key: Key) -> jax.Array:
-        if jnp.issubdtype(part.dtype, jnp.integer):
-            return jax.random.randint(key, (*shape, *part.shape), 0, 256).astype(part.dtype)
+        if not jnp.issubdtype(part.dtype, jnp.floating):
+            most = 2 if part.dtype == bool else 256
+            return jax.random.randint(key, (*shape, *part.shape), 0, most).astype(part.dtype)
         return jax.random.normal(key, (*shape, *part.shape), part.dtype)
 
     keys = [key] if len(parts) == 1 else list(jax.random.split(key, len(parts)))

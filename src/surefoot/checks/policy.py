@@ -15,6 +15,8 @@ from surefoot.checks import common
 from surefoot.checks.policy_calls import BATCH, lacks
 from surefoot.checks.policy_capabilities import MemoryChecks, ValueChecks
 from surefoot.checks.problem import Problem, Problems, attempt, collect, error, require
+from surefoot.options import check
+from surefoot.policies.base import partition_by_role
 from surefoot.types import ActionSpace, Continuous, Discrete, MultiDiscrete, Observations, ObservationSpace
 
 _SPACES = (Continuous(2), Discrete(3), MultiDiscrete((3, 2)))
@@ -36,6 +38,7 @@ def check_policy(
     `UserError`, and serve one. A policy is checked as a recurrent one or as an actor-critic if its properties
     `is_recurrent` and `predicts_values` say so. An exception in its code is reported, not raised.
     """
+    check(len(action_spaces) > 0, "action_spaces", action_spaces, "one space or more")
     every = [PolicyChecks(options, observation_space, space) for space in action_spaces]
     if problems := (common.is_class(options, "the options of a policy") or collect(every[0], "options")):
         return problems
@@ -133,6 +136,29 @@ class PolicyChecks(MemoryChecks, ValueChecks):
                 "`auxiliary` is missing.",
                 "Algorithms take the loss of the policy's auxiliary prediction from it.",
                 "Set it to that loss, or to None.",
+            )
+
+    def check_roles(self) -> Problems:
+        yield from ()
+        attempt("roles", partition_by_role, self.policy, "adapted")
+
+    def check_samples_are_made_of_noise(self) -> Problems:
+        if self.misfits:
+            return
+        here = self.distribution(self.policy, self.row, ())
+        noise = attempt("noise", here.noise, self.key)
+        if not common.close(attempt("sample_from", here.sample_from, noise), self.draw(here, "sample")):
+            yield error(
+                "`sample_from(noise(key))` is another action than `sample(key)`.",
+                "Samplers outside of JAX draw the noise of many steps at once, and make actions of it.",
+                "Leave `sample` as AbstractDistribution has it.",
+            )
+        blank = jax.tree.map(jnp.zeros_like, here)
+        if not common.same(attempt("noise", blank.noise, self.key), noise):
+            yield error(
+                "`noise` depends on the distribution's parameters.",
+                "Samplers outside of JAX draw it before there are any.",
+                "Draw standard noise of the right shape, and let `sample_from` scale and shift it.",
             )
 
     def check_build_follows_the_key(self) -> Problems:

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, require
+from surefoot.loading import FAILURES
 from surefoot.options import UserError
 from surefoot.types import ActionSpace, Continuous, Observations, ObservationSpace
 
@@ -51,7 +52,7 @@ class PolicyCalls:
         except UserError as refused:
             self.refusal = str(refused)
             return None
-        except Exception as failed:
+        except FAILURES as failed:
             problem = problem_of("build", failed, self.options.build)
             remedy = f"{problem.remedy} To refuse an action space, raise surefoot.options.UserError."
             return error(f"For {self.space!r}: {problem.what}", problem.why, remedy)

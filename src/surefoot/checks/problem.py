@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jax import errors
 from jaxtyping import TypeCheckError
 
-from surefoot.loading import first_line, is_user_code, load, relative
+from surefoot.loading import FAILURES, first_line, is_user_code, load, relative
 from surefoot.options import UserError
 
 _CHECKS = str(Path(__file__).parent)
@@ -88,7 +88,7 @@ def _run(check: Callable[[Any], Problems], name: str, kit: Any) -> Problems:
         yield from check(kit)
     except Stop as stop:
         yield stop.problem
-    except Exception as failed:
+    except (Exception, SystemExit) as failed:
         yield error(
             f"The check '{name}' could not be carried out: {summary(failed)}.",
             "What it looks at is too far from the contract to be looked at.",
@@ -142,11 +142,11 @@ def attempt(name: str, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
     except Stop:
         raise
-    except Exception as failed:
+    except FAILURES as failed:
         raise Stop(problem_of(name, failed, function)) from None
 
 
-def problem_of(name: str, failed: Exception, function: Callable[..., Any] | None = None) -> Problem:
+def problem_of(name: str, failed: BaseException, function: Callable[..., Any] | None = None) -> Problem:
     """The problem that an exception in `name` is, with the line it comes from."""
     where = location(failed, function)
     for raised, (what, why, remedy) in _EXPLANATIONS.items():
@@ -210,27 +210,12 @@ def load_object(name: str) -> Any:
 
 
 def _build(cls: type, name: str) -> Any:
-    if inspect.isabstract(cls):
-        missing = ", ".join(f"`{x}`" for x in sorted(cls.__abstractmethods__))
-        raise UserError(f"{name} is abstract; it must still implement {missing}.")
-    if needed := _needed(cls):
-        raise UserError(
-            f"{name} cannot be built without arguments: it needs {', '.join(f'`{x}`' for x in needed)}. "
-            "Give each a default."
-        )
     try:
         return cls()
     except UserError:
         raise
-    except Exception as failed:
-        raise UserError(f"{name} cannot be built: {summary(failed)}{location(failed)}.") from failed
-
-
-def _needed(cls: type) -> list[str]:
-    """The arguments without a default."""
-    try:
-        parameters = inspect.signature(cls).parameters.values()
-    except ValueError:
-        return []
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
+    except FAILURES as failed:
+        raise UserError(
+            f"{name} cannot be built without arguments: {summary(failed)}{location(failed)}. Give every "
+            "option a default, and implement every abstract method."
+        ) from failed

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, attempt, collect, error, summary, warning
+from surefoot.loading import FAILURES
 from surefoot.policies import AbstractPolicy, GaussianMLP
 from surefoot.rules import GradientStep
 from surefoot.theory.averages import valid_mean
@@ -143,11 +144,8 @@ class RuleChecks:
 
     def check_step_keeps_the_form(self) -> Problems:
         policy, following, _ = self.first
-        yield from self._policy_keeps_its_form(policy)
-        yield from common.same_form(_arrays(self.init(self.policy)), _arrays(following), "state", _WHY_FORM)
-
-    def _policy_keeps_its_form(self, policy: PyTree) -> Problems:
-        yield from common.same_form(_arrays(self.policy), _arrays(policy), "policy", _WHY_FORM)
+        yield from common.same_form(self.policy, policy, "policy", _WHY_FORM)
+        yield from common.same_form(self.init(self.policy), following, "state", _WHY_FORM)
 
     def check_step_reports_metrics(self) -> Problems:
         metrics = self.first[2]
@@ -179,13 +177,13 @@ class RuleChecks:
         given = self.start()
         before = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, given)
         first = self.step(self.objective, *given)
-        if not common.same(_arrays(before), _arrays(given)):
+        if not common.same(before, given):
             yield error(
                 "`step` changes what it is given.",
                 "Others still use it; under jit the change is lost.",
                 "Build new dicts and lists in place of changing those that come in.",
             )
-        elif not common.same(_arrays(first), _arrays(self.first)):
+        elif not common.same(first, self.first):
             yield error(
                 "`step` gives different results for the same arguments.",
                 "Runs could not be repeated.",
@@ -251,8 +249,8 @@ class RuleChecks:
         tasks = common.stack([self.batches[i % _TASKS] for i in range(_META_TASKS)])
         batch = MetaBatch(support=(tasks,), query=tasks)
         policy, _, metrics = self.compiled(objective, self.policy, batch, self.init(self.policy))
-        yield from self._policy_keeps_its_form(policy)
-        if not common.finite((_arrays(policy), _arrays(metrics))):
+        yield from common.same_form(self.policy, policy, "policy", _WHY_FORM)
+        if not common.finite(common.arrays((policy, metrics))):
             yield error(
                 "With an adapted objective, the new policy or its metrics are not finite.",
                 "Then the rule cannot meta-learn.",
@@ -268,7 +266,7 @@ class RuleChecks:
         why = "It cannot be the inner rule of second-order meta-learning."
         try:
             eqx.filter_eval_shape(differentiated, self.policy, self.batch)
-        except Exception as failed:
+        except FAILURES as failed:
             yield warning(
                 f"No gradient can be taken through `step`: {summary(failed)}.",
                 why,
@@ -284,10 +282,15 @@ class RuleChecks:
                 "Guard roots and divisions: jnp.sqrt(jnp.where(x > 0, x, 1.0)), or an ε inside the root.",
             )
 
-    def check_survives_nan(self) -> Problems:
+    def check_says_that_its_loss_is_nan(self) -> Problems:
         spoilt = eqx.tree_at(lambda batch: batch.advantages, self.batch, self.batch.advantages * jnp.nan)
-        policy, _, _ = self.compiled(self.objective, self.policy, spoilt, self.init(self.policy))
-        yield from self._policy_keeps_its_form(policy)
+        policy, _, metrics = self.compiled(self.objective, self.policy, spoilt, self.init(self.policy))
+        if common.finite(metrics["loss"]) and not common.finite(common.arrays(policy)):
+            yield error(
+                "`loss` of the metrics is finite where the loss is not, and the policy is not finite either.",
+                "Training stops at a loss that is not finite, and keeps the policy before it.",
+                "Report the loss as the objective gives it.",
+            )
 
     def check_keeps_no_state(self) -> Problems:
         yield from common.keeps_no_state(self.before, self.rule, lambda: self.first)
@@ -311,10 +314,6 @@ def _batch(policy: AbstractPolicy, key: Key) -> Batch:
     closeness = -jnp.sum((actions - observations) ** 2, axis=-1)
     advantages = (closeness - jnp.mean(closeness)) / jnp.std(closeness)
     return Batch(observations, actions, distribution.log_prob(actions), advantages, valid)
-
-
-def _arrays(tree: PyTree) -> PyTree:
-    return eqx.filter(tree, lambda x: not callable(x) and not isinstance(x, str))
 
 
 def _same_step(start: PyTree, one: Stepped, other: Stepped) -> bool:

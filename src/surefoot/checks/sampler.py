@@ -13,11 +13,14 @@ from jaxtyping import Array, PyTree
 
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, collect, error, require
+from surefoot.loading import FAILURES
 from surefoot.policies import AbstractPolicy, CategoricalMLP, GaussianMLP
-from surefoot.types import Continuous, Key, Rollout, as_space
+from surefoot.samplers.base import empty_rollout
+from surefoot.types import Continuous, Key, Rollout
 
 _TASKS = 3
 _SEED = 7
+_FIELDS = tuple(name for name in Rollout.__dataclass_fields__ if name != "memory")
 _METHODS = ("submit", "sample", "start", "collect")
 
 
@@ -120,37 +123,19 @@ class SamplerChecks:
         """Arrays of the rollout that have another shape or dtype than they must."""
         env = self.sampler.env
         steps = min(jnp.shape(rollout.valid)[-1] if jnp.ndim(rollout.valid) else 0, env.horizon)
-        axes = (*leading, self.sampler.episodes, steps)
-        real, count, flag = jnp.zeros(()).dtype, jnp.zeros((), int).dtype, jnp.dtype(bool)
-        integer = jnp.dtype(jnp.int32)
-        action = (env.action_space.shape, real if isinstance(env.action_space, Continuous) else integer)
-        forms = {
-            "actions": action,
-            **dict.fromkeys(("log_probs", "rewards"), ((), real)),
-            **dict.fromkeys(("terminated", "truncated", "valid"), ((), flag)),
-            "times": ((), count),
-        }
-        parts = jax.tree.leaves(as_space(env.observation_space))
-        observed = [
-            (name, leaf, (*axes[:-1], count, *part.shape), part.dtype)
-            for field, count in (("observations", steps), ("final_observations", 1))
-            for (name, leaf), part in zip(
-                common.leaves_with_names(getattr(rollout, field), field), parts, strict=True
-            )
-        ]
-        others = [
-            (name, getattr(rollout, name), (*axes, *shape), dtype) for name, (shape, dtype) in forms.items()
-        ]
+        wanted = jax.eval_shape(lambda: empty_rollout(env, (*leading, self.sampler.episodes, steps)))
         names = "task episode" if leading else "episode"
-        for name, array, shape, dtype in observed + others:
-            yield from common.has_form(
-                f"`{method}` gives `{name}` as",
-                array,
-                jax.ShapeDtypeStruct(shape, dtype),
-                f"Axes are [{names} time ...], padded to a common length of at most the horizon; each "
-                "episode has one final observation.",
-                "Give the array these axes, and this dtype.",
-            )
+        for field in _FIELDS:
+            leaves = common.leaves_with_names(getattr(rollout, field), field)
+            for (name, leaf), form in zip(leaves, jax.tree.leaves(getattr(wanted, field)), strict=True):
+                yield from common.has_form(
+                    f"`{method}` gives `{name}` as",
+                    leaf,
+                    jax.ShapeDtypeStruct(form.shape, _as_wide(form.dtype, leaf)),
+                    f"Axes are [{names} time ...], padded to a common length of at most the horizon; each "
+                    "episode has one final observation.",
+                    "Give the array these axes, and this dtype.",
+                )
 
     def check_attributes(self) -> Problems:
         yield from common.has_methods(self.sampler, _METHODS, "surefoot.samplers.AbstractSampler")
@@ -293,7 +278,7 @@ class SamplerChecks:
         why = "The caller waits on the future, and must learn there what went wrong."
         try:
             future = self.sampler.submit(FailingPolicy(jnp.zeros(1)), self.rows(0)[1], self.key)
-        except Exception as failed:
+        except FAILURES as failed:
             yield error(f"An exception in the policy leaves `submit` at once: {failed}.", why, remedy)
             return
         raised = None
@@ -303,9 +288,14 @@ class SamplerChecks:
             yield error("An exception in the policy does not reach the future.", why, remedy)
 
 
+def _as_wide(dtype: Any, leaf: Any) -> Any:
+    """The dtype, or that of double precision where JAX computes in it and the leaf has it."""
+    own, kinds = getattr(leaf, "dtype", None), {"f": float, "i": int}
+    return own if own == jnp.zeros((), kinds.get(dtype.kind, dtype)).dtype else dtype
+
+
 def _rollout(method: str, result: Any) -> Rollout:
     """The result, which has the fields of a rollout."""
-    names = [name for name in Rollout.__dataclass_fields__ if name != "memory"]
     why = "Advantages are estimated from a Rollout."
-    require(common.has_fields(method, result, names, why, "Return surefoot.types.Rollout."))
+    require(common.has_fields(method, result, _FIELDS, why, "Return surefoot.types.Rollout."))
     return result

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
-from typing import Any
+from typing import Annotated, Any
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.gymnasium import Gymnasium, time_limit_of
 from surefoot.envs.gymnasium_simulator import close_env
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.loading import told
-from surefoot.options import UserError, shown
+from surefoot.options import Options, UserError, at_least, shown
 from surefoot.types import ActionSpace, Key, ObservationSpace, Task
 
 _NUMBERS = count()
@@ -20,7 +20,7 @@ _STEPS = 1000
 
 
 @dataclass(frozen=True)
-class GymnasiumFactory(AbstractFamily):
+class GymnasiumFactory(Options, AbstractFamily):
     """The Gymnasium environment that a class or a function without arguments makes.
 
     A run of it cannot be written to a folder, and worker processes take it only if they can import what makes
@@ -30,7 +30,7 @@ class GymnasiumFactory(AbstractFamily):
 
     make: Callable[[], Any]
     """Makes a new environment."""
-    time_limit: int | None = None
+    time_limit: Annotated[int | None, at_least(1)] = None
     """Number of steps after which an episode is truncated. None for that of its `TimeLimit` wrapper
     or the one that it is registered with, or for 1,000 if it has none."""
 

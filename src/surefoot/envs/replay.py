@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, Shaped, UInt32
 
-from surefoot.envs.simulation import AbstractResumableSimulator
+from surefoot.envs.simulation import AbstractResumableSimulator, words_of_a_key
 from surefoot.types import ActionSpace, Continuous, Task
 
 _MOST_WORDS = 2**16
@@ -27,7 +27,7 @@ class ActionHistory:
         self._horizon, self._shape = horizon, actions.shape
         self.dtype = np.float32 if isinstance(actions, Continuous) else np.int32
         """The type of the actions that are saved."""
-        self._of_key = jax.random.key_data(jax.random.key(0)).size
+        self._of_key = words_of_a_key()
         self._header = self._of_key + 1
         """Words before the actions of a saved episode: those of its key, and the number of actions."""
         self._keys = np.zeros((0, self._of_key), np.uint32)

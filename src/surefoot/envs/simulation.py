@@ -111,7 +111,7 @@ class JaxSimulator(AbstractResumableSimulator):
 
         self._reset = jax.jit(jax.vmap(start))
         self._step = jax.jit(jax.vmap(advance))
-        self._keys, self._times = np.zeros((0, 2), np.uint32), np.zeros(0, np.int32)
+        self._keys, self._times = np.zeros((0, words_of_a_key()), np.uint32), np.zeros(0, np.int32)
         self._tasks: Task = None
         self._states: PyTree = None
 
@@ -180,6 +180,11 @@ class JaxSimulator(AbstractResumableSimulator):
             return jnp.where(np.expand_dims(moved, tuple(range(1, new.ndim))), new, old)
 
         self._states = jax.tree.map(choose, states, self._states)
+
+
+def words_of_a_key() -> int:
+    """The number of 32-bit words of a random key."""
+    return jax.random.key_data(jax.random.key(0)).size
 
 
 def _on_host(leaf: Array) -> np.ndarray:

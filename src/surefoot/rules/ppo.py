@@ -70,12 +70,7 @@ class PPOClip(EpochOptions, AbstractRule):
         self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: EpochState
     ) -> tuple[PyTree, EpochState, Metrics]:
         clipped = objective.clipped(self.clip)
-
-        def loss(prediction: PyTree, batch: PyTree, old: PyTree) -> Array:
-            del old
-            return clipped.loss(prediction, batch)
-
-        return _epochs(self, objective, loss, policy, batch, state)
+        return _epochs(self, objective, lambda new, part, _: clipped.loss(new, part), policy, batch, state)
 
 
 @dataclass(frozen=True)
@@ -95,11 +90,9 @@ class PPOPenalty(EpochOptions, AbstractRule):
         self, objective: AbstractObjective, policy: PyTree, batch: PyTree, state: EpochState
     ) -> tuple[PyTree, EpochState, Metrics]:
         penalised = Penalised(objective, state.beta)
-
-        def loss(prediction: PyTree, batch: PyTree, old: PyTree) -> Array:
-            return penalised.loss(prediction, (batch, old))
-
-        policy, following, metrics = _epochs(self, objective, loss, policy, batch, state)
+        policy, following, metrics = _epochs(
+            self, objective, lambda new, part, old: penalised.loss(new, (part, old)), policy, batch, state
+        )
         if self.target_kl is not None:
             beta = adaptive_kl_coefficient(state.beta, metrics["kl"], self.target_kl)
             following = eqx.tree_at(lambda s: s.beta, following, beta)

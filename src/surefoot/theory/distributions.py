@@ -127,10 +127,10 @@ class Categorical(AbstractDistribution):
 
     def sample_from(self, noise: Float[Array, "*batch n"]) -> Int[Array, "*batch"]:
         """The largest of logits and Gumbel noise (Gumbel, 1954)."""
-        return jnp.argmax(self.logits + noise, axis=-1)
+        return _largest(self.logits + noise)
 
     def mode(self) -> Int[Array, "*batch"]:
-        return jnp.argmax(self.logits, axis=-1)
+        return _largest(self.logits)
 
     def log_prob(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
         log_probs = jax.nn.log_softmax(self.logits)
@@ -184,6 +184,11 @@ class MultiCategorical(AbstractDistribution):
 
     def _sum(self, parts: Iterable[Float[Array, "*batch"]]) -> Float[Array, "*batch"]:
         return jnp.sum(jnp.stack(list(parts)), axis=0)
+
+
+def _largest(scores: Float[Array, "*batch n"]) -> Int[Array, "*batch"]:
+    """The index of the largest score: 32 bits, in double precision too."""
+    return jax.lax.argmax(scores, scores.ndim - 1, jnp.int32)
 
 
 def _probabilities(logits: Float[Array, "*batch n"]) -> tuple[Float[Array, "*batch n"], ...]:

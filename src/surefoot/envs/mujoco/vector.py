@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8, UInt32
 from surefoot.envs.mujoco.binding import mujoco
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.envs.mujoco.rendering import Screen
-from surefoot.options import UserError, check, shown
+from surefoot.options import UserError, check, fits, shown
 from surefoot.types import Task
 
 _WORD = 2**32
@@ -55,11 +55,12 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
 
         With `render_mode` "rgb_array", `render` draws pictures of `width` × `height` pixels.
         """
-        check(num_envs >= 1, "num_envs", num_envs, "1 or more")
-        check(threads >= 1, "threads", threads, "1 or more")
         check(render_mode in (None, "rgb_array"), "render_mode", render_mode, "rgb_array, or none")
+        counts = {"num_envs": num_envs, "threads": threads}
+        for name, count in counts.items():
+            check(fits(count, int) and count >= 1, name, count, "a whole number, 1 or more")
         for name, size in (("width", width), ("height", height)):
-            check(1 <= size <= _MOST_PIXELS, name, size, f"from 1 to {_MOST_PIXELS}")
+            check(fits(size, int) and 1 <= size <= _MOST_PIXELS, name, size, f"from 1 to {_MOST_PIXELS}")
         self.family, self.num_envs, self.render_mode = family, num_envs, render_mode
         self.metadata = {
             "autoreset_mode": AutoresetMode.NEXT_STEP,
