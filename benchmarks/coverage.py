@@ -12,11 +12,12 @@ truth is the interquartile mean of four million scores. Scores are normal (stand
     one-task    scores [seed 1]
     suite       5 fixed tasks whose means differ by up to 2; every task has seeds of its own
     family      20 sampled tasks (standard deviation 1); every seed is rated on each of them (with noise, 0.5)
+    3-tasks     3 of them, and seeds and noise a tenth as far apart; 5-tasks the same with 5
 """
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,21 +56,27 @@ class Design(NamedTuple):
     tasks: int
     draw: Callable[[np.random.Generator, Shape, int, int], np.ndarray]
     """From shape, seeds and tasks: scores `[seed task]`."""
+    spread: float = 1.0
+    """Of a family, how far seeds are apart; tasks are 1 apart."""
 
 
 def independent(rng: np.random.Generator, shape: Shape, seeds: int, tasks: int) -> np.ndarray:
     return np.linspace(-1, 1, tasks) * (tasks > 1) + shape(rng, (seeds, tasks))
 
 
-def crossed(rng: np.random.Generator, shape: Shape, seeds: int, tasks: int) -> np.ndarray:
+def crossed(
+    rng: np.random.Generator, shape: Shape, seeds: int, tasks: int, spread: float = 1.0
+) -> np.ndarray:
     of_seeds, of_tasks = shape(rng, (seeds, 1)), rng.normal(size=(1, tasks))
-    return of_seeds + of_tasks + 0.5 * rng.normal(size=(seeds, tasks))
+    return of_tasks + spread * (of_seeds + 0.5 * rng.normal(size=(seeds, tasks)))
 
 
 DESIGNS = {
     "one-task": Design("seeds-within-tasks", 1, independent),
     "suite": Design("seeds-within-tasks", 5, independent),
     "family": Design("seeds-and-tasks", 20, crossed),
+    "3-tasks": Design("seeds-and-tasks", 3, partial(crossed, spread=0.1), 0.1),
+    "5-tasks": Design("seeds-and-tasks", 5, partial(crossed, spread=0.1), 0.1),
 }
 
 
@@ -77,8 +84,9 @@ DESIGNS = {
 def truth(design: Design, shape: Shape) -> float:
     """The interquartile mean of very many scores; of a family, each of another seed and task."""
     rng = np.random.default_rng(1)
-    if design.draw is crossed:
-        scores = shape(rng, (LARGE,)) + rng.normal(size=LARGE) + 0.5 * rng.normal(size=LARGE)
+    if design.scheme == "seeds-and-tasks":
+        of_seeds = shape(rng, (LARGE,)) + 0.5 * rng.normal(size=LARGE)
+        scores = rng.normal(size=LARGE) + design.spread * of_seeds
         return float(interquartile_mean(scores[:, None]))
     return float(interquartile_mean(design.draw(rng, shape, LARGE // design.tasks, design.tasks)))
 

@@ -126,7 +126,9 @@ def test_its_result_has_a_row_for_each_method_and_step(monkeypatch: pytest.Monke
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(UserError, match=r"deltas is \(0\.1,\); it must be two or more"):
+    with pytest.raises(UserError, match=r"deltas is \(0\.1,\); it must be two or more, ascending"):
         Collapse(deltas=(0.1,))
+    with pytest.raises(UserError, match="deltas is"):
+        Collapse(deltas=(1.0, 0.1))
     with pytest.raises(UserError, match="methods is"):
         Collapse(methods=("Newton",))

@@ -2,6 +2,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from surefoot.lab.base import Result
 from surefoot.lab.importance import WEIGHTS, ImportanceWeights, Setting, mean_kl, second_moment, start
 from surefoot.lab.importance_estimators import MARGINAL, UNBIASED, Data, data_of
 from surefoot.options import UserError
-from surefoot.theory.importance import trajectory_weight
+from surefoot.theory.importance import trajectory_weight, weighted_reward_to_go
 
 SMALL = ImportanceWeights(horizons=(4, 8), distances=(0.5, 1.0, 2.0), episodes=25, batches=1000)
 
@@ -66,12 +67,19 @@ def test_the_sample_size_is_that_of_theory_where_episodes_are_many():
 KINDS = (*UNBIASED, MARGINAL)
 
 
+def weighted_reward_to_go_of(data: Data) -> jax.Array:
+    ratios = jnp.exp(data.log_probs - data.old_log_probs)
+    return jax.vmap(weighted_reward_to_go, (0, None, 0))(data.rewards, data.discounts, ratios)
+
+
 @jax.jit
 @jax.vmap
 def weights_and_gradients(data: Data) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     weights = {kind: data.weights(kind) for kind in KINDS}
     gradients = {kind: data.gradient(kind, w) for kind, w in weights.items()}
-    return weights, gradients | {"causal": data.causal_gradient()}
+    # The same in another form: the past's weights on the action, and the future's on the rewards.
+    to_go = weighted_reward_to_go_of(data)
+    return weights, gradients | {"causal": data._gradient(weights["per-decision"] * to_go)}
 
 
 @cache
@@ -96,7 +104,7 @@ def test_the_exact_weights_are_unbiased_by_enumeration(kind: str):
 
 def test_weights_on_actions_and_rewards_are_those_on_the_rewards_alone():
     *_, gradients = listed(2.0)
-    np.testing.assert_allclose(gradients["causal"], gradients["per decision"], atol=1e-12)
+    np.testing.assert_allclose(gradients["causal"], gradients["per-decision"], atol=1e-12)
 
 
 def test_the_marginal_weight_is_biased_by_as_much_as_measured(result: Result):

@@ -85,5 +85,8 @@ def test_a_claim_that_is_not_so_is_found_out(measured: Any):
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(UserError, match="conditions is"):
-        BadScaling(conditions=(10.0, 1.0))
+    for conditions in ((10.0, 1.0), (1.0,), (1.0, 10.0, 3.0), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)):
+        with pytest.raises(UserError, match="conditions is"):
+            BadScaling(conditions=conditions)
+    with pytest.raises(UserError, match="rates is"):
+        BadScaling(rates=(-1.0,))

@@ -96,5 +96,8 @@ def test_a_claim_that_is_not_so_is_found_out(measured: Any, change: Any, broken:
 def test_wrong_options_are_refused():
     with pytest.raises(UserError, match=r"gap is 0\.0"):
         TrustRegionSteps(gap=0.0)
+    for deltas in ((1.0, 0.1), (-1.0, 0.1)):
+        with pytest.raises(UserError, match="deltas is"):
+            TrustRegionSteps(deltas=deltas)
     with pytest.raises(UserError, match="seed is -1"):
         run(TrustRegionSteps(), seed=-1)

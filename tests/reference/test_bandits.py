@@ -160,6 +160,11 @@ def test_the_bayes_optimum_is_that_of_hand_made_problems() -> None:
     assert bayes_optimal_reward(1, 7) == pytest.approx(3.5), "one arm leaves no choice"
     # The first pull earns 1/2; after a success the arm's mean is 2/3, after a failure the other's is 1/2.
     assert bayes_optimal_reward(2, 2) == pytest.approx(0.5 + 0.5 * 2 / 3 + 0.5 * 0.5)
+    for pulls in (-1, 600):
+        with pytest.raises(UserError, match=f"pulls is {pulls}"):
+            bayes_optimal_reward(1, pulls)
+    with pytest.raises(UserError, match="pulls is 1000; it must be from 1 to 300"):
+        gittins_index(1000)
     with pytest.raises(UserError, match="arms is 0"):
         bayes_optimal_reward(0, 3)
 

@@ -173,6 +173,14 @@ def meta(folder: Path, shift: float, seeds: int = 5, **changes) -> Path:
     return folder
 
 
+def test_few_tasks_are_said_to_be_too_few(tmp_path: Path) -> None:
+    comparison = compare(meta(tmp_path / "a", 0.0), meta(tmp_path / "b", 1.0, inner_steps=2))
+    assert comparison.against(comparison.groups[1]).verdict == "too few tasks"
+    assert [note for note in comparison.notes() if "Too few held-out tasks to tell: 3." in note]
+    fewer = compare(meta(tmp_path / "c", 0.0, seeds=2), meta(tmp_path / "d", 1.0, inner_steps=2))
+    assert fewer.against(fewer.groups[1]).verdict == "too few seeds"
+
+
 def test_adaptation_is_compared_after_its_last_step(tmp_path: Path) -> None:
     comparison = compare(meta(tmp_path / "a", 0.0), meta(tmp_path / "b", 1.0, inner_steps=2))
     assert comparison.same_tasks

@@ -16,6 +16,7 @@ from support.dense import assert_same
 from support.small import SMALL
 from surefoot import cli
 from surefoot.algorithms import MAML
+from surefoot.cli import reproducing
 from surefoot.envs import Bandit
 from surefoot.experiment import Config, Learner, load, train
 from surefoot.experiment.learner import compiled_initial_state
@@ -23,6 +24,7 @@ from surefoot.experiment.training import ManyOutcome
 from surefoot.options import UserError
 from surefoot.reference import Random
 from surefoot.reproduction import TABLES, Agent, PublishedTable, Row, reproduce, running
+from surefoot.reproduction.summary import draw_reproduction, summarise_table
 
 TINY = PublishedTable(
     "A table that takes seconds",
@@ -76,6 +78,22 @@ def test_our_figures_stand_beside_the_published_ones(
     assert 0 < random["mean"] < 4
     assert random["hours"] is None
     assert (out / "reproduce.png").stat().st_size > 1000
+
+
+def test_a_method_whose_runs_all_failed_keeps_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = summarise_table(TINY, {"Learned ²": []}, {"random": [2.0]}, [tmp_path / "seed000"])
+    assert [(row["method"], row["mean"], row["seeds"]) for row in summary["rows"]] == [
+        ("Learned ²", None, []),
+        ("random", 2.0, [2.0]),
+    ]
+    alone = {**summary, "rows": summary["rows"][:1], "quick": False}
+    assert draw_reproduction(alone).startswith(b"\x89PNG")
+    reproducing._print(alone, tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "its loss or a parameter was not finite" in shown
+    assert "Learned ²" in shown
 
 
 def test_a_second_call_repeats_nothing_and_a_larger_one_adds_seeds(tmp_path: Path) -> None:

@@ -80,8 +80,9 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     for row in summary["rows"]:
         ends = interval(row["ci95"], 1)
         published, hours = (row[key] for key in ("published", "hours"))
-        others = ["–" if x is None else f"{x:.{digits}f}" for x, digits in ((published, 1), (hours, 2))]
-        table.add_row(label(row), f"{row['mean']:.1f}", ends, *others)
+        figures = ((row["mean"], 1), (published, 1), (hours, 2))
+        ours, *others = ["–" if x is None else f"{x:.{digits}f}" for x, digits in figures]
+        table.add_row(label(row), ours, ends, *others)
     console.print(table)
     say(f"published {summary['source']}")
     counts = sorted({len(row["seeds"]) for row in summary["rows"]})

@@ -21,6 +21,7 @@ Name = tuple[str, float, float]
 """An estimator: its kind, its γ, and its λ or k."""
 _NAMED = 3
 """The largest k that the figure names; longer ones are close together."""
+_Few = Bound(lambda x: len(x) <= 4, "four or fewer", whole=True)
 _ToOne = Bound(lambda x: ascends(x) and x[0] >= 0 and x[-1] == 1, "ascending to 1", whole=True)
 _FromZero = Bound(lambda x: x[0] == 0, "ascending from 0 to 1", whole=True)
 
@@ -49,7 +50,7 @@ class AdvantageEstimation(AbstractExperiment):
 
     horizon: Annotated[int, ShortHorizon] = 6
     """Steps in an episode, without a discount."""
-    discounts: Annotated[tuple[float, ...], _ToOne] = (0.7, 0.9, 1.0)
+    discounts: Annotated[tuple[float, ...], _ToOne, _Few] = (0.7, 0.9, 1.0)
     """γ of the estimators, ascending to 1, the problem's."""
     lambdas: Annotated[tuple[float, ...], _ToOne, _FromZero] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
     """λ of the estimators, ascending from 0 to 1."""

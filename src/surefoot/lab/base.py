@@ -55,7 +55,6 @@ def ascends(values: Sequence[int | float]) -> bool:
 
 Ascending = Bound(ascends, "two or more, ascending", whole=True)
 OneRate = length_at_least(1, "at least one rate")
-TwoOrMore = length_at_least(2, "two or more")
 ThreeOrMore = length_at_least(3, "three or more")
 
 

@@ -131,7 +131,7 @@ def known(credit: str, table: Callable[[Exact], Float[Array, "time states"]]) ->
 
 
 def optimal_constant(fit: Literal["others", "same", "exact"]) -> Estimator:
-    """mean s (R − b) with b = Σ s²R / Σ s² for each parameter.
+    """mean ψ (R − b) with b = Σ ψ²R / Σ ψ² for each parameter, and its score ψ.
 
     The sums are over the batch without the episode that b is subtracted from (`others`), over the whole batch
     (`same`), or expectations (`exact`).

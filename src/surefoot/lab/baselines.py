@@ -76,8 +76,8 @@ class Baselines(AbstractExperiment):
     each of many small batches. The baselines are exact ones, those of `surefoot.baselines`, fitted to the
     one-hot states and times of other episodes, and two that are fitted to the same episodes. The theory: a
     baseline that does not depend on the action leaves the gradient unbiased (Williams, 1992); so does leaving
-    out the rewards before the action; and of all constants Σ s²R / Σ s² has the least variance, for each
-    parameter (Greensmith et al., 2004).
+    out the rewards before the action; and of all constants Σ ψ²R / Σ ψ², with the scores ψ, has the least
+    variance, for each parameter (Greensmith et al., 2004).
     """
 
     horizon: Annotated[int, ShortHorizon] = 6

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
+from scipy.special import stdtrit
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, TwoOrMore
+from surefoot.lab.base import AbstractExperiment, Ascending, Claim, Result
 from surefoot.lab.cliff import Cliff
 from surefoot.lab.figures import COLOURS, Line, Panel
 from surefoot.networks import MLPOptions
@@ -37,6 +38,12 @@ from surefoot.types import Batch, Key
 _OBJECTIVE = PolicyObjective(surrogate)
 _DAMPING = 1e-3
 _EPISODES_OF_SCALE = 200
+_LANES, _WIND = 6, 0.1
+"""Number of lanes, and the probability of being carried towards the edge."""
+_HIDDEN = 16
+"""Number of units in the network's hidden layer."""
+_ADAM_LR = 0.01
+"""Learning rate of PPO's Adam at δ = 0.01."""
 """Episodes from which the rates that belong to a nominal step are computed, before training."""
 
 
@@ -116,12 +123,13 @@ class Collapse(AbstractExperiment):
     """Collapse: without a trust region a long step ruins the policy, its data, and all later steps.
 
     A network is trained on lanes beside a cliff, from sampled episodes, by steps of growing nominal size. The
-    size is δ, the predicted KL in nats: of every step of TRPO, and of the first step of the methods with a
-    fixed rate. A policy that always goes towards the edge earns nothing, all its episodes are alike, no
-    advantage differs from zero, and it never changes again.
+    size is δ, the predicted KL in nats: of every step of TRPO, and of the first step of the gradients with a
+    fixed rate. Adam's rate in PPO is 0.01 at δ = 0.01, and grows with √δ. A policy that always goes towards
+    the edge earns nothing, all its episodes are alike, no advantage differs from zero, and it never changes
+    again.
     """
 
-    deltas: Annotated[tuple[float, ...], Positive, TwoOrMore] = (1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
+    deltas: Annotated[tuple[float, ...], Positive, Ascending] = (1e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
     """Nominal steps δ, ascending."""
     seeds: Annotated[int, at_least(2)] = 10
     """Number of seeds of each method and step."""
@@ -131,18 +139,10 @@ class Collapse(AbstractExperiment):
     """Number of iterations after the first step."""
     methods: Annotated[tuple[str, ...], _Known] = METHODS
     """Methods that are measured."""
-    lanes: Annotated[int, at_least(2)] = 6
-    """Number of lanes."""
     horizon: Annotated[int, at_least(1)] = 20
     """Steps of an episode."""
-    wind: float = 0.1
-    """Probability of being carried towards the edge."""
-    hidden: int = 16
-    """Number of units in the network's hidden layer."""
     max_kl: Annotated[float, Positive] = 0.03
     """Bound of `TRPO, fixed bound`, in nats. `fixed ball` has the radius of a first step of this KL."""
-    adam_lr: Annotated[float, Positive] = 0.01
-    """Adam learning rate of PPO at δ = 0.01; it grows with √δ, as the length of a step does."""
 
     def measure(self, seed: int) -> Result:
         found = {name: self.train(name, seed) for name in self.methods}
@@ -165,7 +165,7 @@ class Collapse(AbstractExperiment):
 
     def train(self, name: str, seed: int) -> Measured:
         """All nominal steps and seeds of one method, in one program."""
-        cliff = Cliff.of(self.lanes, self.horizon, self.wind)
+        cliff = Cliff.of(_LANES, self.horizon, _WIND)
 
         def one(delta: Array, key: Key) -> tuple[Array, Array]:
             return self._run(cliff, name, delta, key)
@@ -176,7 +176,7 @@ class Collapse(AbstractExperiment):
 
     def _run(self, cliff: Cliff, name: str, delta: Array, key: Key) -> tuple[Array, Array]:
         start_key, scale_key, run_key = jax.random.split(key, 3)
-        network = MLPOptions((self.hidden,), "tanh", "orthogonal", 0.01).network(start_key, 1, 3)
+        network = MLPOptions((_HIDDEN,), "tanh", "orthogonal", 0.01).network(start_key, 1, 3)
         policy = CategoricalMLPPolicy(network)
         scales = _scales(policy, cliff.batch(policy, scale_key, _EPISODES_OF_SCALE))
         rule = self._rule(name, delta, scales)
@@ -194,7 +194,7 @@ class Collapse(AbstractExperiment):
         rate = jnp.sqrt(delta)
         match name:
             case "plain gradient":
-                return _traced(GradientStep(), lr=(scales.plain * rate,))
+                return _traced(GradientStep(), lr=scales.plain * rate)
             case "natural gradient":
                 return _traced(NaturalGradient(damping=_DAMPING), lr=scales.natural * rate)
             case "TRPO without line search":
@@ -204,10 +204,10 @@ class Collapse(AbstractExperiment):
             case "TRPO, fixed bound":
                 return _traced(LongStep(max_kl=self.max_kl, damping=_DAMPING), nominal=delta)
             case "fixed ball":
-                options = {"lr": scales.plain * rate, "radius": scales.distance * self.max_kl**0.5}
-                return _traced(ProjectedGradient(gradient_steps=1), **options)
+                radius = scales.distance * self.max_kl**0.5
+                return _traced(ProjectedGradient(gradient_steps=1), lr=scales.plain * rate, radius=radius)
             case _:
-                return _traced(PPOClip(), lr=self.adam_lr * rate / 0.1)
+                return _traced(PPOClip(), lr=_ADAM_LR * rate / 0.1)
 
     def _claims(self, found: dict[str, Measured]) -> list[Claim]:
         claims = []
@@ -255,7 +255,7 @@ class Collapse(AbstractExperiment):
             Line(self.deltas, x.divergences.mean(axis=(1, 2))[:, 1], name, colours[name], "o-")
             for name, x in found.items()
         ]
-        size = "nominal step δ [nats]"
+        size = "nominal step δ"
         limits = {"xscale": "log", "ylim": (0, None)}
         return [
             Panel("After one step", size, "expected return J", first, limits),
@@ -271,8 +271,8 @@ class Collapse(AbstractExperiment):
 
 
 def _traced(rule: Any, **options: Any) -> Any:
-    """The rule with options that JAX traces, so that one program has all of their values. The rule's own
-    initialiser takes numbers alone."""
+    """The rule with options that JAX traces, so that one program has all of their values: arrays, where its
+    initialiser is annotated with numbers."""
     rule = copy(rule)
     for name, value in options.items():
         object.__setattr__(rule, name, value)
@@ -280,9 +280,9 @@ def _traced(rule: Any, **options: Any) -> Any:
 
 
 def _with_interval(deltas: Sequence[float], values: np.ndarray, label: str, colour: str) -> list[Line]:
-    """The mean over seeds, and the ends of its 95% interval (of a normal distribution) as thin bars."""
+    """The mean over seeds, and its 95% interval as a thin bar."""
     mean = values.mean(axis=1)
-    half = 1.96 * values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+    half = stdtrit(values.shape[1] - 1, 0.975) * values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
     bars = [Line((d, d), (m - h, m + h), "", colour) for d, m, h in zip(deltas, mean, half, strict=True)]
     return [Line(deltas, mean, label, colour, "o-"), *bars]
 

@@ -11,7 +11,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, ThreeOrMore, close, converges
+from surefoot.lab.base import AbstractExperiment, Ascending, Claim, Result, ThreeOrMore, close, converges
 from surefoot.lab.exact import OBJECTIVE, ExactBatch, exact_batch, greedy, policy_iteration
 from surefoot.lab.figures import BLUE, GREY, RED, YELLOW, Line, Panel
 from surefoot.lab.optima import (
@@ -82,7 +82,9 @@ class Identities(AbstractExperiment):
     """Number of actions."""
     discount: float = 0.95
     """γ."""
-    betas: Annotated[tuple[float, ...], Positive, ThreeOrMore] = tuple(10.0 ** (k / 2) for k in range(-10, 9))
+    betas: Annotated[tuple[float, ...], Positive, ThreeOrMore, Ascending] = tuple(
+        10.0 ** (k / 2) for k in range(-10, 9)
+    )
     """β, ascending."""
 
     def measure(self, seed: int) -> Result:

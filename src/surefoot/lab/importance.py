@@ -16,7 +16,7 @@ from surefoot.lab.importance_estimators import MARGINAL, UNBIASED, Data, data_of
 from surefoot.lab.problems import Episodes, Problem, SoftmaxTable, chain
 from surefoot.lab.sampling import Quality, draw, in_batches, least_p_value, quality
 from surefoot.options import NonNegative, Positive, at_least
-from surefoot.theory.importance import clip_weights, effective_sample_size, self_normalise
+from surefoot.theory.importance import Weighting, clip_weights, effective_sample_size, self_normalise
 from surefoot.types import Key
 
 REDUCED = (", clipped", ", self-normalised")
@@ -87,7 +87,10 @@ class ImportanceWeights(AbstractExperiment):
             for kl in [mean_kl(*start(setting))]
             for name, x in kinds.items()
         ]
-        columns = "horizon, distance, KL, weights, bias, its standard error, variance, sample size"
+        columns = (
+            "horizon, distance, KL, weights, bias / ‖∇J‖, its standard error, variance / ‖∇J‖², "
+            "sample size / N"
+        )
         title = "Importance weights: variance and effective sample size"
         return Result(title, columns.split(", "), rows, self._panels(found), self._claims(found))
 
@@ -108,13 +111,12 @@ class ImportanceWeights(AbstractExperiment):
 
     def estimate(self, data: Data) -> tuple[dict[str, Array], dict[str, Array]]:
         """The gradient from one batch, and the mean effective sample size of its steps, for every kind."""
-        weights = {MARGINAL: (MARGINAL, data.weights(MARGINAL))}
+        weights: dict[str, tuple[Weighting, Array]] = {MARGINAL: (MARGINAL, data.weights(MARGINAL))}
         for kind in UNBIASED:
             w = data.weights(kind)
             changed = (w, clip_weights(w, self.limit), self_normalise(w))
             weights |= {kind + name: (kind, x) for name, x in zip(("", *REDUCED), changed, strict=True)}
         gradients = {name: data.gradient(kind, w) for name, (kind, w) in weights.items()}
-        gradients["per decision"] = data.causal_gradient()
         sizes = {name: jnp.mean(jax.vmap(effective_sample_size, 1)(w)) for name, (_, w) in weights.items()}
         return gradients, sizes
 

@@ -7,16 +7,11 @@ from jaxtyping import Array, Float
 
 from surefoot.lab.exact import log_probs, step_scores
 from surefoot.lab.problems import Episodes, Problem, SoftmaxTable
-from surefoot.theory.importance import (
-    likelihood_ratio,
-    per_decision_weights,
-    trajectory_weight,
-    weighted_reward_to_go,
-)
+from surefoot.theory.importance import Weighting, step_weights
 from surefoot.theory.returns import reward_to_go
 
-UNBIASED = ("trajectory", "per decision")
-MARGINAL = "marginal"
+UNBIASED: tuple[Weighting, ...] = ("trajectory", "per-decision")
+MARGINAL: Weighting = "marginal"
 
 
 class Data(eqx.Module):
@@ -32,16 +27,12 @@ class Data(eqx.Module):
     discount_powers: Float[Array, " time"]
     """γᵗ."""
 
-    def weights(self, kind: str) -> Float[Array, "n time"]:
+    def weights(self, kind: Weighting) -> Float[Array, "n time"]:
         """The weight of every step: W of the trajectory, w_t per decision, or the marginal ρ_t."""
         log_ratios = self.log_probs - self.old_log_probs
-        if kind == "trajectory":
-            return jnp.broadcast_to(jax.vmap(trajectory_weight)(log_ratios)[:, None], log_ratios.shape)
-        if kind == "per decision":
-            return jax.vmap(per_decision_weights)(log_ratios)
-        return likelihood_ratio(self.log_probs, self.old_log_probs)
+        return jax.vmap(lambda of_one: step_weights(of_one, kind))(log_ratios)
 
-    def gradient(self, kind: str, weights: Float[Array, "n time"]) -> Float[Array, " parameters"]:
+    def gradient(self, kind: Weighting, weights: Float[Array, "n time"]) -> Float[Array, " parameters"]:
         """mean Σ_t γᵗ ∇log π(a_t|s_t) c_t, an estimate of ∇J(π).
 
         The marginal weight is the action's: c_t = ρ_t G_t. The others are those of the rewards that follow:
@@ -51,13 +42,6 @@ class Data(eqx.Module):
         if kind == MARGINAL:
             return self._gradient(weights * to_go(self.rewards, self.discounts))
         return self._gradient(to_go(weights * self.rewards, self.discounts))
-
-    def causal_gradient(self) -> Float[Array, " parameters"]:
-        """The per-decision estimate in another form, with the past's weights on the action and the future's
-        on the reward: c_t = w_t G_t, G_t = r_t + γ ρ_{t+1} G_{t+1}."""
-        ratios = likelihood_ratio(self.log_probs, self.old_log_probs)
-        to_go = jax.vmap(weighted_reward_to_go, (0, None, 0))(self.rewards, self.discounts, ratios)
-        return self._gradient(self.weights("per decision") * to_go)
 
     def _gradient(self, credit: Float[Array, "n time"]) -> Float[Array, " parameters"]:
         return jnp.einsum("ntp,nt->p", self.scores, self.discount_powers * credit) / len(credit)

@@ -42,9 +42,9 @@ from surefoot.lab.meta_problems import (
     table,
     two_chains,
 )
-from surefoot.lab.problems import Problem, ShortHorizon, chain_policy
+from surefoot.lab.problems import Problem, chain_policy
 from surefoot.lab.sampling import Quality, in_batches, quality
-from surefoot.options import Positive, at_least
+from surefoot.options import Bound, Positive, at_least
 from surefoot.theory.meta import AbstractMetaObjective
 from surefoot.theory.objectives import loss_and_gradient
 from surefoot.types import Batch, Key
@@ -71,6 +71,9 @@ Found = Mapping[int, Mapping[str, Measured]]
 """By number of episodes and estimator."""
 
 
+_Listed = Bound(lambda horizon: 2 <= horizon <= 5, "from 2 to 5, to list all pairs of trajectories")
+
+
 @dataclass(frozen=True)
 class MetaGradient(AbstractExperiment):
     """Meta-gradients: bias and variance of each method's estimate against the number of episodes.
@@ -83,7 +86,7 @@ class MetaGradient(AbstractExperiment):
     step itself is random; E-MAML is unbiased for the return after that random step.
     """
 
-    horizon: Annotated[int, ShortHorizon] = 4
+    horizon: Annotated[int, _Listed] = 4
     """Steps in an episode."""
     lr: Annotated[float, Positive] = 6.0
     """Rate of the inner steps."""
@@ -119,7 +122,8 @@ class MetaGradient(AbstractExperiment):
             for name, x in kinds.items()
         ]
         columns = (
-            "inner steps, episodes, estimator, bias, its standard error, variance, cosine, bias in the limit"
+            "inner steps, episodes, estimator, bias / ‖∇M‖, its standard error, variance / ‖∇M‖², cosine, "
+            "bias in the limit"
         )
         title = "Meta-gradients: bias and variance of each estimator"
         claims = [

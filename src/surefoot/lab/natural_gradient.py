@@ -9,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Cell, Claim, OneRate, Result, close
+from surefoot.lab.base import AbstractExperiment, Cell, Claim, OneRate, Result, ascends, close
 from surefoot.lab.exact import OBJECTIVE, exact_batch, policy_gradient, policy_iteration, solve
 from surefoot.lab.figures import BLUE, COLOURS, GREY, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, reparametrised, two_states
-from surefoot.options import Bound, Options, at_least, check
+from surefoot.options import Bound, Options, Positive, at_least, check
 from surefoot.rules import NaturalGradient
 
 _CLOSED = 0.95
 """Fraction of the gap to the optimal return that is to be closed."""
-_FromOne = Bound(lambda conditions: conditions[:1] == (1.0,), "1 and then larger numbers", whole=True)
+_FromOne = Bound(
+    lambda x: ascends(x) and x[0] == 1 and len(x) < len(COLOURS),
+    "1 and then one to four larger ones, ascending",
+    whole=True,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class BadScaling(AbstractExperiment):
 
     conditions: Annotated[tuple[float, ...], at_least(1), _FromOne] = (1.0, 3.0, 10.0)
     """Condition numbers of M, ascending; 1 is the table itself."""
-    rates: Annotated[tuple[float, ...], OneRate] = tuple(10.0 ** (k / 2) for k in range(-2, 9))
+    rates: Annotated[tuple[float, ...], Positive, OneRate] = tuple(10.0 ** (k / 2) for k in range(-2, 9))
     """Rates of the plain gradient; the best of them is compared."""
     steps: int = 2000
     """Most steps of the plain gradient."""

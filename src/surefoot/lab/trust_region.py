@@ -12,11 +12,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Claim, Result, TwoOrMore, converges
+from surefoot.lab.base import AbstractExperiment, Ascending, Claim, Result, converges
 from surefoot.lab.exact import OBJECTIVE, Exact, exact_batch, fisher_matrix, policy_iteration, solve
 from surefoot.lab.figures import BLUE, COLOURS, GREY, RED, YELLOW, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, random_problem
-from surefoot.options import OpenFraction, at_least
+from surefoot.options import OpenFraction, Positive, at_least
 from surefoot.rules import TrustRegion
 from surefoot.theory.objectives import loss_and_gradient
 from surefoot.theory.trust_region import natural_direction, step_length
@@ -66,7 +66,7 @@ class TrustRegionSteps(AbstractExperiment):
     """Number of actions."""
     discount: float = 0.9
     """γ."""
-    deltas: Annotated[tuple[float, ...], TwoOrMore] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    deltas: Annotated[tuple[float, ...], Positive, Ascending] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """δ of the full steps, ascending."""
     max_kl: float = 0.01
     """δ of the rule."""

@@ -87,9 +87,10 @@ def bayes_optimal_reward(arms: int, pulls: int) -> float:
 
     Backward induction over the counts of successes and failures. Arms with the same counts are
     interchangeable, so that the states are multisets of counts: some 3,500 for 5 arms and 10 pulls. Far
-    larger problems take too long. Raises `UserError` for no arms.
+    larger problems take too long. Raises `UserError` for no arms, and for more pulls than 200.
     """
     check(arms >= 1, "arms", arms, "1 or more")
+    check(0 <= pulls <= 200, "pulls", pulls, "from 0 to 200")
 
     @cache
     def value(counts: tuple[tuple[int, int], ...], left: int) -> float:

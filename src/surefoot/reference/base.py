@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from surefoot.envs import AbstractEnv
-from surefoot.options import Options, UserError, at_least
+from surefoot.options import Options, UserError, check
 from surefoot.types import Discrete, Key, Keys, Task
 
 
@@ -71,44 +72,30 @@ class Random(AbstractAgent):
         return jax.random.categorical(key, state).astype(jnp.int32)
 
 
-@dataclass(frozen=True)
-class _Trial(Options):
-    """One agent's `episodes` episodes of one problem."""
+def _episode(
+    agent: AbstractAgent, env: AbstractEnv, task: Task, state: PyTree, key: Key
+) -> tuple[PyTree, Float[Array, ""]]:
+    """The agent's state after an episode, and the episode's return."""
+    begin_key, reset_key, steps_key = jax.random.split(key, 3)
+    state = agent.begin(begin_key, state)
+    where, observation = env.reset(reset_key, task)
+    times = jnp.arange(env.horizon, dtype=jnp.int32)
 
-    agent: AbstractAgent
-    env: AbstractEnv
-    episodes: int
+    def step(carry: Any, at: Any) -> tuple[Any, Float[Array, ""]]:
+        state, where, observation, running = carry
+        key, time = at
+        action_key, step_key = jax.random.split(key)
+        action = agent.act(action_key, state, observation, time)
+        result = env.step(step_key, where, action, task)
+        experience = Experience(observation, action, result.reward, result.observation)
+        learned = jax.tree.map(lambda a, b: jnp.where(running, a, b), agent.learn(state, experience), state)
+        reward = jnp.where(running, result.reward, 0.0)
+        running = running & ~result.terminated
+        return (learned, result.state, result.observation, running), reward
 
-    def __call__(self, key: Key, task: Task) -> Float[Array, ""]:
-        state = self.agent.init(self.env, task, self.episodes * self.env.horizon)
-        _, rewards = jax.lax.scan(
-            lambda state, key: self._episode(key, state, task), state, jax.random.split(key, self.episodes)
-        )
-        return jnp.sum(rewards)
-
-    def _episode(self, key: Key, state: PyTree, task: Task) -> tuple[PyTree, Float[Array, ""]]:
-        begin_key, reset_key, steps_key = jax.random.split(key, 3)
-        state = self.agent.begin(begin_key, state)
-        where, observation = self.env.reset(reset_key, task)
-        times = jnp.arange(self.env.horizon, dtype=jnp.int32)
-
-        def step(carry: Any, at: Any) -> tuple[Any, Float[Array, ""]]:
-            state, where, observation, running = carry
-            key, time = at
-            action_key, step_key = jax.random.split(key)
-            action = self.agent.act(action_key, state, observation, time)
-            result = self.env.step(step_key, where, action, task)
-            experience = Experience(observation, action, result.reward, result.observation)
-            learned = jax.tree.map(
-                lambda a, b: jnp.where(running, a, b), self.agent.learn(state, experience), state
-            )
-            reward = jnp.where(running, result.reward, 0.0)
-            running = running & ~result.terminated
-            return (learned, result.state, result.observation, running), reward
-
-        start = (state, where, observation, jnp.ones((), bool))
-        (state, *_), rewards = jax.lax.scan(step, start, (jax.random.split(steps_key, len(times)), times))
-        return state, jnp.sum(rewards)
+    start = (state, where, observation, jnp.ones((), bool))
+    (state, *_), rewards = jax.lax.scan(step, start, (jax.random.split(steps_key, len(times)), times))
+    return state, jnp.sum(rewards)
 
 
 def total_rewards(
@@ -127,14 +114,21 @@ def total_rewards(
     `UserError` if the environment does not suit the agent.
     """
     for name, value in {"problems": problems, "episodes": episodes, "at-once": at_once}.items():
-        if not at_least(1).holds(value):
-            raise UserError(f"{name} is {value}; it must be 1 or more.")
+        check(value >= 1, name, value, "1 or more")
     task_key, trial_key = jax.random.split(key)
     tasks = env.sample_tasks(task_key, problems)
     keys = jax.random.split(trial_key, problems)
-    return _total_rewards(_Trial(agent, env, episodes), keys, tasks, min(at_once, problems))
+    return _total_rewards(keys, tasks, agent, env, episodes, min(at_once, problems))
 
 
-@eqx.filter_jit
-def _total_rewards(trial: _Trial, keys: Keys, tasks: Task, at_once: int) -> Float[Array, " problem"]:
-    return jax.lax.map(lambda pair: trial(*pair), (keys, tasks), batch_size=at_once)
+@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _total_rewards(
+    keys: Keys, tasks: Task, agent: AbstractAgent, env: AbstractEnv, episodes: int, at_once: int
+) -> Float[Array, " problem"]:
+    def of_one(pair: tuple[Key, Task]) -> Float[Array, ""]:
+        key, task = pair
+        state = agent.init(env, task, episodes * env.horizon)
+        turn = partial(_episode, agent, env, task)
+        return jnp.sum(jax.lax.scan(turn, state, jax.random.split(key, episodes))[1])
+
+    return jax.lax.map(of_one, (keys, tasks), batch_size=at_once)

@@ -4,7 +4,10 @@ from functools import cache
 
 import numpy as np
 
+from surefoot.options import check
+
 _GRID = 1001
+_MOST_PULLS = 300
 
 
 @cache
@@ -25,6 +28,7 @@ def gittins_index(pulls: int, discount: float = 1.0) -> np.ndarray:
     1/1,000 apart, A_m is interpolated linearly; as it is convex and falls with ν at least at the rate 1, the
     error is less than the distance.
     """
+    check(1 <= pulls <= _MOST_PULLS, "pulls", pulls, f"from 1 to {_MOST_PULLS}, whose table fits into memory")
     costs = np.linspace(0.0, 1.0, _GRID)
     successes, failures = np.meshgrid(np.arange(pulls), np.arange(pulls), indexing="ij")
     means = (successes + 1) / (successes + failures + 2)

@@ -14,7 +14,14 @@ from jaxtyping import Float
 
 from surefoot.options import UserError
 from surefoot.report.finished import FinishedRun, Group, shown_value
-from surefoot.statistics import FEWEST_SEEDS, Interval, difference, improvement_interval, interval
+from surefoot.statistics import (
+    FEWEST_SEEDS,
+    FEWEST_TASKS,
+    Interval,
+    difference,
+    improvement_interval,
+    interval,
+)
 
 _GRID = 100
 """Points of a learning curve."""
@@ -41,14 +48,14 @@ class Against:
     """The probability that a run of the group scores higher than one of the baseline."""
     paired: bool
     """Whether both have the same seeds, and the difference is that of pairs."""
-    enough: bool
-    """Whether both have enough seeds."""
+    lacking: str
+    """What they have too few of for a verdict: `seeds`, `tasks` or nothing."""
 
     @property
     def verdict(self) -> str:
         """The verdict of the seeds, in a few words."""
-        if not self.enough:
-            return "too few seeds"
+        if self.lacking:
+            return f"too few {self.lacking}"
         if self.difference.low > 0:
             return "better"
         return "worse" if self.difference.high < 0 else "not told apart"
@@ -120,6 +127,11 @@ class Comparison:
         return self.adapts and len(kinds) == 1
 
     @property
+    def has_few_tasks(self) -> bool:
+        """Whether tasks are resampled that are too few to stand for their family."""
+        return self.same_tasks and self.runs[0].returns.shape[1] < FEWEST_TASKS
+
+    @property
     def scheme(self) -> str:
         """The scheme of resampling: held-out tasks are a sample of the family."""
         return "seeds-and-tasks" if self.same_tasks else "seeds-within-tasks"
@@ -145,8 +157,10 @@ class Comparison:
         ours, theirs = (self.scores(x)[np.argsort(x.seeds)] for x in (group, base))
         apart = difference(ours, theirs, paired=paired, scheme=self.scheme, seed=self.seed)
         improves = improvement_interval(*(x.mean(axis=1, keepdims=True) for x in (ours, theirs)))
-        enough = min(len(group.runs), len(base.runs)) >= FEWEST_SEEDS
-        return Against(apart, improves, paired, enough)
+        lacking = "tasks" * self.has_few_tasks
+        if min(len(group.runs), len(base.runs)) < FEWEST_SEEDS:
+            lacking = "seeds"
+        return Against(apart, improves, paired, lacking)
 
     def curve(self, group: Group, metric: str) -> Curve | None:
         """The interquartile mean of a metric over training, on steps that all runs of the group have reached;
@@ -167,7 +181,7 @@ class Comparison:
         return Curve(steps, estimate, low, high)
 
     def notes(self) -> list[str]:
-        """Warnings about these figures: too few seeds, different tasks, different numbers of steps."""
+        """Warnings about these figures: too few seeds or tasks, other tasks, other numbers of steps."""
         notes = []
         few = [
             f"{group.label} ({len(group.runs)})" for group in self.groups if len(group.runs) < FEWEST_SEEDS
@@ -176,6 +190,12 @@ class Comparison:
             notes.append(
                 f"Too few seeds to tell: {', '.join(few)}. With fewer than {FEWEST_SEEDS} the 95% intervals "
                 "hold the truth less often."
+            )
+        if self.has_few_tasks:
+            notes.append(
+                f"Too few held-out tasks to tell: {self.runs[0].returns.shape[1]}. With fewer than "
+                f"{FEWEST_TASKS} the 95% intervals hold the truth less often. Train with --evaluation.tasks "
+                f"{FEWEST_TASKS} or more."
             )
         if self.adapts and not self.same_tasks:
             notes.append(

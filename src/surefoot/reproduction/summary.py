@@ -60,17 +60,19 @@ def _scores(table: PublishedTable, run: FinishedRun) -> Float[np.ndarray, " figu
 
 
 def _rows(table: PublishedTable, row: Row, scores: np.ndarray, hours: float | None) -> list[dict[str, Any]]:
-    """A row for each figure of a method, of its scores `[seed figure]`."""
+    """A row for each figure of a method, of its scores `[seed figure]`; one without a mean if it has none."""
     by_step = table.quantity == "mean return"
     rows = []
-    for i in range(scores.shape[1] if len(scores) else 0):
+    if not len(scores):  # every run failed
+        scores = np.zeros((0, 1))
+    for i in range(scores.shape[1]):
         found = interval(scores[:, i : i + 1], statistic=mean) if len(scores) > 1 else None
         rows.append(
             {
                 "method": row.method,
                 "step": i if by_step else None,
                 "seeds": scores[:, i].tolist(),
-                "mean": float(scores[:, i].mean()),
+                "mean": float(scores[:, i].mean()) if len(scores) else None,
                 "ci95": [found.low, found.high] if found else None,
                 "published": row.published[i] if i < len(row.published) else None,
                 "hours": hours,
@@ -81,7 +83,7 @@ def _rows(table: PublishedTable, row: Row, scores: np.ndarray, hours: float | No
 
 def draw_reproduction(summary: Mapping[str, Any]) -> bytes:
     """A PNG: for each figure our mean with its interval, and the published one."""
-    rows = summary["rows"]
+    rows = [row for row in summary["rows"] if row["mean"] is not None]
 
     def draw(axes: Axes) -> None:
         places = np.arange(len(rows))[::-1]

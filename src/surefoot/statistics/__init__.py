@@ -5,6 +5,7 @@ Scores are an array `[seed task]`. The guide "Evidence" says which interval cove
 
 from surefoot.statistics.intervals import (
     FEWEST_SEEDS as FEWEST_SEEDS,
+    FEWEST_TASKS as FEWEST_TASKS,
     Interval as Interval,
     difference as difference,
     improvement_interval as improvement_interval,

@@ -23,7 +23,10 @@ Statistic = Callable[[Scores], Float[np.ndarray, "*axes"]]
 Ends = Float[np.ndarray, "2"]
 _TINY = 1e-9
 FEWEST_SEEDS = 5
-"""Number of seeds below which no interval here reaches its coverage."""
+"""Number of seeds below which some of these intervals hold the truth less often than they say."""
+FEWEST_TASKS = 5
+"""The same of the tasks of a family, where they are resampled: a bootstrap interval reaches no further than
+the tasks that were seen."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def optimality_backup(
     """(TQ)(s, a) = r(s, a) + γ Σ_s' P(s'|s, a) max_a' Q(s', a'), a round of value
     iteration (Bellman, 1957).
 
-    It brings any two tables nearer to one another by a factor of at least γ, so that for γ < 1 repeated
+    The largest difference of any two tables shrinks to at most γ times itself, so that for γ < 1 repeated
     rounds converge to Q*.
     """
     return rewards + discount * (transitions @ jnp.max(action_values, axis=-1))

@@ -13,10 +13,15 @@ At π = π_old every weight is one, and the gradients of the weighted estimates 
 (Jie & Abbeel, 2010).
 """
 
+from typing import Literal
+
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from surefoot.theory.returns import reward_to_go
+
+Weighting = Literal["trajectory", "per-decision", "marginal"]
+"""The kinds of weights."""
 
 
 def likelihood_ratio(
@@ -67,6 +72,13 @@ def weighted_reward_to_go(
     return reward_to_go(rewards, discounts * jnp.concatenate([ratios[1:], one]))
 
 
+def step_weights(log_ratios: Float[Array, " time"], weighting: Weighting) -> Float[Array, " time"]:
+    """The weight of every step of a trajectory: W, w_t, or for `marginal` ρ_t."""
+    if weighting == "trajectory":
+        return jnp.broadcast_to(trajectory_weight(log_ratios), log_ratios.shape)
+    return per_decision_weights(log_ratios) if weighting == "per-decision" else jnp.exp(log_ratios)
+
+
 def clip_weights(weights: Float[Array, "*axes"], limit: float) -> Float[Array, "*axes"]:
     """min(w, limit): bounded variance for a bias towards the old policy (truncated importance sampling,
     Ionides, 2008). It also makes a weight that overflowed finite."""
@@ -74,21 +86,18 @@ def clip_weights(weights: Float[Array, "*axes"], limit: float) -> Float[Array, "
 
 
 def self_normalise(
-    weights: Float[Array, "trajectory *time"], valid: Bool[Array, "trajectory *time"] | None = None
+    weights: Float[Array, "trajectory *time"],
 ) -> Float[Array, "trajectory *time"]:
     """w_i / w̄, where w̄ is the mean over the trajectories: the weights then average to one.
 
-    Weighted importance sampling (Precup et al., 2000): biased by the order of one over the
-    number of trajectories, consistent, and of far less variance. With a time axis each step is normalised on
-    its own. `valid` says what counts (everything, if it is not given); the rest becomes zero, as do all the
-    weights where their mean is zero. A trajectory that ended early may go on counting with its last weight,
-    which keeps the denominator's expectation at one. Weights must be finite: clip those that may overflow.
+    Weighted importance sampling (Precup et al., 2000): biased by the order of one over the number of
+    trajectories, consistent, and of far less variance. With a time axis each step is normalised on its own; a
+    trajectory that ended early goes on counting with its last weight, which keeps the denominator's
+    expectation at one. All weights become zero where their mean is zero. They must be finite: clip those that
+    may overflow.
     """
-    counted = jnp.ones(weights.shape, bool) if valid is None else valid
-    kept = jnp.where(counted, weights, 0.0)
-    count = jnp.sum(counted, axis=0).astype(weights.dtype)
-    total = jnp.sum(kept, axis=0)
-    return kept * jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 0.0)
+    total = jnp.sum(weights, axis=0)
+    return weights * jnp.where(total > 0, len(weights) / jnp.where(total > 0, total, 1.0), 0.0)
 
 
 def effective_sample_size(weights: Float[Array, " trajectory"]) -> Float[Array, ""]:

@@ -85,8 +85,8 @@ def surrogate(log_prob: Array, old_log_prob: Array, advantage: Array) -> Array:
 class Clipped:
     """−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A): the surrogate with nothing to gain from a ratio beyond 1 ± ε.
 
-    Schulman et al. (2017), eq. 7. The minimum keeps it a lower bound of the improvement: where the ratio has
-    moved the wrong way, the loss still pulls it back.
+    Schulman et al. (2017), eq. 7. The minimum keeps −loss a lower bound of the surrogate ρA: where the ratio
+    has moved the wrong way, the loss still pulls it back.
     """
 
     epsilon: float

@@ -1,7 +1,5 @@
 """Off-policy gradients: several steps on data of an earlier policy, weighted for the present one."""
 
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,16 +8,15 @@ from jaxtyping import Array, Float, PyTree
 from surefoot.theory.averages import valid_mean
 from surefoot.theory.divergences import mean_kl
 from surefoot.theory.importance import (
+    Weighting,
     clip_weights,
-    per_decision_weights,
     self_normalise,
+    step_weights,
     trajectory_weight,
 )
 from surefoot.theory.objectives import AbstractObjective
 from surefoot.theory.returns import reward_to_go
 from surefoot.types import Batch
-
-Weighting = Literal["trajectory", "per-decision", "marginal"]
 
 
 class OffPolicyObjective(AbstractObjective):
@@ -55,12 +52,7 @@ class OffPolicyObjective(AbstractObjective):
     def weights(self, log_probs: Float[Array, "episode time"], batch: Batch) -> Float[Array, "episode time"]:
         """w_t of every step, for the present policy's log-probabilities."""
         ratios = _log_ratios(log_probs, batch)
-        if self.weighting == "trajectory":
-            weights = jnp.broadcast_to(jax.vmap(trajectory_weight)(ratios)[:, None], ratios.shape)
-        elif self.weighting == "per-decision":
-            weights = jax.vmap(per_decision_weights)(ratios)
-        else:
-            weights = jnp.exp(ratios)
+        weights = jax.vmap(lambda of_one: step_weights(of_one, self.weighting))(ratios)
         if self.clip is not None:
             weights = clip_weights(weights, self.clip)
         return self_normalise(weights) if self.normalised else weights
