@@ -15,8 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surefoot.envs import Navigation2D
 from surefoot.options import UserError
+from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.messages import COMPILING, READY, answers, awaited, packed, unpacked, with_warm_up
+from surefoot.samplers.remote import idle_runner
 from surefoot.samplers.workers import AbstractWorkerBackend, LostError, Workers
 
 
@@ -265,3 +268,11 @@ def test_compiling_has_a_limit_of_its_own():
     for (first, *rest), wanted in (([b"answer"], []), ([COMPILING, READY, b"answer"], [9.0, 4.0])):
         assert awaited(first, partial(receive, rest), time_limit=4.0, start_limit=9.0) == b"answer"
         assert limits == wanted
+
+
+def test_warming_up_takes_whatever_a_simulator_has_saved():
+    runner = HostRunner(Navigation2D(horizon=3), 1)
+    idle = idle_runner(runner).env.simulator(1)
+    goals = jnp.zeros((2, 2))
+    idle.restore(np.zeros((2, 1), np.uint32), goals)
+    assert idle.step(np.arange(2), np.zeros((2, 2), np.float32)).terminated.all()

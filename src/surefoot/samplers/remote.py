@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 from surefoot.envs.base import AbstractFamily, Step
-from surefoot.envs.simulation import JaxSimulator
+from surefoot.envs.simulation import JaxSimulator, words_of_a_key
 from surefoot.options import check
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.base import AbstractHostSampler, empty_observations, indexed_keys
@@ -152,9 +152,15 @@ def idle_runner(runner: HostRunner) -> HostRunner:
     samples compiles the same programs, and the user's environment has no part in it."""
     env, still = copy.copy(runner.env), empty_observations(runner.env, (), jnp.zeros)
     end = Step((), still, jnp.zeros(()), jnp.ones((), bool))
-    simulator = JaxSimulator(lambda *_: ((), still), lambda *_: end)
+    simulator = _IdleSimulator(lambda *_: ((), still), lambda *_: end)
     object.__setattr__(env, "simulator", lambda _: simulator)  # it may be frozen
     return HostRunner(env, threads=1, in_halves=False)
+
+
+class _IdleSimulator(JaxSimulator):
+    def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
+        """New episodes: what another simulator has saved has another form."""
+        self.begin(np.zeros((len(saved), words_of_a_key()), np.uint32), tasks)
 
 
 @with_warm_up(idle_runner)
