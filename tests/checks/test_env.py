@@ -111,12 +111,10 @@ def test_a_cached_property_is_no_state():
     assert check_env(Cached()) == []
 
 
-def test_shape_checks_of_beartype_are_told_plainly():
+def test_failed_shape_checks_are_one_line():
     (problem,) = check_env(StepIntegerReward())
-    assert (
-        "`step` raised TypeCheckError: `reward` is i32[] where Float[Array, ''] is expected at"
-        in problem.what
-    )
+    assert "`step` raised TypeCheckError: Type-check error" in problem.what
+    assert "\n" not in problem.what
     (problem,) = check_env(StepFlatState())
     assert problem.what == "`step` returns `observation` as float32[2,1]; it must be float32[2]."
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jax import errors
-from jaxtyping import TypeCheckError
 
 from surefoot.loading import FAILURES, first_line, is_user_code, load, relative
 from surefoot.options import UserError
@@ -162,26 +161,10 @@ def problem_of(name: str, failed: BaseException, function: Callable[..., Any] | 
 def summary(failed: BaseException) -> str:
     """The exception's class and the first line of its message."""
     text = str(failed).strip()
-    if isinstance(failed, TypeCheckError) and (told := _type_error(text)):
-        return told
     if at_run_time := re.search(r"EquinoxRuntimeError: (.*)", text):
         text = at_run_time[1]
     first = first_line(text)
     return f"{type(failed).__name__}: {first}" if first else type(failed).__name__
-
-
-def _type_error(text: str) -> str | None:
-    """A failed shape check, without the pages of context."""
-    actual = re.search(r"^Actual value: (.*)$", text, re.MULTILINE)
-    expected = re.search(r"^Expected type: (.*?)\.?$", text, re.MULTILINE)
-    if actual is None or expected is None:
-        return None
-    whose = re.search(r"^(?:The problem arose whilst typechecking )?parameter '(\w+)'", text, re.MULTILINE)
-    whose = whose or re.search(r"typechecking parameter '(\w+)'", text)
-    wanted = re.sub(r"<class '(.*)'>", r"\1", expected[1]).replace("jaxlib._jax.", "")
-    return (
-        f"TypeCheckError: `{whose[1] if whose else 'its result'}` is {actual[1]} where {wanted} is expected"
-    )
 
 
 def location(failed: BaseException, function: Callable[..., Any] | None = None) -> str:
