@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, nan
 from typing import Annotated
@@ -104,3 +105,14 @@ def test_an_extra_that_is_not_installed() -> None:
         "It needs that, and importing it failed: No module named 'no_such_module'. "
         "Install it: pip install 'surefoot[it]'."
     )
+
+
+@dataclass(frozen=True)
+class Makes(Options):
+    make: Callable[[], int]
+
+
+def test_a_function_is_one_that_can_be_called():
+    assert Makes(int).make() == 0
+    with pytest.raises(UserError, match="make is 3; it must be a function"):
+        Makes(3)  # pyright: ignore[reportArgumentType]

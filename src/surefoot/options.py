@@ -114,6 +114,8 @@ def fits(value: Any, kind: Any) -> bool:
             return False
         kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         return len(kinds) == len(value) and all(map(fits, value, kinds))
+    if origin is Callable:
+        return callable(value)
     if kind in (int, float):
         if hasattr(value, "dtype"):
             kinds = np.integer if kind is int else (np.integer, np.floating)
@@ -135,6 +137,8 @@ def described(kind: Any, sequence: str = "tuple", nothing: str = "none") -> str:
         return f"a {sequence}" if arguments[1:] == (...,) else f"a {sequence} of {len(arguments)}"
     if origin is Literal:
         return " or ".join(map(repr, arguments))
+    if origin is Callable:
+        return "a function"
     if arguments:
         return " or ".join(described(one, sequence, nothing) for one in arguments)
     if kind is type(None):
