@@ -1,7 +1,6 @@
 """Training in memory, and what becomes of it on disk."""
 
 import os
-import shutil
 import signal
 import time
 import warnings
@@ -228,10 +227,9 @@ def test_a_signal_has_its_effect_when_the_iteration_is_done(number: signal.Signa
 
 
 def test_a_run_that_was_trained_further_is_not_trained_from_where_it_was(
-    trained: Run, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    shutil.copytree(trained.folder.path, tmp_path / "run")
-    run = load(tmp_path / "run")
+    run = train(replace(SMALL, iterations=6), tmp_path / "run").run
     run.train(1, progress=False)
     late = "after iteration 6, and it has been trained to iteration 7"
     with pytest.raises(UserError, match=late):
@@ -264,11 +262,10 @@ def test_a_rate_that_has_come_to_zero_is_warned_of() -> None:
 
     with pytest.raises(RuntimeError, match="ends at 2"):  # with the first training, also if it was looked at
         other.train(2, callback=Fails())
-    own = Learner("cartpole/ppo", options={"rule.decay-steps": 1}, streams=2, steps=64)
-    with pytest.warns(
-        RuntimeWarning, match=r"is 0 from iteration 2 on, and training ends at 2: .*decay-steps 2"
-    ):
-        own.train(2, progress=False)
+    own = Learner("cartpole/ppo", options={"rule.decay-steps": 1})
+    warned = r"is 0 from iteration 2 on, and training ends at 2: .*decay-steps 2"
+    with pytest.warns(RuntimeWarning, match=warned), pytest.raises(RuntimeError, match="ends at 1"):
+        own.train(2, callback=Fails())
 
 
 @pytest.mark.parametrize(
