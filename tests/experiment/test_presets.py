@@ -8,7 +8,7 @@ import pytest
 from surefoot.envs import Bandit, Gymnasium, Trial
 from surefoot.experiment import PRESETS, parts, preset
 from surefoot.experiment.learner import Learner, compiled_initial_state
-from surefoot.experiment.serialise import load_config, save_config
+from surefoot.experiment.serialise import check_round_trip, load_config, save_config
 from surefoot.options import Options, UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
 from surefoot.rules import TrustRegion
@@ -71,6 +71,7 @@ def test_every_preset_survives_the_round_trip(name: str, tmp_path: Path) -> None
     found = load_config(tmp_path / "config.yaml")
     assert found == PRESETS[name]
     assert found.preset == name
+    check_round_trip(found)
 
 
 def test_a_part_of_one_kind_alone_is_named_like_any_other(tmp_path: Path) -> None:
