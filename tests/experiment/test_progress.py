@@ -3,13 +3,16 @@
 import io
 import itertools
 import re
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from surefoot.experiment import Event, progress as module
+from support.small import SMALL
+from surefoot.experiment import Event, progress as module, train
 from surefoot.experiment.progress import TrainingProgress
 
 META = {"return_before": -40.12, "return_after": -20.33, "kl": 0.0098, "step_accepted": 1.0}
@@ -123,3 +126,8 @@ def test_in_a_terminal_the_line_stays_one_line(
     shown = capsys.readouterr().err
     assert shown.count("\n") == 2, "the line that stays and the last state of the live line"
     assert "seed 3 stops: its loss or a parameter is not finite.\n" in shown
+
+
+def test_quiet_training_shows_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(replace(SMALL, iterations=1), tmp_path / "run")
+    assert capfd.readouterr() == ("", "")

@@ -44,7 +44,7 @@ Callback = Callable[[Event], Any]
 before the first iteration; if it has a `close`, that is called at the end."""
 
 
-def several(callback: Callback | Sequence[Callback]) -> list[Callback]:
+def as_callbacks(callback: Callback | Sequence[Callback]) -> list[Callback]:
     """A callback, or several, as a list. Raises `UserError` for anything else."""
     callbacks = list(callback) if isinstance(callback, Sequence) else [callback]
     check(all(map(callable, callbacks)), "callback", callback, "a function of an Event, or several")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 
 _END = b"\0"
-"""What ends the thread: no signal has the number 0."""
+"""The byte that ends the thread: no signal has the number 0."""
 _active: "list[Interrupts]" = []
 
 

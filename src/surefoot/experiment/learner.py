@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from surefoot.algorithms import AbstractAlgorithm, LearnerState, Setting
-from surefoot.experiment.callbacks import Callback, Event, several
+from surefoot.experiment.callbacks import Callback, Event, as_callbacks
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import (
     EvaluationResult,
@@ -31,7 +31,7 @@ from surefoot.experiment.evaluation import (
 from surefoot.experiment.exporting import export_policy
 from surefoot.experiment.folder import RunFolder, must_be_new
 from surefoot.experiment.loggers import hyperparameters
-from surefoot.experiment.loop import Member, check_more, run_loop, warn_of_settings
+from surefoot.experiment.loop import Member, check_iterations, run_loop, warn_of_settings
 from surefoot.experiment.memory import check_memory
 from surefoot.experiment.metrics import MetricsWriter
 from surefoot.experiment.presets import configure, with_decay
@@ -169,8 +169,8 @@ class Learner:
         before it is kept.
         """
         more = self.config.iterations if iterations is None else iterations
-        check_more(more)
-        callbacks = several(callback)
+        check_iterations(more)
+        callbacks = as_callbacks(callback)
         if self.iteration == 0 and more:
             ended = with_decay(replace(self.config, iterations=more), self.config)
             if ended.algorithm != self.config.algorithm:

@@ -175,7 +175,7 @@ def _warn_of_the_scale(metrics: Mapping[str, float]) -> None:
         )
 
 
-def check_more(iterations: int) -> None:
+def check_iterations(iterations: int) -> None:
     """Raises `UserError` unless this is a number of iterations to train for."""
     check(fits(iterations, int) and iterations >= 0, "iterations", iterations, "a whole number, 0 or more")
 

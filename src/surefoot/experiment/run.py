@@ -9,12 +9,12 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from surefoot.experiment.callbacks import Callback, several
+from surefoot.experiment.callbacks import Callback, as_callbacks
 from surefoot.experiment.config import Config
 from surefoot.experiment.evaluation import EvaluationResult
 from surefoot.experiment.folder import RunFolder, is_checkpoint, locked
 from surefoot.experiment.learner import Learner, TrainingState, initial_state
-from surefoot.experiment.loop import LoopOutcome, Member, check_more, run_loop, stack, warn_of_settings
+from surefoot.experiment.loop import LoopOutcome, Member, check_iterations, run_loop, stack, warn_of_settings
 from surefoot.experiment.progress import TrainingProgress
 from surefoot.experiment.provenance import record_provenance
 from surefoot.experiment.recording import Recorder
@@ -81,8 +81,8 @@ class Run:
         """Trains for more iterations in the same folder, and returns the run as it is then. Callbacks and
         progress are as in `Learner.train`. Raises `UserError` if another process trains it, or if it was
         trained further since it was loaded."""
-        check_more(iterations)
-        callbacks = several(callback)
+        check_iterations(iterations)
+        callbacks = as_callbacks(callback)
         longer = replace(self, config=replace(self.config, iterations=self.iteration + iterations))
         with closing(Learner(longer.config)) as learner:
             outcome = train_runs([longer], learner.lower(self.state), quiet=not progress, callbacks=callbacks)
@@ -142,9 +142,9 @@ def train_runs(
             for run in runs
         ]
         state = stack(run.state for run in runs) if many else runs[0].state
-        done, waiting = max(run.iteration for run in runs), f" of {len(runs)} runs" * many
-        progress = TrainingProgress(config.iterations, done, f"compiling the iteration{waiting}")
-        shown = [] if quiet else [progress]
+        done = max(run.iteration for run in runs)
+        waiting = "compiling the iteration" + f" of {len(runs)} runs" * many
+        shown = [] if quiet else [TrainingProgress(config.iterations, done, waiting)]
         return run_loop(config, lowered, state, members, config.iterations, many=many, callbacks=shown)
 
 

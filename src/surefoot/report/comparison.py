@@ -49,7 +49,7 @@ class Against:
     paired: bool
     """Whether both have the same seeds, and the difference is that of pairs."""
     lacking: str
-    """What they have too few of for a verdict: `seeds`, `tasks` or nothing."""
+    """The kind that both have too few of for a verdict: `seeds`, `tasks`, or none."""
 
     @property
     def verdict(self) -> str:
