@@ -72,10 +72,10 @@ class Side:
         self._problem = problem
         parameters, support, query, _ = load(path)
         structure = jax.tree.structure(eqx.filter_eval_shape(new_policy, problem))
-        self._policy = jax.tree.unflatten(structure, [jnp.asarray(x) for x in parameters])
-        self._batch = MetaBatch((_batch(support),), _batch(query))
+        self.policy = jax.tree.unflatten(structure, [jnp.asarray(x) for x in parameters])
+        self.batch = MetaBatch((_batch(support),), _batch(query))
         self._compiled: dict[tuple[float, int], Any] = {}
-        jax.block_until_ready((self._policy, self._batch))
+        jax.block_until_ready((self.policy, self.batch))
 
     def use_cache(self, directory: Path) -> None:
         """Keep compiled programs in `directory`, and look for them there."""
@@ -85,17 +85,17 @@ class Side:
     def compile(self, fisher_fraction: float = 1.0, chunk: int = 1) -> dict[str, float]:
         """Seconds of tracing and compiling, and the bytes of working memory that the program asks for."""
         start = time.perf_counter()
-        compiled = self._lower(self._batch, fisher_fraction, chunk).compile()
+        compiled = self._lower(self.batch, fisher_fraction, chunk).compile()
         self._compiled[fisher_fraction, chunk] = compiled
         return {"seconds": time.perf_counter() - start, "bytes": _temporaries(compiled)}
 
     def step(self, fisher_fraction: float = 1.0, chunk: int = 1) -> None:
         step = self._compiled[fisher_fraction, chunk]
-        self._result = jax.block_until_ready(step(self._policy, self._batch, jax.random.key(0)))
+        self._result = jax.block_until_ready(step(self.policy, self.batch, jax.random.key(0)))
 
     def working_bytes(self, tasks: int) -> int:
         """Of the step, were there so many tasks."""
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((tasks, *x.shape[1:]), x.dtype), self._batch)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((tasks, *x.shape[1:]), x.dtype), self.batch)
         return _temporaries(self._lower(shapes, 1.0, 1).compile())
 
     def result(self) -> dict[str, Any]:
@@ -105,20 +105,20 @@ class Side:
         return {"parameters": np.asarray(ravel_pytree(policy)[0]), **figures}
 
     def gradient(self) -> np.ndarray:
-        _, gradient = jax.jit(partial(loss_and_gradient, self._objective()))(self._policy, self._batch)
+        _, gradient = jax.jit(partial(loss_and_gradient, self.objective()))(self.policy, self.batch)
         return np.asarray(ravel_pytree(gradient)[0])
 
     def product(self) -> np.ndarray:
         """The Fisher-vector product at the initial parameters, without damping."""
-        vector = ravel_pytree(self._policy)[1](jnp.asarray(direction(self._problem)))
-        product = jax.jit(partial(fisher_vector_product, self._objective()))
-        return np.asarray(ravel_pytree(product(self._policy, self._batch, vector))[0])
+        vector = ravel_pytree(self.policy)[1](jnp.asarray(direction(self._problem)))
+        product = jax.jit(partial(fisher_vector_product, self.objective()))
+        return np.asarray(ravel_pytree(product(self.policy, self.batch, vector))[0])
 
     def _lower(self, batch: Any, fisher_fraction: float, chunk: int) -> Any:
-        step = partial(self._rule(fisher_fraction).step, self._objective(chunk))
-        return jax.jit(step).lower(self._policy, batch, jax.random.key(0))
+        step = partial(self._rule(fisher_fraction).step, self.objective(chunk))
+        return jax.jit(step).lower(self.policy, batch, jax.random.key(0))
 
-    def _objective(self, chunk: int = 1) -> Adapted:
+    def objective(self, chunk: int = 1) -> Adapted:
         return adapted(
             PolicyObjective(surrogate),
             GradientStep(self._problem.inner_lr),
