@@ -1,4 +1,5 @@
-"""Coverage: how often the 95% intervals of `surefoot.statistics` hold the truth, of scores with known truth.
+"""Coverage: how often the 95% intervals of `surefoot.statistics`, and others, hold the truth, of scores with
+known truth.
 
     python benchmarks/coverage.py                  # everything; some half an hour on one core
     python benchmarks/coverage.py --quick          # few simulations, as a check that it runs
@@ -23,9 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from harness import machine, print_table, write_json
+from intervals import METHODS, Bootstrap
 
 from surefoot.statistics import difference, improvement_interval, interquartile_mean
-from surefoot.statistics.intervals import METHODS, Bootstrap
 
 SEEDS = (3, 5, 10, 30)
 SHIFT = 1.0
@@ -100,7 +101,7 @@ def measure(
     found: dict[str, list[tuple[bool, float]]] = {method: [] for method in methods}
     for simulation in range(simulations):
         scores = design.draw(rng, shape, seeds, design.tasks)
-        drawn = Bootstrap.of(scores, design.scheme, resamples, simulation, interquartile_mean)
+        drawn = Bootstrap.of(scores, design.scheme, resamples, simulation)
         for method in methods:
             low, high = METHODS[method](drawn, 0.025)
             found[method].append((low <= true <= high, high - low))

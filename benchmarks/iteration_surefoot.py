@@ -38,7 +38,7 @@ PARTS = {
     "surefoot.algorithms.adaptation._acting_all": "inner step",
     "surefoot.algorithms.adaptation._improve_all": "inner step",
     "surefoot.algorithms.adaptation._improve_one": "inner step",
-    "surefoot.algorithms.adaptation._stack": "stacking",
+    "surefoot.algorithms.adaptation.stack": "stacking",
     "surefoot.algorithms.gradient_meta._learn": "meta-step",
 }
 """The part that a function's time counts as, less that of other such functions that it calls. What remains of

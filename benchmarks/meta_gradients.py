@@ -59,8 +59,7 @@ def gradient_of(name: str, options: dict[str, Any], tasks: int) -> tuple[Callabl
     returns = jax.vmap(partial(setting.estimator.returns, previous=state.baselines[-1]))(query)
     batch = replace(batch, prepared=objective.prepare(state.policy, batch, returns))
     part, rest = outer_part(state.policy)
-    whole = objective if rest is None else OnPart(objective, rest)
-    compilable: Any = eqx.filter_jit(partial(loss_and_gradient, whole))
+    compilable: Any = eqx.filter_jit(partial(loss_and_gradient, OnPart(objective, rest)))
     compiled = compilable.lower(part, batch).compile()
     operations = compiled.compiled.cost_analysis()["flops"]
     return lambda: jax.block_until_ready(eqx.filter(compiled(part, batch), eqx.is_array)), operations

@@ -12,7 +12,7 @@ from single_task_problem import Problem
 
 from surefoot.algorithms import LearnerState, Normalisation, SingleTask
 from surefoot.algorithms.base import policy_objective
-from surefoot.algorithms.on_policy import as_steps, sample_batch
+from surefoot.algorithms.on_policy import as_steps
 from surefoot.baselines import ValueNetwork
 from surefoot.experiment import Config
 from surefoot.experiment.learner import Learner, compiled_initial_state
@@ -103,17 +103,17 @@ class Side:
         config, learner = self._config, self._state.learner
         setting = config.setting()
         sampler, estimator = setting.sampler, setting.estimator
+        algorithm: Any = config.algorithm
         (baseline,) = learner.baselines
 
         def sample(learner: LearnerState, key: Any) -> Any:
-            return sample_batch(setting, learner, key)[1]
+            return algorithm.sample(setting, learner, key)[1]
 
         rollout = self._part("sampling", sample, learner, jax.random.key(0), compiled=sampler.traceable)
         prepared = eqx.filter_jit(estimator.prepare)(rollout, learner.scales)
         batch = self._part("advantages", estimator.batch, prepared, baseline)
         rows = jax.tree.map(lambda x: x[None], prepared)
         self._part("value function", estimator.refit, rows, baseline)
-        algorithm: Any = config.algorithm
         objective = policy_objective(algorithm.loss, algorithm.entropy_bonus)
         steps = as_steps(learner.policy, batch)
 

@@ -1,6 +1,7 @@
 """Names of other libraries: the command line says what they are called here."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,15 @@ from surefoot.cli import foreign
 from surefoot.cli.options import SWAPS
 from surefoot.cli.training import _Train  # pyright: ignore[reportPrivateUsage]
 from surefoot.experiment import PRESETS, parts
+from surefoot.rules import AbstractRule
+
+
+class Bare(AbstractRule):
+    """A rule that is no dataclass."""
+
+    def init(self, policy: Any) -> None: ...
+
+    def step(self, objective: Any, policy: Any, batch: Any, state: None) -> Any: ...
 
 
 def test_every_option_that_is_named_exists_for_some_preset() -> None:
@@ -25,6 +35,12 @@ def test_an_option_that_a_preset_has_is_its_own() -> None:
     for config in PRESETS.values():
         own = [f"--{name}" for name in foreign.OPTIONS if foreign.has_option(config, name)]
         foreign.refuse_foreign_options(own, config)
+
+
+def test_a_rule_without_options_has_none() -> None:
+    config = PRESETS["cartpole/ppo"]
+    bare = replace(config, algorithm=replace(config.algorithm, rule=Bare()))  # type: ignore[type-var]
+    assert not foreign.has_option(bare, "rule.lr")
 
 
 def test_every_environment_that_is_named_has_presets_and_every_part_exists() -> None:

@@ -199,7 +199,7 @@ def test_the_table_of_seeds_is_legible_with_many_steps(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     values = -1234.567 - np.arange(3 * steps).reshape(3, steps)
-    rows = [{"step": i, **summarise(row)} for i, row in enumerate(values.T)]
+    rows = [{"step": i, **summarise(row[:, None])} for i, row in enumerate(values.T)]
     print_seeds({"seeds": [0, 1, 2], "failed": [], "returns": rows})
     out = capsys.readouterr().out
     assert "…" not in out

@@ -11,11 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from surefoot.options import UserError, shown, suggestion
+from surefoot.options import UserError, first_line, shown, suggestion
 
 _LIBRARY = f"{Path(__file__).parent}{os.sep}"
-_LONGEST = 200
-"""Characters of an exception's message that are shown."""
 _STDLIB = sysconfig.get_paths()["stdlib"]
 
 
@@ -126,12 +124,6 @@ def told(error: BaseException) -> str:
 
 def _failed(name: str, failed: BaseException) -> str:
     return f"Importing {name} failed: {told(failed)}."
-
-
-def first_line(text: str) -> str:
-    """The first line of an exception's message, without a full stop, cut where it is long."""
-    line = (text.strip().splitlines() or [""])[0].rstrip(".")
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
 
 
 def is_user_code(file: str) -> bool:

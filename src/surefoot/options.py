@@ -15,6 +15,9 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+_LONGEST = 200
+"""Characters of a value, or of an exception's message, that are shown."""
+
 
 class UserError(Exception):
     """An error that the user can correct. The message says what, why, and what to do; the command line
@@ -123,7 +126,7 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, Integral if kind is int else Real) and type(value) is not bool
     if kind is Any or origin is not None or not isinstance(kind, type):
         return True
-    return getattr(kind, "_is_protocol", False) or isinstance(value, kind)
+    return isinstance(value, kind)
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -152,13 +155,26 @@ def check(condition: bool, option: str, value: Any, wanted: str) -> None:
         raise UserError(f"{option.replace('_', '-')} is {shown(value)}; it must be {wanted}.")
 
 
-def shown(value: Any, length: int = 200) -> str:
-    """`repr` for messages: on one line, cut after `length` characters, whatever the value is."""
+def shown(value: Any) -> str:
+    """`repr` for messages: on one line, cut where it is long, whatever the value is."""
+    return _cut(on_one_line(value))
+
+
+def on_one_line(value: Any) -> str:
+    """`repr` on one line, whatever the value is."""
     try:
-        text = " ".join(repr(value).split())
+        return " ".join(repr(value).split())
     except Exception as error:  # a number of too many digits, a nesting too deep, or the user's own method
-        text = f"a {type(value).__name__} whose `repr` raised {type(error).__name__}"
-    return text if len(text) <= length else text[:length] + " …"
+        return f"a {type(value).__name__} whose `repr` raised {type(error).__name__}"
+
+
+def first_line(text: str) -> str:
+    """The first line of an exception's message, without a full stop, cut where it is long."""
+    return _cut((text.strip().splitlines() or [""])[0].rstrip("."))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
 
 
 def import_extra(module: str, needs: str, extra: str) -> Any:

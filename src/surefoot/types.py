@@ -100,12 +100,10 @@ class Discrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of an action."""
         return ()
 
     @property
     def features(self) -> int:
-        """The length of an action as the input of a network."""
         return self.n
 
     def encode(self, actions: Int[Array, "*batch"]) -> Float[Array, "*batch features"]:
@@ -122,12 +120,10 @@ class MultiDiscrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of an action."""
         return (len(self.counts),)
 
     @property
     def features(self) -> int:
-        """The length of an action as the input of a network."""
         return sum(self.counts)
 
     def encode(self, actions: Int[Array, "*batch act"]) -> Float[Array, "*batch features"]:
@@ -137,6 +133,21 @@ class MultiDiscrete:
 
 
 ActionSpace = Continuous | Discrete | MultiDiscrete
+
+
+def where_rows(condition: Any, yes: PyTree, no: PyTree) -> PyTree:
+    """One or the other of two pytrees for each row. The axes of `condition` lead those of every array; none
+    for a choice of everything."""
+
+    def choose(a: Any, b: Any) -> Array:
+        return jnp.where(jnp.expand_dims(condition, tuple(range(condition.ndim, b.ndim))), a, b)
+
+    return jax.tree.map(choose, yes, no)
+
+
+def masked(values: PyTree, valid: Bool[Array, "*axes"]) -> PyTree:
+    """Arrays `[*axes ...]` with zeros where they are not `valid`, whatever was there."""
+    return where_rows(valid, values, jax.tree.map(jnp.zeros_like, values))
 
 
 class Rollout(eqx.Module):

@@ -153,7 +153,7 @@ def test_a_mask_resets_some_rows(ours: MujocoVectorEnv, theirs: SyncVectorEnv):
     results = []
     for env in (ours, theirs):
         # Gymnasium's has no observations of the others yet.
-        with pytest.raises((ResetNeeded, ValueError), match="leave reset_mask away" if env is ours else None):
+        with pytest.raises((ResetNeeded, ValueError), match="leave out reset_mask" if env is ours else None):
             env.reset(options={"reset_mask": mask.copy()})
         first, _ = env.reset(seed=0)
         stepped = env.step(np.ones((ROWS, 1), np.float32))[0]

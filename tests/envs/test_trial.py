@@ -12,7 +12,7 @@ import pytest
 from support.dense import assert_same
 from support.wrappers import WrappedEnv, WrappedFamily
 from surefoot.checks import check_env
-from surefoot.envs import AbstractEnv, Bandit, Navigation2D, Step, TabularMDP, Trial
+from surefoot.envs import AbstractEnv, Bandit, Gymnasium, Navigation2D, Step, TabularMDP, Trial
 from surefoot.envs.trial import episode_numbers
 from surefoot.options import UserError
 from surefoot.policies import CategoricalMLP, GaussianMLP
@@ -184,6 +184,16 @@ def test_episodes_of_a_trial_from_the_host_are_drawn_anew():
     first = rewards()
     assert len(np.unique(first)) == first.size
     np.testing.assert_array_equal(rewards(), first)
+
+
+def test_its_actions_are_clipped_as_its_episodes_are():
+    env = Gymnasium("Pendulum-v1", actions="clipped")
+    bounds = env.clipping_bounds
+    assert bounds is not None
+    found = Trial(env).clipping_bounds
+    assert found is not None
+    np.testing.assert_array_equal(found, bounds)
+    assert Trial(Bandit()).clipping_bounds is None
 
 
 def test_streams_of_trials_from_the_host_are_refused():

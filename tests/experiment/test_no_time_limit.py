@@ -19,6 +19,7 @@ from surefoot.experiment.presets import with_options
 from surefoot.options import UserError
 from surefoot.policies import GaussianMLP
 from surefoot.samplers import InProcess, Processes, ScanSampler
+from surefoot.theory.objectives import PolicyObjective
 from surefoot.types import Continuous, vector
 
 ENDLESS = Gymnasium("support.gymnasium_envs:Endless")
@@ -76,6 +77,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(sampler: Any, tmp_path: Path)
     result = whole.evaluate()
     assert result.rollouts[0].valid.shape[-1] == result.summary()["cut"] == 30
     assert "cut after 30 steps (no time limit)" in str(result)
+
+
+def test_learning_is_compiled_once_while_saved_episodes_grow(monkeypatch: pytest.MonkeyPatch):
+    traced = []
+    predict = PolicyObjective.predict
+    monkeypatch.setattr(PolicyObjective, "predict", lambda *of: traced.append(len(traced)) or predict(*of))
+    with Learner(config(steps=50)) as learner:
+        widths, counts = [], []
+        for _ in range(4):
+            learner.train(1, progress=False)
+            widths.append(learner.state.learner.own.sampler.env_state[1].shape[1])
+            counts.append(len(traced))
+    assert widths[0] < widths[-1], "what is saved has grown"
+    assert counts[0] > 0
+    assert counts[-1] == counts[0]
 
 
 def test_in_jax_too():

@@ -44,12 +44,23 @@ class LongObservation(Sound):
         return jnp.zeros(1), jnp.zeros(2)
 
 
+class Mutable(Sound):
+    """As a dataclass without `frozen=True` it has no hash."""
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
 def config(env: Any) -> Config:
     return replace(preset("navigation-2d"), env=env)
 
 
 @pytest.mark.parametrize(
-    ("env", "told"), [(UsesIf(), "uses Python `if`"), (LongObservation(), r"float32\[2\]; it must be")]
+    ("env", "told"),
+    [
+        (UsesIf(), "uses Python `if`"),
+        (LongObservation(), r"float32\[2\]; it must be"),
+        (Mutable(), "cannot be hashed"),
+    ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(env: Any, told: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"cannot be trained.*{told}.*surefoot check env"):

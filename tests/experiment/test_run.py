@@ -55,7 +55,7 @@ def test_a_last_line_that_was_cut_short_is_left_out(last: bytes, tmp_path: Path)
     path.write_bytes(LINES + last)
     assert read_metrics(path) == ROWS
     with closing(MetricsWriter(tmp_path, 1)) as writer:
-        writer.write(2, {"loss": 0.25})
+        writer.write({"iteration": 2, "loss": 0.25})
     assert read_metrics(path) == [ROWS[0], {"iteration": 2, "loss": 0.25}]
 
 

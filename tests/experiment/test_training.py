@@ -305,7 +305,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(config: Config, tmp
 
 def test_metrics_that_are_not_finite_are_null(tmp_path: Path) -> None:
     writer = MetricsWriter(tmp_path, 0)
-    writer.write(1, {"loss": float("nan"), "kl": 0.5})
+    writer.write({"iteration": 1, "loss": float("nan"), "kl": 0.5})
     writer.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"iteration": 1, "loss": None, "kl": 0.5}
 
@@ -317,7 +317,7 @@ def test_metrics_are_written_without_pytorch_which_stays_as_it_was(tmp_path: Pat
 import pathlib
 from surefoot.experiment.metrics import MetricsWriter
 writer = MetricsWriter(pathlib.Path("."), 0)
-writer.write(1, {"loss": 0.5})
+writer.write({"iteration": 1, "loss": 0.5})
 writer.close()
 print("written")
 import torch

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from surefoot.envs import Bandit, TabularMDP
+from surefoot.envs.probes import EndlessReward
 from surefoot.options import UserError
 from surefoot.reference import (
     UCB1,
@@ -154,6 +155,10 @@ def test_numbers_are_checked():
         total_rewards(Random(), Bandit(), KEY, problems=0)
     with pytest.raises(UserError, match="epsilon"):
         EpsilonGreedyArm(2.0)
+    endless = EndlessReward()
+    object.__setattr__(endless, "horizon", 0)  # as one of a user's own may have it
+    with pytest.raises(UserError, match="horizon is 0; it must be 1 or more, for whole episodes"):
+        total_rewards(Random(), endless, KEY, problems=2)
 
 
 def test_the_bayes_optimum_is_that_of_hand_made_problems() -> None:

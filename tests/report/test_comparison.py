@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -288,6 +289,13 @@ def test_what_cannot_be_compared(slow: Path, tmp_path: Path) -> None:
     longer = replace(preset("recall/ppo").env, delay=7)
     with pytest.raises(UserError, match=r"different environments .* env.delay \d+ and .* env.delay 7"):
         compare(slow, write_seeds(tmp_path / "longer", "recall/ppo", SLOW, env=longer))
+    near, nearer = (replace(preset("navigation-2d").env, goal_range=0.5 + x) for x in (0.0, 1e-9))
+    alike = [
+        write_seeds(tmp_path / name, "navigation-2d/maml-trpo", SLOW, env=env)
+        for name, env in {"near": near, "nearer": nearer}.items()
+    ]
+    with pytest.raises(UserError, match=r"near/.* env.goal.range 0\.5 and .*nearer/.* env.goal.range 0\.5"):
+        compare(*alike)
     with pytest.raises(UserError, match=r"adapts to held-out tasks and .* learns one task"):
         compare(write_seeds(tmp_path / "trpo", "bandit/trpo", SLOW), meta(tmp_path / "meta", 0.0))
     with pytest.raises(UserError, match="There is no run at"):
@@ -331,7 +339,7 @@ def test_the_best_setting_of_a_sweep_is_the_one_that_none_is_better_than(tmp_pat
             noisy = [score + seed / 10 for score in scores]
             write_run(folder, "navigation-2d/reptile", seed, [0.0], [noisy, noisy], outer=outer)
     configs = {path: load_config(path / "config.yaml") for path in run_folders(tmp_path)}
-    state = Learner(next(iter(configs.values()))).state
+    state = replace(Learner(next(iter(configs.values()))).state, iteration=jnp.asarray(1))
     runs = [Run(RunFolder(path), config, state) for path, config in configs.items()]
     summary = finish_sweep(runs, tmp_path)
     verdicts = {row["label"]: row["verdict"] for row in summary["settings"]}

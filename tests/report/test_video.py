@@ -178,7 +178,7 @@ def test_goals_and_directions_are_drawn(env: AbstractMujocoFamily, task: np.ndar
     ],
 )
 def test_tasks_have_words(env: AbstractMujocoFamily, task: np.ndarray, words: str) -> None:
-    assert env.describe(task, env.model) == words
+    assert env.describe(task) == words
 
 
 def test_the_speed_is_the_true_one() -> None:

@@ -211,6 +211,11 @@ def test_nothing_depends_on_what_stands_in_padding(weighting: Any):
         np.testing.assert_allclose(ravel(other_gradient), ravel(gradient), rtol=1e-4, atol=1e-6)
 
 
+def test_transitions_are_asked_for_where_they_are_read():
+    wanted = {w: OffPolicyObjective(w).uses_transitions for w in ("trajectory", "marginal", "per-decision")}
+    assert wanted == {"trajectory": False, "marginal": False, "per-decision": True}
+
+
 def test_the_divergence_is_that_of_the_valid_steps():
     old = gaussian_policy()
     batch, new = episodes_of(old), moved(old)

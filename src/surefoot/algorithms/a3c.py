@@ -99,9 +99,10 @@ class A3C(Options, AbstractOneTaskAlgorithm):
             ends = [one.submit(begin_anew, about="The end of earlier episodes") for one in sampler.solo]
             for end in ends:
                 end.result()
-        if self.synchronous:
-            return self._in_rounds(sampler, fragment, state, key)
-        return self._as_they_arrive(sampler, fragment, state, key)
+        learner = _Learner(self.step, state)
+        learn = self._in_rounds if self.synchronous else self._as_they_arrive
+        learn(sampler, fragment, learner, key)
+        return learner.state(fragment), learner.metrics()
 
     def _fragment(self, setting: Setting, state: LearnerState) -> Fragment:
         policy: Any = state.policy
@@ -113,9 +114,8 @@ class A3C(Options, AbstractOneTaskAlgorithm):
         )
 
     def _as_they_arrive(
-        self, sampler: AbstractRemoteSampler, fragment: Fragment, state: LearnerState, key: Key
-    ) -> tuple[LearnerState, Metrics]:
-        learner = _Learner(self.step, state)
+        self, sampler: AbstractRemoteSampler, fragment: Fragment, learner: "_Learner", key: Key
+    ) -> None:
         pending: dict[Future[Learned], tuple[Workers, int]] = {}
         submitted = 0
 
@@ -138,12 +138,10 @@ class A3C(Options, AbstractOneTaskAlgorithm):
         finally:
             for future in pending:
                 future.cancel()
-        return learner.state(fragment), learner.metrics()
 
     def _in_rounds(
-        self, sampler: AbstractRemoteSampler, fragment: Fragment, state: LearnerState, key: Key
-    ) -> tuple[LearnerState, Metrics]:
-        learner = _Learner(self.step, state)
+        self, sampler: AbstractRemoteSampler, fragment: Fragment, learner: "_Learner", key: Key
+    ) -> None:
         for update in range(self.updates):
             keys = jax.random.split(jax.random.fold_in(key, update), len(sampler.solo))
             futures = [
@@ -151,7 +149,6 @@ class A3C(Options, AbstractOneTaskAlgorithm):
                 for worker, k in zip(sampler.solo, keys, strict=True)
             ]
             learner.take([future.result() for future in futures], staleness=0)
-        return learner.state(fragment), learner.metrics()
 
 
 class _Learner:
@@ -230,9 +227,7 @@ def _abstract_iteration(
     policy: Any = state.policy
     finals = finals_of_streams(env, fragment.steps)
     rollout = empty_rollout(env, (fragment.rows, fragment.steps), finals)
-    gradient, loss, entropy = fragment_gradient(
-        fragment.objective, fragment.estimator, fragment.scales, policy, rollout
-    )
+    gradient, loss, entropy = fragment_gradient(fragment, policy, rollout)
     policy, rule, norm = _applied(algorithm.step, state.policy, state.own.rule, [gradient])
     metrics = {
         "loss": loss,

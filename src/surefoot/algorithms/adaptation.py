@@ -181,7 +181,7 @@ def _as_they_arrive(
     finally:
         for future in pending:
             future.cancel()
-    return Adaptation(*(tuple(map(_stack, phases)) for phases in (rollouts, batches, learners)))
+    return Adaptation(*(tuple(map(stack, phases)) for phases in (rollouts, batches, learners)))
 
 
 def _compiled_ahead(
@@ -196,17 +196,13 @@ def _compiled_ahead(
         compile_ahead(_improve_one, adapter, learners[-1], batch)
         learners.append(_zeros(_improve_one, adapter, learners[-1], batch))
     phases = [rollout] * (steps + 1), [batch] * (steps + 1), learners
-    return Adaptation(*(tuple(_stack([one] * count) for one in each) for each in phases))
+    return Adaptation(*(tuple(stack([one] * count) for one in each) for each in phases))
 
 
 def _zeros(function: Callable[..., Any], *arguments: Any) -> Any:
     """Zeros of the form of a function's result."""
     form = eqx.filter_eval_shape(function, *arguments)
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) if _is_form(x) else x, form)
-
-
-def _is_form(x: Any) -> bool:
-    return isinstance(x, jax.ShapeDtypeStruct)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) if hasattr(x, "shape") else x, form)
 
 
 @eqx.filter_jit
@@ -219,6 +215,6 @@ def _improve_one(adapter: AbstractAdapter, learner: Any, batch: Batch) -> Any:
     return adapter.improve(learner, batch)
 
 
-def _stack(trees: Sequence[PyTree]) -> PyTree:
-    """With a leading axis of tasks."""
+def stack(trees: Sequence[PyTree]) -> PyTree:
+    """Trees of one structure as one, whose arrays have a new leading axis."""
     return jax.tree.map(lambda *x: jnp.stack(x) if eqx.is_array(x[0]) else x[0], *trees)

@@ -16,7 +16,7 @@ from surefoot.baselines import Samples
 from surefoot.envs import AbstractFamily
 from surefoot.theory.advantages import advantage_scale, gae, k_step_advantages, normalise
 from surefoot.theory.returns import discounted_return, reward_to_go
-from surefoot.types import Batch, Key, Rollout, Transitions
+from surefoot.types import Batch, Key, Rollout, Transitions, masked
 
 Critic = Callable[[Rollout], tuple[Array, Array]]
 """V at every step of a rollout `[episode time ...]` and at the observation after it, axes `[episode time]`;
@@ -155,7 +155,7 @@ class Estimator:
         fit, baseline = self.estimation.fit, self.estimation.baseline
         if critic is not None:
             values, following = critic(prepared.rollout)
-            return _masked(prepared.rollout, values), _masked(prepared.rollout, following)
+            return masked((values, following), prepared.rollout.valid)
         if fit == "previous-batch":
             return self._evaluate(previous, prepared.rollout)
         samples = self.samples(prepared, previous)
@@ -177,7 +177,7 @@ class Estimator:
         now = values(rollout.observations, _times(rollout))
         final_times = rollout.final_times.astype(now.dtype)
         finals = values(rollout.final_observations, final_times)
-        return _masked(rollout, now), rollout.following(now, finals)
+        return masked(now, rollout.valid), rollout.following(now, finals)
 
 
 def episode_returns(rollout: Rollout) -> Float[Array, "*axes"]:
@@ -189,16 +189,13 @@ def _without_padding(rollout: Rollout) -> Rollout:
     """Zeros in the padding of real numbers, whatever was there: a NaN that is only weighted with zero remains
     one. Whole numbers, as in pictures, are left as they are."""
 
-    def masked(x: Array) -> Array:
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            return x
-        extra = tuple(range(rollout.valid.ndim, x.ndim))
-        return jnp.where(jnp.expand_dims(rollout.valid, extra), x, 0)
+    def without(x: Array) -> Array:
+        return masked(x, rollout.valid) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
     return eqx.tree_at(
         lambda r: (r.observations, r.actions, r.log_probs, r.rewards),
         rollout,
-        replace_fn=lambda node: jax.tree.map(masked, node),
+        replace_fn=lambda node: jax.tree.map(without, node),
     )
 
 
@@ -210,8 +207,3 @@ def _cut(rollout: Rollout) -> Array:
 
 def _times(rollout: Rollout) -> Float[Array, "*axes time"]:
     return rollout.times.astype(rollout.rewards.dtype)
-
-
-def _masked(rollout: Rollout, values: Float[Array, "*axes time"]) -> Float[Array, "*axes time"]:
-    """The values, with zero in padding."""
-    return jnp.where(rollout.valid, values, 0.0)

@@ -1,6 +1,5 @@
 """The work of A3C's workers: continue their own episodes for a few steps, and differentiate."""
 
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import equinox as eqx
@@ -12,11 +11,11 @@ from jaxtyping import Array, Float, Int, PyTree, UInt32
 from surefoot.algorithms.estimator import Estimator
 from surefoot.algorithms.normalisation import Scales
 from surefoot.algorithms.on_policy import critic_of
-from surefoot.envs.simulation import EpisodeKeys
 from surefoot.policies import AbstractActorCritic
 from surefoot.samplers.action_sampler import ActionSampler
 from surefoot.samplers.base import finals_of_streams
-from surefoot.samplers.host_rollouts import add_task_axis, key_data, renewal_keys, repeat_rows, rollout_steps
+from surefoot.samplers.batched import keys_of_streams
+from surefoot.samplers.host_rollouts import add_task_axis, renewal_keys, repeat_rows, rollout_steps
 from surefoot.samplers.host_runner import HostRunner
 from surefoot.samplers.messages import with_warm_up
 from surefoot.samplers.record import Record
@@ -26,18 +25,17 @@ from surefoot.theory.objectives import AbstractObjective, loss_and_gradient
 from surefoot.types import Observations, Rollout, Task
 
 
-@dataclass(frozen=True)
-class Fragment:
+class Fragment(eqx.Module):
     """The request to a worker, without the policy and the key."""
 
     objective: AbstractObjective
-    estimator: Estimator
+    estimator: Estimator = eqx.field(static=True)
     scales: Scales
     task: Task
     """With a leading axis of one."""
-    rows: int
+    rows: int = eqx.field(static=True)
     """Environments of each worker."""
-    steps: int
+    steps: int = eqx.field(static=True)
 
 
 class Learned(eqx.Module):
@@ -65,9 +63,7 @@ def learn_fragment(
     if ongoing is None:
         ongoing = _ONGOING[runner] = Ongoing(runner, fragment)
     rollout, returns, lengths = ongoing.rollout(policy, words, fragment.steps)
-    gradient, loss, entropy = fragment_gradient(
-        fragment.objective, fragment.estimator, fragment.scales, policy, rollout
-    )
+    gradient, loss, entropy = fragment_gradient(fragment, policy, rollout)
     return Learned(gradient, loss, entropy, np.array(returns), np.array(lengths, int))
 
 
@@ -78,16 +74,13 @@ def begin_anew(runner: HostRunner) -> None:
 
 @eqx.filter_jit
 def fragment_gradient(
-    objective: AbstractObjective,
-    estimator: Estimator,
-    scales: Scales,
-    policy: AbstractActorCritic,
-    rollout: Rollout,
+    fragment: Fragment, policy: AbstractActorCritic, rollout: Rollout
 ) -> tuple[PyTree, Array, Array]:
     """The gradient of the loss of a rollout `[row time ...]`, the loss, and the mean entropy. Advantages
     are over the policy's own values, which also stand for what follows the last step."""
-    batch = estimator.batch(estimator.prepare(rollout, scales), None, critic_of(policy))
-    loss, gradient = loss_and_gradient(objective, policy, batch)
+    estimator = fragment.estimator
+    batch = estimator.batch(estimator.prepare(rollout, fragment.scales), None, critic_of(policy))
+    loss, gradient = loss_and_gradient(fragment.objective, policy, batch)
     return gradient, loss, mean_entropy(policy(batch.observations), batch.valid)
 
 
@@ -106,8 +99,8 @@ class Ongoing:
     ) -> tuple[Rollout, list[float], list[int]]:
         """The next steps of every row, axes `[row time ...]`, and return and length of each episode that
         ended in them."""
-        keys = EpisodeKeys.of(jax.random.wrap_key_data(jnp.asarray(words)))
-        begins, acts = (key_data(jax.random.split(k, self._rows)) for k in (keys.reset, keys.actions))
+        key = jax.random.wrap_key_data(jnp.asarray(words))
+        begins, acts = map(np.asarray, keys_of_streams(key, self._rows))
         if self._sampler_state is None:
             first = self._simulator.begin(renewal_keys(begins, steps), self._tasks)
             self._sampler_state = jax.tree.map(np.array, first), np.zeros(self._rows, np.int32)

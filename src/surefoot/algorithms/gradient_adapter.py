@@ -12,7 +12,7 @@ from surefoot.algorithms.base import AbstractAdapter, LearnerState, policy_objec
 from surefoot.algorithms.estimator import Estimator
 from surefoot.algorithms.normalisation import Scales
 from surefoot.options import UserError
-from surefoot.policies import AbstractPolicy, Role, partition_by_role
+from surefoot.policies import AbstractPolicy, partition_by_role
 from surefoot.rules.base import AbstractRule
 from surefoot.theory.meta import inner_step
 from surefoot.theory.objectives import AbstractObjective
@@ -20,19 +20,13 @@ from surefoot.types import Batch, Rollout
 
 
 def inner_part(policy: Any) -> tuple[PyTree, PyTree]:
-    """The part of a policy that inner steps change, and the rest; None for no rest."""
-    return _part(policy, "adapted", "context")
+    """The part of a policy that inner steps change, and the rest."""
+    return partition_by_role(policy, "adapted", "context")
 
 
 def outer_part(policy: Any) -> tuple[PyTree, PyTree]:
-    """The part of a policy that outer steps change, and the rest; None for no rest."""
-    return _part(policy, "shared", "adapted")
-
-
-def _part(policy: Any, *roles: Role) -> tuple[PyTree, PyTree]:
-    if set(jax.tree.leaves(policy.roles())) <= set(roles):
-        return policy, None
-    return partition_by_role(policy, *roles)
+    """The part of a policy that outer steps change, and the rest."""
+    return partition_by_role(policy, "shared", "adapted")
 
 
 class GradientAdapter(AbstractAdapter):

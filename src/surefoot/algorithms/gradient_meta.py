@@ -118,7 +118,6 @@ class AbstractGradientMeta(Options, AbstractAlgorithm):
         return self.inner
 
     def init(self, setting: Setting, policy: AbstractPolicy, key: Key) -> LearnerState:
-        """Raises `UserError` if the rules cannot use the inner loss, or its options have no effect."""
         check_inner_loss(self)
         policy = self.meta_policy(policy, setting.sampler.env.observation_space)
         baseline_key, rule_key = jax.random.split(key)
@@ -190,11 +189,8 @@ def _learn(
     returns = jax.vmap(partial(estimator.returns, previous=state.baselines[-1]))(prepared[-1])
     batch = replace(batch, prepared=objective.prepare(state.policy, batch, returns))
     part, rest = outer_part(state.policy)
-    whole = rest is None
-    policy, rule, metrics = algorithm.outer.step(
-        objective if whole else OnPart(objective, rest), part, batch, state.own.rule
-    )
-    policy = policy if whole else eqx.combine(policy, rest)
+    part, rule, metrics = algorithm.outer.step(OnPart(objective, rest), part, batch, state.own.rule)
+    policy = eqx.combine(part, rest)
     terms, seen = objective.update(policy, batch)
     baselines = tuple(map(estimator.refit, prepared, state.baselines))
     scales = state.scales

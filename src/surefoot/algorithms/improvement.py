@@ -44,8 +44,6 @@ class Improvement(Options):
     def improve(
         self, policy: AbstractPolicy, batch: Batch, rule: PyTree
     ) -> tuple[AbstractPolicy, PyTree, Metrics]:
-        """From a batch `[episode time ...]` and the rule's state: the next policy, the rule's next state, and
-        metrics."""
         return self.rule.step(self._objective(policy), policy, as_steps(policy, batch), rule)
 
     def _objective(self, policy: Any) -> AbstractObjective:

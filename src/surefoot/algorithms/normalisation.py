@@ -11,6 +11,7 @@ from surefoot.options import Bound, Options
 from surefoot.policies import NormalisedPolicy
 from surefoot.theory.returns import reward_to_go
 from surefoot.theory.statistics import (
+    EPSILON,
     ObservationStatistics,
     RunningStatistics,
     empty_statistics,
@@ -69,7 +70,7 @@ class Normalisation(Options):
             rollout = eqx.tree_at(lambda r: (r.observations, r.final_observations), rollout, seen)
         if scales.returns is not None:
             variance = scales.returns.variance[0]  # zero before the first reward
-            deviation = jnp.where(variance > 0, jnp.sqrt(variance + 1e-8), 1.0)
+            deviation = jnp.where(variance > 0, jnp.sqrt(variance + EPSILON), 1.0)
             rollout = eqx.tree_at(lambda r: r.rewards, rollout, rollout.rewards / deviation)
         return rollout
 

@@ -104,10 +104,13 @@ class AbstractOnPolicyAlgorithm(AbstractAlgorithm):
     def iterate(self, setting: Setting, state: LearnerState, key: Key) -> tuple[LearnerState, Metrics]:
         estimator, traced = setting.estimator, is_traced(self, setting, state, key)
         compiled = setting.sampler.traceable and not traced
-        sampler_state, sampled = (_compiled_sample if compiled else _sample)(self, setting, state, key)
+        sample = partial(_compiled_sample, self) if compiled else self.sample
+        sampler_state, sampled = sample(setting, state, key)
+        # What learning does not read is no part of its program, for its form may change.
+        state = replace(state, own=replace(state.own, sampler=None))
         prepared = prepare(estimator, state, sampled)
         described = self.describe(setting.sampler.env, sampled)
-        learn = partial(_learn, estimator, self.improve, state, sampler_state, sampled, prepared)
+        learn = partial(_learn, estimator, self.improve, state, sampled, prepared)
         refit = partial(_refit, estimator, state, prepared)
         if traced:
             (following, metrics), baselines = learn(), refit()
@@ -117,14 +120,16 @@ class AbstractOnPolicyAlgorithm(AbstractAlgorithm):
                 refitting = aside.submit(refit)
                 following, metrics = jax.block_until_ready(learn())
                 baselines = refitting.result()
-        return replace(following, baselines=baselines), {**described, **metrics}
+        own = replace(following.own, sampler=sampler_state)
+        return replace(following, baselines=baselines, own=own), {**described, **metrics}
 
 
 class AbstractBatchAlgorithm(AbstractOnPolicyAlgorithm, AbstractOneTaskAlgorithm):
     """Learns one task batch by batch."""
 
     def sample(self, setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
-        return sample_batch(setting, state, key)
+        acting = setting.estimator.acting(state.policy, state.scales)
+        return setting.sampler.collect(acting, _only(state.own.task), state.own.sampler, key)
 
     def describe(self, env: AbstractFamily, sampled: Rollout) -> Metrics:
         """The mean reward where no time limit ends an episode: it may have no return for ever."""
@@ -147,29 +152,11 @@ def initial_state(setting: Setting, policy: AbstractPolicy, rule: PyTree, key: K
     return LearnerState(policy, scales, (baseline,), own)
 
 
-class PreparedBatch(eqx.Module):
-    """Everything of an iteration before its rule takes a step."""
-
-    batch: Batch
-    """Axes `[episode time ...]`, in the scale that the policy sees."""
-    state: LearnerState
-    """The state of the next iteration, but for policy, rule and baselines."""
-    metrics: Metrics
-
-
-def sample_batch(setting: Setting, state: LearnerState, key: Key) -> tuple[PyTree, Rollout]:
-    """The sampler's next state, and this batch, axes `[episode time ...]`."""
-    acting = setting.estimator.acting(state.policy, state.scales)
-    return setting.sampler.collect(acting, _only(state.own.task), state.own.sampler, key)
-
-
-def _sample(
+@eqx.filter_jit
+def _compiled_sample(
     algorithm: AbstractOnPolicyAlgorithm, setting: Setting, state: LearnerState, key: Key
 ) -> tuple[PyTree, Rollout]:
     return algorithm.sample(setting, state, key)
-
-
-_compiled_sample = eqx.filter_jit(_sample)
 
 
 @jit_from_host
@@ -178,48 +165,30 @@ def prepare(estimator: Estimator, state: LearnerState, sampled: Rollout) -> Prep
     return estimator.prepare(sampled, state.scales)
 
 
-def estimate(
-    estimator: Estimator,
-    state: LearnerState,
-    sampler_state: PyTree,
-    sampled: Rollout,
-    prepared: PreparedRollout,
-) -> PreparedBatch:
-    """The advantages of the batch, and the next state but for policy, rule and baselines."""
-    (baseline,) = state.baselines
-    batch = estimator.batch(prepared, baseline, critic_of(state.policy))
-    assert batch.transitions is not None
-    progress = state.own.progress.after(sampled)
-    following = replace(
-        state,
-        scales=estimator.update(state.scales, sampled),
-        own=replace(state.own, sampler=sampler_state, progress=progress),
-    )
-    distribution = PolicyObjective(reinforce).predict(state.policy, batch)
-    metrics = {
-        **progress.describe(),
-        "entropy": mean_entropy(distribution, batch.valid),
-        "explained_variance": explained_variance(
-            batch.transitions.values, batch.transitions.returns, batch.valid
-        ),
-    }
-    return PreparedBatch(batch, following, metrics)
-
-
 @jit_from_host
 def _learn(
     estimator: Estimator,
     improve: Improve,
     state: LearnerState,
-    sampler_state: PyTree,
     sampled: Rollout,
     prepared: PreparedRollout,
 ) -> tuple[LearnerState, Metrics]:
     """Everything that follows sampling, but for the baseline."""
-    ready = estimate(estimator, state, sampler_state, sampled, prepared)
-    policy, rule, metrics = improve(state.policy, ready.batch, state.own.rule)
-    following = replace(ready.state, policy=policy, own=replace(ready.state.own, rule=rule))
-    return following, {**ready.metrics, **metrics}
+    (baseline,) = state.baselines
+    batch = estimator.batch(prepared, baseline, critic_of(state.policy))
+    assert batch.transitions is not None
+    values, returns = batch.transitions.values, batch.transitions.returns
+    distribution = PolicyObjective(reinforce).predict(state.policy, batch)
+    policy, rule, metrics = improve(state.policy, batch, state.own.rule)
+    progress = state.own.progress.after(sampled)
+    scales = estimator.update(state.scales, sampled)
+    own = replace(state.own, rule=rule, progress=progress)
+    return replace(state, policy=policy, scales=scales, own=own), {
+        **progress.describe(),
+        "entropy": mean_entropy(distribution, batch.valid),
+        "explained_variance": explained_variance(values, returns, batch.valid),
+        **metrics,
+    }
 
 
 @jit_from_host

@@ -56,12 +56,12 @@ class DistanceToAdapted(AbstractMetaObjective):
 
         def on_task(task: MetaBatch) -> PyTree:
             policies = adapt(self.inner_objective, self.inner, policy, task.support, split=inner_part)
-            return _parameters(policies[-1])
+            return inner_part(policies[-1])[0]
 
         return {"adapted": map_tasks(on_task, batch, self.chunk)}
 
     def predict(self, policy: PyTree, batch: MetaBatch) -> ReptilePrediction:
-        parameters = _parameters(policy)
+        parameters = inner_part(policy)[0]
 
         def on_task(task: MetaBatch) -> ReptilePrediction:
             displacement = jax.tree.map(jnp.subtract, parameters, task.prepared["adapted"])
@@ -95,10 +95,6 @@ class DistanceToAdapted(AbstractMetaObjective):
     ) -> tuple[dict[str, AbstractTerm], Mapping[str, Float[Array, ""]]]:
         del policy, batch
         return {}, {}
-
-
-def _parameters(policy: PyTree) -> PyTree:
-    return eqx.filter(inner_part(policy)[0], eqx.is_inexact_array)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from surefoot.policies import AbstractPolicy, RememberingPolicy, act, initial_me
 from surefoot.rules import AbstractRule
 from surefoot.rules.base import Metrics
 from surefoot.samplers import AbstractSampler
-from surefoot.types import Batch, Key, Observations, Rollout
+from surefoot.types import Batch, Key, Observations, Rollout, masked
 
 
 class MemoryAdapter(AbstractTrialAdapter):
@@ -92,12 +92,7 @@ def episode_of_trials(rollout: Rollout, number: int, episodes: int) -> Rollout:
         steps = jnp.arange(horizon)
         valid = steps < length
         places = jnp.where(valid, start + steps, 0)
-
-        def taken(x: Array) -> Array:
-            chosen = x[places]
-            return jnp.where(jnp.expand_dims(valid, tuple(range(1, x.ndim))), chosen, jnp.zeros_like(chosen))
-
-        kept = jax.tree.map(taken, trial)
+        kept = masked(jax.tree.map(lambda x: x[places], trial), valid)
         last = valid & (steps == length - 1)
         led_to = jnp.maximum(start + length - 1, 0)
         return replace(

@@ -37,8 +37,8 @@ class ValueNetwork(EncoderOptions, AbstractBaseline):
     The target `monte-carlo` is the return. `td` is fitted TD iteration: each of `rounds` regressions has the
     target r + γ V_i(s'), with V_i the network after the previous round. `lambda-return` lies between the two.
     Each loss has the proximal term κ‖φ − φ_i‖², with φ_i the parameters after the previous round and
-    κ = `proximal`. The network does not see
-    the time: where the time left matters, use `linear-features`, or observations that hold it.
+    κ = `proximal`. The network does not see the time: where the time left matters, use `linear-features`, or
+    observations that hold it.
     """
 
     is_iterative = True

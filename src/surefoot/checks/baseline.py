@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from surefoot.algorithms.adaptation import stack
 from surefoot.baselines import Samples
 from surefoot.checks import common
 from surefoot.checks.problem import (
@@ -27,7 +28,7 @@ from surefoot.checks.problem import (
 from surefoot.loading import FAILURES
 from surefoot.options import UserError
 from surefoot.theory.averages import valid_mean
-from surefoot.types import Key, Observations, ObservationSpace, image, vector
+from surefoot.types import Key, Observations, ObservationSpace, image, masked, vector
 
 _EPISODES, _TIME, _HORIZON, _TASKS = 6, 8, 10, 3
 _SEED = 7
@@ -202,7 +203,7 @@ class BaselineChecks:
     def check_many_tasks_at_once(self) -> Problems:
         tasks = [_samples(key, self.space) for key in jax.random.split(self.key, _TASKS)]
         fit: Callable[..., Any] = eqx.filter_vmap(self.baseline.fit, in_axes=(None, 0))
-        together = attempt("fit", eqx.filter_jit(fit), self.parameters, common.stack(tasks))
+        together = attempt("fit", eqx.filter_jit(fit), self.parameters, stack(tasks))
         for i, samples in enumerate(tasks):
             own = jax.tree.map(lambda x, i=i: x[i], together)
             one, two = (self.values(p, samples) for p in (own, self.fit(self.parameters, samples)))
@@ -234,11 +235,7 @@ def _samples(key: Key, space: ObservationSpace) -> Samples:
     valid = times < lengths[:, None]
 
     def draw(key: Key) -> Observations:
-        def masked(drawn: Array) -> Array:
-            steps = jnp.expand_dims(valid, tuple(range(2, drawn.ndim)))
-            return jnp.where(steps, drawn, jnp.zeros_like(drawn))
-
-        return jax.tree.map(masked, common.random_observations(space, key, (_EPISODES, _TIME)))
+        return masked(common.random_observations(space, key, (_EPISODES, _TIME)), valid)
 
     seen, following = map(draw, jax.random.split(key))
     features = jnp.concatenate(

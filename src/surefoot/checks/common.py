@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from numbers import Integral
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from jaxtyping import Array, PyTree
 
 from surefoot.checks.problem import Problem, Problems, Stop, attempt, error, problem_of, summary
 from surefoot.loading import FAILURES
+from surefoot.options import on_one_line
 from surefoot.types import (
     ActionSpace,
     Continuous,
@@ -121,18 +123,11 @@ def is_immutable(subject: Any) -> Problems:
 
 def attributes(subject: Any) -> dict[str, str]:
     """The present values of its attributes, but for those of a `functools.cached_property`."""
-
-    def told(value: Any) -> str:
-        try:
-            return repr(value)
-        except FAILURES:
-            return object.__repr__(value)
-
-    def is_cached(name: str) -> bool:
-        return type(getattr(type(subject), name, None)).__name__ == "cached_property"
-
-    stored = getattr(subject, "__dict__", {})
-    return {name: told(value) for name, value in stored.items() if not is_cached(name)}
+    return {
+        name: on_one_line(value)
+        for name, value in getattr(subject, "__dict__", {}).items()
+        if not isinstance(getattr(type(subject), name, None), cached_property)
+    }
 
 
 def keeps_no_state(before: dict[str, str], subject: Any, use: Callable[[], Any]) -> Problems:
@@ -153,11 +148,6 @@ def leaves_with_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:
     """Every leaf with its name: `state`, `state['x']`, …"""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [(name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
-
-
-def stack(trees: Sequence[PyTree]) -> PyTree:
-    """Trees of one structure as one, whose arrays have a new leading axis."""
-    return jax.tree.map(lambda *xs: jnp.stack(xs) if eqx.is_array(xs[0]) else xs[0], *trees)
 
 
 def all_arrays(tree: PyTree, name: str) -> Problems:
@@ -201,27 +191,23 @@ def has_form(subject: str, x: Any, wanted: Array | jax.ShapeDtypeStruct, why: st
 
 def same(a: PyTree, b: PyTree) -> bool:
     """Equal in structure and in every array; NaN equals NaN."""
-    return _agree(a, b, np.array_equal)
+    return _agree(
+        a, b, lambda x, y: np.array_equal(x, y, equal_nan=bool(jnp.issubdtype(x.dtype, jnp.inexact)))
+    )
 
 
 def close(a: PyTree, b: PyTree) -> bool:
     """Equal but for rounding."""
-    return _agree(a, b, lambda x, y: np.allclose(x, y, rtol=1e-3, atol=1e-4))
+    return _agree(a, b, lambda x, y: np.allclose(x, y, rtol=1e-3, atol=1e-4, equal_nan=True))
 
 
 def _agree(a: PyTree, b: PyTree, compare: Callable[[np.ndarray, np.ndarray], bool]) -> bool:
     a, b = arrays(a), arrays(b)
     if jax.tree.structure(a) != jax.tree.structure(b):
         return False
-    pairs = zip(map(_numbers, jax.tree.leaves(a)), map(_numbers, jax.tree.leaves(b)), strict=True)
-    return all(x.shape == y.shape and compare(x, y) for x, y in pairs)
-
-
-def _numbers(leaf: Any) -> np.ndarray:
-    """A leaf as NumPy holds it, NaN made comparable."""
-    array = np.asarray(without_key(leaf))
-    floating = jnp.issubdtype(array.dtype, jnp.floating)
-    return np.asarray(np.nan_to_num(array.astype(np.float64), nan=-1.25e300)) if floating else array
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    numbers = ([np.asarray(without_key(x)) for x in pair] for pair in pairs)
+    return all(x.shape == y.shape and compare(x, y) for x, y in numbers)
 
 
 def finite(x: Any) -> bool:

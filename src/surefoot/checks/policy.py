@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from surefoot.algorithms.adaptation import stack
 from surefoot.checks import common
 from surefoot.checks.policy_calls import BATCH, lacks
 from surefoot.checks.policy_capabilities import MemoryChecks, ValueChecks
@@ -222,7 +223,7 @@ class PolicyChecks(MemoryChecks, ValueChecks):
     def check_compiles_and_vmaps(self) -> Problems:
         policies = (self.policy, self.other)
         compiled = eqx.filter_jit(eqx.filter_vmap(lambda policy: self.scores(policy, self.rows, BATCH)))
-        together = attempt("__call__", compiled, common.stack(policies))
+        together = attempt("__call__", compiled, stack(policies))
         for i, policy in enumerate(policies):
             if not common.close(
                 self.scores(policy, self.rows, BATCH), jax.tree.map(lambda x, i=i: x[i], together)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from jax import errors
 
-from surefoot.loading import FAILURES, first_line, is_user_code, load, relative
-from surefoot.options import UserError
+from surefoot.loading import FAILURES, is_user_code, load, relative
+from surefoot.options import UserError, first_line
 
 _CHECKS = str(Path(__file__).parent)
 
@@ -189,12 +189,10 @@ def load_object(name: str) -> Any:
     Raises `UserError` if there is no such thing, or it cannot be built.
     """
     found = load(name)
-    return _build(found, name) if inspect.isclass(found) else found
-
-
-def _build(cls: type, name: str) -> Any:
+    if not inspect.isclass(found):
+        return found
     try:
-        return cls()
+        return found()
     except UserError:
         raise
     except FAILURES as failed:

@@ -1,6 +1,6 @@
 """The contract kit of rules."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -8,8 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from surefoot.algorithms.adaptation import stack
 from surefoot.checks import common
 from surefoot.checks.problem import Problem, Problems, attempt, collect, error, summary, warning
 from surefoot.loading import FAILURES
@@ -79,9 +81,6 @@ class BentObjective(AbstractObjective):
 
     def divergence(self, old: PyTree, new: PyTree, batch: Batch) -> Float[Array, ""]:
         return self.objective.divergence(old, new, batch)
-
-    def average(self, f: Callable[[Any], PyTree], batch: PyTree) -> PyTree:
-        return self.objective.average(f, batch)
 
     def clipped(self, epsilon: float) -> "BentObjective":
         return BentObjective(self.constant, self.bend, self.objective.clipped(epsilon))
@@ -229,7 +228,7 @@ class RuleChecks:
             return self.step(self.objective, policy, batch, self.init(policy))
 
         together = attempt(
-            "step", eqx.filter_jit(eqx.filter_vmap(step)), *map(common.stack, (self.policies, self.batches))
+            "step", eqx.filter_jit(eqx.filter_vmap(step)), *map(stack, (self.policies, self.batches))
         )
         for i, (policy, batch) in enumerate(zip(self.policies, self.batches, strict=True)):
             alone = self.compiled(self.objective, policy, batch, self.init(policy))
@@ -246,7 +245,7 @@ class RuleChecks:
         # Every task adapts on its batch and is evaluated on the same. Rules that divide a batch need several.
         inner = PolicyObjective(reinforce)
         objective = adapted(self.objective, GradientStep(lr=0.1), inner_objective=inner)
-        tasks = common.stack([self.batches[i % _TASKS] for i in range(_META_TASKS)])
+        tasks = stack([self.batches[i % _TASKS] for i in range(_META_TASKS)])
         batch = MetaBatch(support=(tasks,), query=tasks)
         policy, _, metrics = self.compiled(objective, self.policy, batch, self.init(self.policy))
         yield from common.same_form(self.policy, policy, "policy", _WHY_FORM)
@@ -320,8 +319,7 @@ def _same_step(start: PyTree, one: Stepped, other: Stepped) -> bool:
     """Whether two steps from `start` agree, but for the rounding that iterative solvers amplify."""
 
     def flat(policy: PyTree) -> np.ndarray:
-        leaves = jax.tree.leaves(eqx.filter(policy, eqx.is_inexact_array))
-        return np.concatenate([np.ravel(np.asarray(leaf)) for leaf in leaves])
+        return np.asarray(ravel_pytree(eqx.filter(policy, eqx.is_inexact_array))[0])
 
     origin, a, b = map(flat, (start, one[0], other[0]))
     return bool(np.linalg.norm(a - b) <= _ROUNDING * np.linalg.norm(a - origin) + 1e-6)

@@ -54,9 +54,8 @@ def command_compare(
         folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if folder is not None:
         must_not_exist(folder)
-    first = [] if against is None else find_runs([against])
-    paths = {path.resolve(): path for path in [*first, *find_runs(list(runs))]}
-    groups = group_runs([FinishedRun.read(path) for path in paths.values()])
+    named = [*([] if against is None else [against]), *runs]
+    groups = group_runs([FinishedRun.read(path) for path in find_runs(named)])
     comparison = Comparison(groups, step=step, seed=seed)
     pictures = [] if folder is None else _leave_pictures(comparison, folder)
     if json:

@@ -5,12 +5,12 @@ tristandeleu/pytorch-maml-rl, jonasrothfuss/ProMP and rlworkgroup/garage.
 """
 
 import re
-from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
 from surefoot.experiment import PRESETS, Config
 from surefoot.experiment.parts import kebab
+from surefoot.experiment.presets import option_names
 from surefoot.options import UserError
 
 
@@ -161,7 +161,7 @@ def has_option(config: Config, option: str) -> bool:
     names = option.replace("-", "_").split(".")
     holder: Any = config if hasattr(config, names[0]) else config.algorithm
     for name in names:
-        if name not in {field.name for field in fields(holder)}:
+        if name not in option_names(holder):
             return False
         holder = getattr(holder, name)
     return True

@@ -1,6 +1,7 @@
 """`surefoot lab`."""
 
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -20,8 +21,8 @@ def command_lab(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, ou
         seed: The random seed.
         out: The folder for the figures and tables.
     """
-    # Imports SciPy, for which no other command should wait.
-    from surefoot.lab import EXPERIMENTS
+    # Imports scipy.stats and scipy.optimize, for which no other command should wait.
+    from surefoot.lab import EXPERIMENTS, run
     from surefoot.lab.base import check_seed
 
     if not experiment:
@@ -32,15 +33,12 @@ def command_lab(experiment: tyro.conf.Positional[str] = "", /, seed: int = 0, ou
     names = tuple(EXPERIMENTS) if experiment == "all" else (experiment,)
     check_seed(seed)
     make_folder(out)
-    held = [_run_experiment(name, EXPERIMENTS[name], seed, out) for name in names]
+    held = [_show(name, run(EXPERIMENTS[name](), seed), out) for name in names]
     return 0 if all(held) else 1
 
 
-def _run_experiment(name: str, experiment: type, seed: int, out: Path) -> bool:
-    """Runs an experiment, prints and saves its results, and returns whether all its claims hold."""
-    from surefoot.lab import run
-
-    found = run(experiment(), seed)
+def _show(name: str, found: Any, out: Path) -> bool:
+    """Prints and saves the results of an experiment, and returns whether all its claims hold."""
     table = Table(*map(escape, found.columns), title=f"{name}: {escape(found.title)}", title_justify="left")
     for row in found.rows:
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else escape(str(cell)) for cell in row))

@@ -11,8 +11,6 @@ from typing import Any
 from surefoot.experiment.folder import RunFolder, run_folders
 from surefoot.experiment.metrics import read_metrics
 
-_STATUS = {0: "complete", 1: "failed"}
-
 
 @contextmanager
 def stdout_reserved(*, discard: bool = False) -> Iterator[None]:
@@ -41,7 +39,8 @@ def reserved_for_json(arguments: Sequence[str]) -> AbstractContextManager[None]:
 def print_outcome(out: Path, code: int) -> None:
     """Prints what training left in `out`, which ended with this exit code."""
     seeds = run_folders(out) if not (out / "config.yaml").exists() else []
-    found: dict[str, Any] = {"folder": str(out), "status": _STATUS.get(code, "interrupted")}
+    status = {0: "complete", 1: "failed"}.get(code, "interrupted")
+    found: dict[str, Any] = {"folder": str(out), "status": status}
     if seeds:
         summary = _document(out / "seeds.json") or _document(out / "sweep.json")
         found |= {"runs": [_run(path) for path in seeds], "summary": summary}

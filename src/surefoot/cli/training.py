@@ -108,11 +108,7 @@ def command_resume(
         iterations: New total number of iterations, to train a run longer.
         on: Place where many runs are trained: here, or on a ray cluster, as surefoot train says.
     """
-    try:
-        many = run_folders(run)
-    except OSError as error:
-        raise UserError(f"There is no run at {run}: {error.strerror}.") from error
-    if many:
+    if run_folders(run):
         return _finish_many(resume_many(run, iterations=iterations, quiet=False, on=on), run)
     return _finish(resume(run, iterations=iterations, quiet=False))
 

@@ -64,15 +64,12 @@ class Gymnasium(Options, AbstractFamily):
             lines = [f"{name}={_in_yaml(value)}" for name, value in given.items()]
             object.__setattr__(self, "kwargs", tuple(lines))
         Options.__post_init__(self)
-        names = [argument.partition("=")[0] for argument in self.kwargs]
-        check(len(set(names)) == len(names), "kwargs", self.kwargs, "each name once")
+        names = []
         for argument in self.kwargs:
-            check(
-                argument.partition("=")[0].isidentifier() and "=" in argument,
-                "kwargs",
-                argument,
-                "NAME=VALUE",
-            )
+            name, sign, _ = argument.partition("=")
+            check(bool(sign) and name.isidentifier(), "kwargs", argument, "NAME=VALUE")
+            names.append(name)
+        check(len(set(names)) == len(names), "kwargs", self.kwargs, "each name once")
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)

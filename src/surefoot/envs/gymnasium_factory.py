@@ -1,6 +1,5 @@
 """Gymnasium environments that a function makes."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from surefoot.envs.gymnasium import Gymnasium, time_limit_of
 from surefoot.envs.gymnasium_simulator import close_env
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.loading import told
-from surefoot.options import Options, UserError, at_least, shown
+from surefoot.options import Options, UserError, at_least, import_extra, shown
 from surefoot.types import ActionSpace, Key, ObservationSpace, Task
 
 _NUMBERS = count()
@@ -36,7 +35,7 @@ class GymnasiumFactory(Options, AbstractFamily):
 
     @cached_property
     def _registered(self) -> Gymnasium:
-        gymnasium = importlib.import_module("gymnasium")
+        gymnasium = import_extra("gymnasium", "Gymnasium's environments need gymnasium", "gymnasium")
         name = f"surefoot-made/{getattr(self.make, '__name__', 'env').strip('<>')}{next(_NUMBERS)}-v0"
         made = f"{getattr(self.make, '__name__', 'The function')}()"
         try:

@@ -64,9 +64,8 @@ class GymnasiumSimulator(AbstractReplayedSimulator):
 
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         episodes = [self._episodes[i] for i in rows.tolist()]
-        actions = actions.astype(
-            self._history.dtype, copy=False
-        )  # as they are saved, in double precision too
+        # As they are saved, in double precision too.
+        actions = actions.astype(self._history.dtype, copy=False)
         given = self._mapped(actions)
         self._history.add(rows, actions)
         outcomes = [episode.step(action) for episode, action in zip(episodes, given, strict=True)]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 
-from surefoot.types import Key, Keys, Observations, Task, with_key, without_key
+from surefoot.types import Key, Keys, Observations, Task, where_rows, with_key, without_key
 
 
 class EpisodeKeys(NamedTuple):
@@ -44,6 +44,20 @@ def selection(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"] | slice:
     if len(rows) == 0 or rows[-1] - rows[0] != len(rows) - 1 or not (rows[1:] > rows[:-1]).all():
         return rows
     return slice(rows[0], rows[-1] + 1)
+
+
+def with_rows(old: Observations, which: np.ndarray, new: Observations) -> Observations:
+    """The observations with some rows, by their numbers or a mask, replaced. The old arrays stay as they are,
+    since JAX may still read them."""
+
+    def replaced(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        if len(new) == len(old):
+            return new
+        changed = old.copy()
+        changed[which] = new
+        return changed
+
+    return jax.tree.map(replaced, old, new)
 
 
 class AbstractSimulator(ABC):
@@ -113,18 +127,14 @@ class JaxSimulator(AbstractResumableSimulator):
         self._step = jax.jit(jax.vmap(advance))
         self._keys, self._times = np.zeros((0, words_of_a_key()), np.uint32), np.zeros(0, np.int32)
         self._tasks: Task = None
-        self._states: PyTree = None
+        self.states: PyTree = None
+        """The states of all rows, with a leading axis."""
 
     def begin(self, keys: UInt32[np.ndarray, "rows words"], tasks: Task) -> Observations:
         self._keys, self._times = keys.copy(), np.zeros(len(keys), np.int32)
         self._tasks = tasks
-        self._states, observations = self._reset(_wrapped(self._keys), tasks)
+        self.states, observations = self._reset(_wrapped(self._keys), tasks)
         return jax.tree.map(np.asarray, observations)
-
-    @property
-    def states(self) -> PyTree:
-        """The states of all rows, with a leading axis."""
-        return self._states
 
     def renew(self, rows: Int[np.ndarray, " n"], keys: UInt32[np.ndarray, "n words"]) -> Observations:
         self._keys[rows], self._times[rows] = keys, 0
@@ -135,7 +145,7 @@ class JaxSimulator(AbstractResumableSimulator):
     def step(self, rows: Int[np.ndarray, " n"], actions: Shaped[np.ndarray, "n ..."]) -> Outcome:
         all_actions = np.zeros((len(self._keys), *actions.shape[1:]), actions.dtype)
         all_actions[rows] = actions
-        step = self._step(_wrapped(self._keys), self._times, self._states, all_actions, self._tasks)
+        step = self._step(_wrapped(self._keys), self._times, self.states, all_actions, self._tasks)
         self._keep(step.state, rows)
         results = _rows((step.observation, step.reward, step.terminated), rows)
         observations, rewards, terminated = results
@@ -147,7 +157,7 @@ class JaxSimulator(AbstractResumableSimulator):
         return 0  # known when a state has been seen
 
     def save(self) -> UInt32[np.ndarray, "rows words"]:
-        leaves = [self._keys, self._times, *map(_on_host, jax.tree.leaves(self._states))]
+        leaves = [self._keys, self._times, *map(_on_host, jax.tree.leaves(self.states))]
         rows = len(self._keys)
         parts = [np.ascontiguousarray(x).reshape(rows, x.size // rows).view(np.uint8) for x in leaves]
         data = np.concatenate(parts, axis=1)
@@ -155,7 +165,7 @@ class JaxSimulator(AbstractResumableSimulator):
 
     def restore(self, saved: UInt32[np.ndarray, "rows words"], tasks: Task) -> None:
         words = self._keys.shape[1]
-        if self._states is None or len(self._keys) != len(saved):
+        if self.states is None or len(self._keys) != len(saved):
             self.begin(saved[:, :words], tasks)  # for the form of a state
         self._keys, self._times = saved[:, :words].copy(), saved[:, words].astype(np.int32)
         self._tasks, data = tasks, np.ascontiguousarray(saved).view(np.uint8)
@@ -169,17 +179,13 @@ class JaxSimulator(AbstractResumableSimulator):
             place = end
             return with_key(values, leaf)
 
-        self._states = jax.tree.map(taken, self._states)
+        self.states = jax.tree.map(taken, self.states)
 
     def _keep(self, states: PyTree, rows: Int[np.ndarray, " n"]) -> None:
         """Take the new states of these rows, and keep the old ones of the others."""
         moved = np.zeros(len(self._keys), bool)
         moved[rows] = True
-
-        def choose(new: Array, old: Array) -> Array:
-            return jnp.where(np.expand_dims(moved, tuple(range(1, new.ndim))), new, old)
-
-        self._states = jax.tree.map(choose, states, self._states)
+        self.states = where_rows(moved, states, self.states)
 
 
 def words_of_a_key() -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from surefoot.envs.bandit import Bandit
@@ -72,6 +73,10 @@ class Trial(Options, AbstractFamily):
     def releases_gil(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)
         """Whether the family's simulators do."""
         return self.env.releases_gil
+
+    @property
+    def clipping_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return self.env.clipping_bounds
 
     @property
     def is_traceable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (it is only read)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped, UInt32
 
-from surefoot.envs.simulation import AbstractSimulator, Outcome
+from surefoot.envs.simulation import AbstractSimulator, Outcome, with_rows
 from surefoot.types import Observations, Task
 
 NEXT_EPISODE = 0x7121A1
@@ -74,14 +74,7 @@ class TrialSimulator(AbstractSimulator):
         if not begins.any():
             return observations
         keys = np.asarray(_next_keys(self._keys, self._ended))[rows[begins]]
-        first = self._simulator.renew(rows[begins], keys)
-
-        def replaced(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-            changed = old.copy()
-            changed[begins] = new
-            return changed
-
-        return jax.tree.map(replaced, observations, first)
+        return with_rows(observations, begins, self._simulator.renew(rows[begins], keys))
 
     def _exchange(self, rows: Int[np.ndarray, " n"], observations: Observations) -> Observations | None:
         """The last observations of these rows, in whose place `observations` are kept; None if none are."""

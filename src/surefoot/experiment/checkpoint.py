@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from surefoot.experiment.files import write_atomically
+from surefoot.experiment.files import npz, write_atomically
 from surefoot.options import UserError
 from surefoot.types import with_key, without_key
 
@@ -32,13 +32,7 @@ class UnreadableError(UserError):
 def save(path: Path, state: PyTree, iteration: int, run: str = "") -> None:
     """Writes `state`, whose leaves are arrays or random keys, as it was after `iteration` iterations. `run`
     identifies the run that it belongs to."""
-    archive = io.BytesIO()
-    np.savez(
-        archive,
-        allow_pickle=False,
-        **{name: np.asarray(without_key(leaf)) for name, leaf in _named(state).items()},
-    )
-    payload = archive.getvalue()
+    payload = npz({name: without_key(leaf) for name, leaf in _named(state).items()})
     digest = hashlib.sha256(payload).hexdigest()
     header = {"file": _MAGIC, "format": _FORMAT, "run": run, "iteration": iteration, "sha256": digest}
     write_atomically(path, json.dumps(header).encode() + b"\n" + payload)

@@ -11,20 +11,18 @@ FOLDER/export.json                what the files are, with the forms of all inpu
 The files of adaptation are there if the algorithm trains a policy that adapts by gradient.
 """
 
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from surefoot.algorithms import LearnerState
 from surefoot.experiment.config import Config
-from surefoot.experiment.files import make_folder, must_not_exist, write_atomically
+from surefoot.experiment.files import make_folder, must_not_exist, npz, write_atomically
 from surefoot.experiment.plain_weights import plain_weights
 from surefoot.experiment.stablehlo import (
     PlainAdaptation,
@@ -67,7 +65,8 @@ def export_policy(
         files, said = files | more, said | how
     elif episodes is not None:
         raise UserError("This policy does not adapt by gradient, so no number of episodes can be set.")
-    said = {"preset": config.preset, **_versions(), "platforms": list(platforms), **said}
+    versions = {name: version(name) for name in ("surefoot", "jax")}
+    said = {"preset": config.preset, **versions, "platforms": list(platforms), **said}
     make_folder(folder)
     for name, content in (files | {"export.json": json.dumps(said, indent=2).encode() + b"\n"}).items():
         write_atomically(folder / name, content)
@@ -80,12 +79,12 @@ def _policy_files(acting: Any, config: Config, platforms: Sequence[str]) -> tupl
     files, said = {"policy.stablehlo": program}, {"policy.stablehlo": forms}
     if acting.is_recurrent:
         memory = first_memory(acting)
-        files["memory.npz"], said["memory.npz"] = _npz(memory), described(memory)
+        files["memory.npz"], said["memory.npz"] = npz(memory), described(memory)
     try:
         weights = plain_weights(acting, config.env.observation_space)
     except UserError as error:
         return files, said | {"weights.npz": str(error)}
-    return files | {"weights.npz": _npz(weights)}, said | {"weights.npz": described(weights)}
+    return files | {"weights.npz": npz(weights)}, said | {"weights.npz": described(weights)}
 
 
 def _adaptation_files(
@@ -99,20 +98,9 @@ def _adaptation_files(
     inputs = (parameters, *policy_inputs(adapted, env.observation_space))
     adapt, its_forms = serialised(adaptation.adapt, (parameters, data), platforms)
     act, forms = serialised(adaptation.act, inputs, platforms)
-    files = {"adapt.stablehlo": adapt, "adapted_policy.stablehlo": act, "parameters.npz": _npz(start)}
+    files = {"adapt.stablehlo": adapt, "adapted_policy.stablehlo": act, "parameters.npz": npz(start)}
     return files, {
         "adapt.stablehlo": its_forms,
         "adapted_policy.stablehlo": forms,
         "parameters.npz": described(start),
     }
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    plain: dict[str, Any] = {name: np.asarray(x) for name, x in arrays.items()}
-    np.savez(buffer, **plain)
-    return buffer.getvalue()
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("surefoot", "jax")}

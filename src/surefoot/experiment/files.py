@@ -1,8 +1,13 @@
 """Folders for results, and files that are written whole or not at all."""
 
+import io
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from surefoot.options import UserError
 
@@ -50,3 +55,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def npz(arrays: Mapping[str, Any]) -> bytes:
+    """A NumPy archive of these arrays."""
+    archive = io.BytesIO()
+    plain: dict[str, Any] = {name: np.asarray(x) for name, x in arrays.items()}
+    np.savez(archive, **plain)
+    return archive.getvalue()

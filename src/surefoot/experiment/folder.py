@@ -165,16 +165,14 @@ class RunFolder:
             )
             raise UserError(f"{error} {remedy}") from error
 
-    def save(self, state: Any, keep: int = 0, every: int = 0) -> Path:
-        """Writes a checkpoint; returns its path. Of earlier ones the last `keep` - 1 remain, and those of
-        each `every`-th iteration, if it is not 0; with `keep` 0 all do."""
+    def save(self, state: Any, keep: int = 0, every: int = 0) -> None:
+        """Writes a checkpoint. Keeps the last `keep` of all (0: every one), and that of each `every`-th
+        iteration (0: none)."""
         iteration = int(state.iteration)
-        path = self.checkpoint(iteration)
-        checkpoint.save(path, state, iteration, self.identity)
+        checkpoint.save(self.checkpoint(iteration), state, iteration, self.identity)
         for old in self.checkpoints()[:-keep] if keep else []:
             if not every or int(old.stem) % every:
                 old.unlink()
-        return path
 
 
 def locked(folder: RunFolder) -> AcquireReturnProxy:

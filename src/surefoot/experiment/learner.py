@@ -97,7 +97,7 @@ class Learner:
     def init(self, key: Key | None = None) -> TrainingState:
         """The state before the first iteration; by default that of the configuration's seed."""
         key = jax.random.key(self.config.seed) if key is None else key
-        return initial_state(self.config, key, self.setting)
+        return initial_state(self.config, key)
 
     def step(self, state: TrainingState) -> tuple[TrainingState, Metrics]:
         """One iteration: the next state, and metrics.
@@ -262,7 +262,7 @@ class Learner:
             first -= 1
         with closing(MetricsWriter(made.path, 0, hyperparameters(config))) as writer:
             for iteration in range(first, self.iteration + 1):
-                writer.write(iteration, {k: v for k, v in rows[iteration].items() if k != "iteration"})
+                writer.write(rows[iteration])
         made.save(self.state)
 
     def export(
@@ -299,14 +299,11 @@ class Learner:
         return self.config.setting()
 
 
-def initial_state(config: Config, key: Key, setting: Setting | None = None) -> TrainingState:
+def initial_state(config: Config, key: Key) -> TrainingState:
     """The training state before the first iteration."""
     policy_key, start_key, iterations_key = jax.random.split(key, 3)
     policy = config.build_policy(policy_key)
-    if setting is None:
-        with closing(config.setting()) as made:
-            learner = config.algorithm.init(made, policy, start_key)
-    else:
+    with closing(config.setting()) as setting:
         learner = config.algorithm.init(setting, policy, start_key)
     state = TrainingState(learner, iterations_key, jnp.zeros((), jnp.int32))
     # A weakly typed array compiles to another program than the strongly typed one that a checkpoint gives

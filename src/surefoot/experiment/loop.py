@@ -209,11 +209,12 @@ def _warn_of_the_bounds(config: Config) -> None:
     outside = ndtr(low / std) + ndtr(-high / std)
     worst = int(np.argmax(outside))
     if outside[worst] > 0.5:
+        option = "env.env.actions" if config.env.trial_episodes else "env.actions"
         warnings.warn(
             f"The environment clips {outside[worst]:.0%} of a new policy's actions: component {worst} comes "
             f"from a normal distribution with mean 0 and standard deviation {std:g}, and the bounds are "
             f"{low[worst]:g} and {high[worst]:g}. Little can be learned from clipped actions. Set "
-            "--env.actions scaled, which maps −1 … 1 to the bounds.",
+            f"--{option} scaled, which maps −1 … 1 to the bounds.",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -69,7 +69,7 @@ def train_many(
     must_be_new(out)
     for config in configs.values():
         check_round_trip(config)
-    for config in {config.env: config for config in configs.values()}.values():
+    for config in {repr(config.env): config for config in configs.values()}.values():
         check_own_env(config)
     with ExitStack() as learners:
         programs = _plan(list(configs.values()), None, learners, alone=on == "ray")

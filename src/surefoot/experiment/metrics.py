@@ -95,11 +95,11 @@ class MetricsWriter:
         self._board = TensorBoard(folder / "tensorboard", purge_step=last + 1)
         self._board.start(parameters)
 
-    def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Writes one iteration's metrics; they are on disk when this returns."""
-        self._file.write(_line({"iteration": iteration, **metrics}))
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Writes the metrics of `row["iteration"]`; they are on disk when this returns."""
+        self._file.write(_line(row))
         self._file.flush()
-        self._board.log(tagged({"iteration": iteration, **metrics}), axis(iteration, metrics))
+        self._board.log(tagged(row), axis(row["iteration"], row))
 
     def sync(self) -> None:
         """Makes sure that what was written outlives a failure of the machine."""

@@ -7,9 +7,6 @@ from typing import Any
 from surefoot.experiment.loggers import AbstractLogger, Hyperparameter
 from surefoot.options import UserError, import_extra
 
-_AT_ONCE = 100
-"""Number of hyper-parameters that MLflow takes in one call."""
-
 
 class MLflow(AbstractLogger):
     """Logs metrics and hyper-parameters to MLflow: `learner.train(callback=MLflow())`.
@@ -39,8 +36,7 @@ class MLflow(AbstractLogger):
         number = found.experiment_id if found else client.create_experiment(name)
         self._run = client.create_run(number, **self._options).info.run_id
         params = [self._mlflow.entities.Param(key, str(value)) for key, value in parameters.items()]
-        for first in range(0, len(params), _AT_ONCE):
-            client.log_batch(self._run, params=params[first : first + _AT_ONCE])
+        client.log_batch(self._run, params=params)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         now = int(1000 * time.time())

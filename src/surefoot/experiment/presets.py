@@ -149,8 +149,8 @@ def _environment(env: Any) -> AbstractFamily:
 
 
 def with_decay(config: Config, before: Config) -> Config:
-    """The configuration, whose learning rate comes to its end at the last iteration, if it did so `before`
-    the number of iterations or others of its options were changed."""
+    """The configuration with `decay_steps` set to its number of iterations, if that was so in `before`, the
+    configuration before its options were changed."""
     name, rule = decaying_rule(config)
     was, old = decaying_rule(before)
     if (
@@ -166,7 +166,8 @@ def with_decay(config: Config, before: Config) -> Config:
 
 
 def decaying_rule(config: Config) -> tuple[str, Any]:
-    """The option that has the rule whose learning rate decays, and the rule; None if there is no such one."""
+    """The name of the algorithm's option whose rule has a learning rate that decays, and that rule;
+    `("", None)` if there is none."""
     for name in ("rule", "outer"):
         rule = getattr(config.algorithm, name, None)
         if getattr(rule, "lr_end", None) is not None:
@@ -190,10 +191,10 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
 
 
 def with_option(holder: Any, path: list[str], value: Any, name: str) -> Any:
-    """The options `holder` with another value of the one at `path`; of a configuration that may be one of its
-    algorithm. Raises `UserError` if there is none; `name` is its name there."""
+    """A copy of `holder` with `value` at `path`. What a `Config` does not have is looked for in its
+    algorithm. Raises `UserError` if there is no such option; `name` stands for it in the message."""
     first, *rest = path
-    if first not in _names(holder):
+    if first not in option_names(holder):
         if isinstance(holder, Config):
             return replace(holder, algorithm=with_option(holder.algorithm, path, value, name))
         raise UserError(f"This preset's {parts.name_of(holder)} has no {name}.")
@@ -202,6 +203,6 @@ def with_option(holder: Any, path: list[str], value: Any, name: str) -> Any:
     return replace(holder, **{first: value})
 
 
-def _names(holder: Any) -> list[str]:
+def option_names(holder: Any) -> list[str]:
     """The names of the options of `holder`; none of a value."""
     return [field.name for field in fields(holder)] if is_dataclass(holder) else []

@@ -19,8 +19,8 @@ def read_metrics(run: Run | str | Path) -> Any:
     `read_metrics(run)["return"]` is one metric of all iterations.
 
     There is a row for each iteration, for several seeds a column `seed`, and for a sweep a column `setting`,
-    such as "rule.lr=0.001". Values that are unknown or not
-    finite are NaN. Raises `UserError` if there is no such run, or if its metrics are damaged.
+    such as "rule.lr=0.001". Values that are unknown or not finite are NaN. Raises `UserError` if there is no
+    such run, or if its metrics are damaged.
     """
     path = run.folder.path if isinstance(run, Run) else Path(run)
     seeds = [] if (path / "config.yaml").exists() else run_folders(path)
@@ -42,8 +42,6 @@ def read_metrics(run: Run | str | Path) -> Any:
 
 
 def _column(name: str, rows: list[Mapping[str, Any]]) -> np.ndarray:
-    if name == "setting":
+    if name in ("setting", "seed", "iteration"):
         return np.array([row[name] for row in rows])
-    if name in ("seed", "iteration"):
-        return np.array([row[name] for row in rows], np.int64)
     return np.array([np.nan if row.get(name) is None else row[name] for row in rows], float)

@@ -34,7 +34,7 @@ class Recorder:
         self._error = sys.exception()
 
     def __call__(self, event: Event) -> None:
-        self._writer.write(event.iteration, event.metrics)
+        self._writer.write(event.row())
         self._last = event
         if event.finite and event.iteration % self._config.checkpoint_every == 0:
             self._writer.sync()

@@ -16,7 +16,6 @@ from surefoot.experiment.callbacks import Event
 from surefoot.experiment.files import quoted, write_atomically
 from surefoot.experiment.metrics import read_rows
 from surefoot.options import UserError
-from surefoot.samplers import AbstractCollector
 from surefoot.samplers.timeline import WORK, Job, Timeline, Work
 
 _TOLERANCE = 1e-3
@@ -53,16 +52,6 @@ class IterationTimeline:
 def timeline_path(run: Path) -> Path:
     """The file of a run's timeline, which exists if the run is traced."""
     return run / "timeline.jsonl"
-
-
-def sampler_timeline(sampler: AbstractCollector) -> Timeline:
-    """The timeline of a sampler. Raises `UserError` if it has no workers."""
-    if sampler.timeline is None:
-        raise UserError(
-            "A timeline shows what worker processes do, and this run has none; add --sampler processes, or "
-            "leave out --trace."
-        )
-    return sampler.timeline
 
 
 class TimelineWriter:

@@ -16,7 +16,7 @@ from surefoot.experiment.own_env import check_own_env
 from surefoot.experiment.presets import rate_ends
 from surefoot.experiment.run import Run, load, locked_run, raise_failure, train_runs
 from surefoot.experiment.serialise import check_round_trip, save_config
-from surefoot.experiment.timeline import TimelineWriter, sampler_timeline, timeline_path
+from surefoot.experiment.timeline import TimelineWriter, timeline_path
 from surefoot.options import UserError
 from surefoot.samplers.timeline import Timeline
 
@@ -62,7 +62,12 @@ def train(
     check_own_env(config)
     with closing(Learner(config)) as learner:
         state = compiled_initial_state(config)
-        timeline = sampler_timeline(learner.setting.sampler) if trace else None
+        timeline = learner.setting.sampler.timeline if trace else None
+        if trace and timeline is None:
+            raise UserError(
+                "A timeline shows what worker processes do, and this run has none; add --sampler processes, "
+                "or leave out --trace."
+            )
         lowered = learner.lower(state)
         run = new_run(config, Path(out), state)
         return _go_on(run, lowered, quiet, callbacks, timeline)

@@ -24,6 +24,8 @@ from surefoot.lab.figures import Numbers, Panel, draw
 from surefoot.options import Bound, Options, Seed, check, length_at_least
 
 Cell = str | int | float
+CLOSED = 0.95
+"""Fraction of the gap to the optimal return that counts as closing it."""
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,13 @@ from surefoot.types import Batch, Key
 _OBJECTIVE = PolicyObjective(surrogate)
 _DAMPING = 1e-3
 _EPISODES_OF_SCALE = 200
+"""Episodes from which the rates that belong to a nominal step are computed, before training."""
 _LANES, _WIND = 6, 0.1
 """Number of lanes, and the probability of being carried towards the edge."""
 _HIDDEN = 16
 """Number of units in the network's hidden layer."""
 _ADAM_LR = 0.01
 """Learning rate of PPO's Adam at δ = 0.01."""
-"""Episodes from which the rates that belong to a nominal step are computed, before training."""
 
 
 @dataclass(frozen=True)

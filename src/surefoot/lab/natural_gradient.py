@@ -9,15 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Cell, Claim, OneRate, Result, ascends, close
+from surefoot.lab.base import CLOSED, AbstractExperiment, Cell, Claim, OneRate, Result, ascends, close
 from surefoot.lab.exact import OBJECTIVE, exact_batch, policy_gradient, policy_iteration, solve
 from surefoot.lab.figures import BLUE, COLOURS, GREY, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, reparametrised, two_states
 from surefoot.options import Bound, Options, Positive, at_least, check
 from surefoot.rules import NaturalGradient
 
-_CLOSED = 0.95
-"""Fraction of the gap to the optimal return that is to be closed."""
 _FromOne = Bound(
     lambda x: ascends(x) and x[0] == 1 and len(x) < len(COLOURS),
     "1 and then one to four larger ones, ascending",
@@ -87,7 +85,7 @@ class BadScaling(AbstractExperiment):
             for condition, x in zip(self.conditions, found, strict=True)
         ]
         after = f"J after {self.natural_steps} steps"
-        columns = ("condition number of M", "gradient", "rate", f"steps to {_CLOSED:.0%}", after)
+        columns = ("condition number of M", "gradient", "rate", f"steps to {CLOSED:.0%}", after)
         title = "Natural against plain gradient: one table in better and worse coordinates"
         panels = self._panels(problem, natural, tried, plain)
         return Result(title, columns, rows, panels, self._claims(natural, plain))
@@ -207,7 +205,7 @@ def _follow(
     found = []
     for rate in rates:
         probabilities, values = map(np.asarray, run(policy, jnp.asarray(rate)))
-        enough = values >= values[0] + _CLOSED * (best - values[0])
+        enough = values >= values[0] + CLOSED * (best - values[0])
         found.append(Learning(probabilities, values, rate, int(np.argmax(enough)) if enough.any() else None))
     return found
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from surefoot.lab.base import AbstractExperiment, Cell, Claim, OneRate, Result, close
+from surefoot.lab.base import CLOSED, AbstractExperiment, Cell, Claim, OneRate, Result, close
 from surefoot.lab.exact import policy_iteration, solve
 from surefoot.lab.figures import BLUE, GREEN, GREY, RED, Line, Panel
 from surefoot.lab.problems import Problem, SoftmaxTable, chain
@@ -18,9 +18,6 @@ from surefoot.options import OpenFraction, Positive, at_least
 from surefoot.theory.dynamic_programming import corridor_value, q_learning_error
 from surefoot.theory.returns import reward_to_go
 from surefoot.types import Key
-
-_CLOSED = 0.95
-"""Fraction of the gap to the optimal return that is to be closed."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Curve:
     def needed(self, start: float, best: float) -> np.ndarray:
         """The number of points of each seed until 95% of the gap is closed for good; infinite where it is
         not."""
-        enough = self.values >= start + _CLOSED * (best - start)
+        enough = self.values >= start + CLOSED * (best - start)
         before = np.sum(np.cumsum(~enough[:, ::-1], axis=1) > 0, axis=1)
         return np.where(enough[:, -1], before + 1.0, np.inf)
 
@@ -93,7 +90,7 @@ class QLearning(AbstractExperiment):
                 *(("policy gradient", f"{r:g}", x) for r, x in zip(self.rates, tried, strict=True)),
             ]
         ]
-        columns = ("method", "rate", "J at the end", f"median steps to {_CLOSED:.0%}")
+        columns = ("method", "rate", "J at the end", f"median steps to {CLOSED:.0%}")
         return Result(
             "Q-learning beside the policy gradient",
             columns,

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, PyTree
 
 from surefoot.policies.base import AbstractRecurrentPolicy
 from surefoot.theory.distributions import AbstractDistribution
-from surefoot.types import Observations
+from surefoot.types import Observations, where_rows
 
 
 class RememberingPolicy(AbstractRecurrentPolicy):
@@ -38,11 +38,7 @@ class RememberingPolicy(AbstractRecurrentPolicy):
 
         def advance(memory: PyTree, step: tuple[Observations, Array]) -> tuple[PyTree, AbstractDistribution]:
             observed, start = step
-
-            def begun(fresh: Array, old: Array) -> Array:
-                return jnp.where(start.reshape(*start.shape, *(1,) * fresh.ndim), fresh, old)
-
-            distribution, memory = self.policy.act(observed, jax.tree.map(begun, self.memory, memory))
+            distribution, memory = self.policy.act(observed, where_rows(start, self.memory, memory))
             return memory, distribution
 
         time_first = jax.tree.map(lambda x: jnp.moveaxis(x, time, 0), (observations, starts))

@@ -115,6 +115,7 @@ def total_rewards(
     """
     for name, value in {"problems": problems, "episodes": episodes, "at-once": at_once}.items():
         check(value >= 1, name, value, "1 or more")
+    check(env.horizon >= 1, "horizon", env.horizon, "1 or more, for whole episodes")
     task_key, trial_key = jax.random.split(key)
     tasks = env.sample_tasks(task_key, problems)
     keys = jax.random.split(trial_key, problems)

@@ -3,7 +3,6 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
 from typing import Any
 
 import jax
@@ -12,7 +11,6 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 
-from surefoot.envs.mujoco.binding import mujoco
 from surefoot.envs.mujoco.rendering import Screen, find_backend
 from surefoot.envs.simulation import AbstractSimulator
 from surefoot.experiment import Config
@@ -46,10 +44,6 @@ class AbstractCamera(ABC):
         """The task of a row."""
         return jax.tree.map(lambda x: np.asarray(x[row]), self.tasks)
 
-    def simulator(self) -> Any:
-        """A new simulator, whose episodes can be recorded."""
-        return self.env.simulator(1)
-
     @abstractmethod
     def record(self, simulator: Any, rows: Int[np.ndarray, " n"]) -> Sequence[Any]:
         """Records, for `draw`, these rows of a simulator as they are now; None where one cannot be drawn."""
@@ -77,7 +71,7 @@ class BodyCamera(AbstractCamera):
     def __init__(self, env: Any, tasks: Task, width: int, height: int) -> None:
         super().__init__(env, tasks, width, height)
         rows = jax.tree.leaves(self.tasks)[0].shape[0]
-        self.models, self._stack = list(env.models(self.tasks, rows)), ExitStack()
+        self.models = list(env.models(self.tasks, rows))
         self._screens: dict[int, Screen] = {}
 
     def record(self, simulator: Any, rows: Int[np.ndarray, " n"]) -> Sequence[Any]:
@@ -87,21 +81,18 @@ class BodyCamera(AbstractCamera):
     def draw(self, row: int, recorded: Any) -> Picture:
         model = self.models[row]
         if id(model) not in self._screens:
-            self._screens[id(model)] = self._stack.enter_context(closing(Screen(model, *self._size)))
-        data = mujoco().MjData(model)
-        data.qpos[:] = recorded
-        mujoco().mj_fwdPosition(model, data)
-        return self._screens[id(model)].draw(data, self.env.view(self.task(row), model))
+            self._screens[id(model)] = Screen(model, *self._size)
+        return self._screens[id(model)].draw(recorded, self.env.view(self.task(row), model))
 
     def caption(self, row: int) -> str:
-        return self.env.describe(self.task(row), self.models[row])
+        return self.env.describe(self.task(row))
 
     def status(self, steps: int) -> str:
         return f"{steps * self.dt:.2f} s"
 
     def close(self) -> None:
-        self._stack.close()
-        self._screens.clear()
+        while self._screens:
+            self._screens.popitem()[1].close()
 
 
 class ScreenCamera(AbstractCamera):
@@ -172,7 +163,7 @@ class Recorder(AbstractSimulator):
     """A simulator that records every row at the beginning and after each step."""
 
     def __init__(self, camera: AbstractCamera) -> None:
-        self._camera, self._simulator = camera, camera.simulator()
+        self._camera, self._simulator = camera, camera.env.simulator(1)
         self.recorded: list[list[Any]] = []
         """Records of the camera, axes `[time][row]`; of a row that ended, its end."""
 

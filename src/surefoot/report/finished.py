@@ -159,12 +159,10 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
     apart = [name for name in names if len({repr(run.options.get(name)) for run in firsts}) > 1]
     of_env = [name for name in apart if name == "env" or name.startswith("env.")]
     if of_env:
-        values = {shown_value(run.options.get(of_env[0])): run.path for run in reversed(firsts)}
-        (one, here), (other, there) = list(values.items())[-2:]
-        raise UserError(
-            f"Runs of different environments cannot be compared: {there} has {of_env[0]} {other} and {here} "
-            f"has {of_env[0]} {one}."
-        )
+        name, one = of_env[0], firsts[0]
+        other = next(x for x in firsts if repr(x.options.get(name)) != repr(one.options.get(name)))
+        here, there = (f"{x.path} has {name} {shown_value(x.options.get(name))}" for x in (one, other))
+        raise UserError(f"Runs of different environments cannot be compared: {here} and {there}.")
     differences = [{name: run.options.get(name) for name in apart} for run in firsts]
     labels = [_label(different, run.path) for different, run in zip(differences, firsts, strict=True)]
     labels = [

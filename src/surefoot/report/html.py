@@ -114,7 +114,6 @@ def _id(name: str) -> str:
 
 
 def _results(groups: Sequence[Group], comparison: Comparison | None) -> str:
-    labels = [key(look(i), group.label) for i, group in enumerate(groups)]
     if comparison is None:
         head = ("run", "seed", "mean return", "steps", "hours")
         rows = [
@@ -125,11 +124,12 @@ def _results(groups: Sequence[Group], comparison: Comparison | None) -> str:
                 _count(run.steps),
                 f"{run.hours:.3g}",
             )
-            for i, group in enumerate(groups)
+            for group in groups
             for run in group.runs
         ]
         return table(head, rows)
     summary = comparison.summary()
+    labels = [key(look(i), group.label) for i, group in enumerate(groups)]
     rows = []
     for label, group in zip(labels, summary["groups"], strict=True):
         against = group.get("against_baseline")
@@ -238,7 +238,7 @@ def _dash(group: int, run: int) -> list[int] | None:
 
 
 def _thinned(run: FinishedRun, name: str) -> dict[str, list[float]]:
-    """A metric's curve, of every so manieth iteration if there are many."""
+    """A metric's curve; of many iterations every k-th."""
     x, y = run.curve(name)
     every = max(1, -(-len(x) // _POINTS))
     return {"x": _numbers(x[::every]), "y": _numbers(y[::every])}

@@ -35,7 +35,7 @@ def finish_seeds(runs: list[Run], out: Path, failed: Sequence[Run] = ()) -> dict
         "iterations": [run.iteration for run in runs],
         "seeds": [run.config.seed for run in runs],
         "failed": [run.config.seed for run in failed],
-        "returns": [{"step": step, **summarise(row)} for step, row in enumerate(returns.T)],
+        "returns": [{"step": step, **summarise(row[:, None])} for step, row in enumerate(returns.T)],
     }
     histories = [read_metrics(run.folder.metrics) for run in runs]
     title = f"{config.preset}, {config.iterations} iterations, {len(runs)} seeds"
@@ -44,14 +44,14 @@ def finish_seeds(runs: list[Run], out: Path, failed: Sequence[Run] = ()) -> dict
     return summary
 
 
-def summarise(returns: Float[np.ndarray, " seed"]) -> dict[str, Any]:
-    """The returns of seeds: each, their interquartile mean with its 95% interval, mean and standard
-    deviation. One seed has neither interval nor deviation."""
-    several = len(returns) > 1
-    found = interval(returns[:, None]) if several else None
+def summarise(scores: Float[np.ndarray, "seed task"], scheme: str = "seeds-within-tasks") -> dict[str, Any]:
+    """The returns of seeds: each, the interquartile mean of all scores with its 95% interval, mean and
+    standard deviation. One seed has neither interval nor deviation."""
+    several, returns = len(scores) > 1, scores.mean(axis=1)
+    found = interval(scores, scheme=scheme) if several else None
     return {
         "seeds": returns.tolist(),
-        "iqm": float(interquartile_mean(returns[:, None])),
+        "iqm": float(interquartile_mean(scores)),
         "ci95": [found.low, found.high] if found else None,
         "mean": float(np.mean(returns)),
         "standard_deviation": float(np.std(returns, ddof=1)) if several else None,
@@ -99,7 +99,7 @@ def _draw_ends(axes: Axes, seeds: list[int], returns: np.ndarray) -> None:
 
 def _draw_interval(axes: Axes, returns: np.ndarray) -> None:
     """The interquartile mean over seeds and its interval: of each step, or of the only one a band."""
-    rows = [summarise(row) for row in returns.T]
+    rows = [summarise(row[:, None]) for row in returns.T]
     middle = np.array([row["iqm"] for row in rows])
     label = "interquartile mean" + ", 95% interval" * (len(returns) > 1)
     if len(rows) == 1:

@@ -12,14 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from surefoot.experiment import Run
 from surefoot.experiment.files import write_atomically
-from surefoot.options import UserError
 from surefoot.report.comparing import COLOURS, draw_comparison, looks, name_ticks
 from surefoot.report.comparison import Comparison
 from surefoot.report.finish import evaluate_at_end
 from surefoot.report.finished import FinishedRun, Group, group_runs, shown_value
 from surefoot.report.learning import picture
 from surefoot.report.seeds import summarise
-from surefoot.statistics import interquartile_mean, interval
 
 _WIDE = 9.9
 """Ratio of the largest to the smallest value of an option from which its axis is logarithmic."""
@@ -70,26 +68,14 @@ def finish_sweep(runs: Sequence[Run], out: Path, failed: Sequence[Run] = ()) -> 
 def evaluate_missing(runs: Sequence[Run]) -> None:
     """Evaluates the runs that have not been evaluated as they are now."""
     for run in runs:
-        if not _is_evaluated(run):
+        if not run.folder.is_evaluated_at(run.iteration):
             evaluate_at_end(run)
-
-
-def _is_evaluated(run: Run) -> bool:
-    try:
-        FinishedRun.read(run.folder.path)
-    except UserError:
-        return False
-    return True
 
 
 def _row(group: Group, failed: Sequence[Run], pooled: bool) -> dict[str, Any]:
     """A setting's returns. Where they are `pooled`, the interquartile mean is over seeds and tasks."""
     scores = np.stack([run.returns[-1] for run in group.runs])
-    found = summarise(scores.mean(axis=1))
-    if pooled:
-        reached = interval(scores, scheme="seeds-and-tasks") if len(scores) > 1 else None
-        found["iqm"] = float(interquartile_mean(scores))
-        found["ci95"] = [reached.low, reached.high] if reached else None
+    found = summarise(scores, "seeds-and-tasks") if pooled else summarise(scores.mean(axis=1, keepdims=True))
     return {
         "label": group.label,
         "options": dict(group.differences),

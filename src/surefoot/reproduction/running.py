@@ -15,11 +15,11 @@ import numpy as np
 from surefoot.experiment import Config
 from surefoot.experiment.files import make_folder, write_atomically
 from surefoot.experiment.many import Place, go_on_many, seeds_of
-from surefoot.options import UserError, at_least, check, must_be_one_of
+from surefoot.options import UserError, must_be_one_of
 from surefoot.reference import total_rewards
 from surefoot.report.sweep import evaluate_missing
 from surefoot.reproduction.summary import draw_reproduction, summarise_table
-from surefoot.reproduction.tables import TABLES, Agent, PublishedTable, Row
+from surefoot.reproduction.tables import TABLES, Agent, Row
 
 _QUICK = {"tasks": 16, "episodes": 5, "problems": 50, "iterations": 2}
 """The largest numbers of a quick run."""
@@ -51,18 +51,18 @@ def reproduce(
     one program where environments are written in JAX, if `together`; or `on` a Ray cluster. Raises
     `UserError` for a name that is none, or a folder of other options, and `InterruptedTrainingError`.
     """
-    table, out = find_table(name), Path(out)
-    check(at_least(1).holds(seeds), "seeds", seeds, "1 or more")
+    must_be_one_of("published table", name, TABLES, "`surefoot list reproduce` shows them.")
+    table, out = TABLES[name], Path(out)
     if quick:
         table = replace(table, rows=tuple(map(_quick, table.rows)))
-    make_folder(out)
-    _claim(out, {"name": name, "quick": quick})
-    say: Callable[[str], None] = (lambda _: None) if quiet else lambda text: print(text, file=sys.stderr)
     runs = {
         row.method: {f"{_folder(row)}/{seed}": config for seed, config in seeds_of(row.entry, seeds).items()}
         for row in table.rows
         if isinstance(row.entry, Config)
     }
+    make_folder(out)
+    _claim(out, {"name": name, "quick": quick})
+    say: Callable[[str], None] = (lambda _: None) if quiet else lambda text: print(text, file=sys.stderr)
     failed = _train(runs, out, on, together, quiet, say)
     agents = {}
     for row in table.rows:
@@ -99,12 +99,6 @@ def _train(
         say("evaluating …")
         evaluate_missing([run for run in outcome.runs if run.folder.path not in failed])
     return failed
-
-
-def find_table(name: str) -> PublishedTable:
-    """The table of that name. Raises `UserError`."""
-    must_be_one_of("published table", name, TABLES, "`surefoot list reproduce` shows them.")
-    return TABLES[name]
 
 
 def _claim(out: Path, wanted: dict[str, Any]) -> None:

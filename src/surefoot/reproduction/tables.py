@@ -65,23 +65,24 @@ class PublishedTable:
     """A difference from the publication that a reader must know of."""
 
 
-_DUAN = "Duan et al. (2016b), table {}; MAML: Mishra et al. (2018), table {}"
-_MAML_NOTE = "MAML spends the trial in {} parts of {} {}, with a step of adaptation between them."
+_PARTS = 5
+"""Number of parts of a trial of MAML."""
+_MAML_NOTE = f"MAML spends the trial in {_PARTS} parts of {{}} {{}}, with a step of adaptation between them."
 
 
-def _maml(environment: str, env: AbstractEnv, parts: int, episodes: int, lr: float) -> Config:
+def _maml(environment: str, env: AbstractEnv, episodes: int, lr: float) -> Config:
     base = preset(f"{environment}/maml-trpo")
-    algorithm = MAML(GradientStep(lr), TrustRegion(max_kl=0.01), inner_steps=parts - 1, tasks=100)
-    evaluation = Evaluation(tasks=_PROBLEMS, episodes=episodes, steps=parts - 1)
+    algorithm = MAML(GradientStep(lr), TrustRegion(max_kl=0.01), inner_steps=_PARTS - 1, tasks=100)
+    evaluation = Evaluation(tasks=_PROBLEMS, episodes=episodes, steps=_PARTS - 1)
     return replace(base, env=env, algorithm=algorithm, episodes=episodes, evaluation=evaluation)
 
 
-def _bandits(pulls: int, arms: int, parts: int, published: dict[str, float]) -> PublishedTable:
-    env, size = Bandit(arms=arms, horizon=pulls), pulls // parts
+def _bandits(pulls: int, arms: int, published: dict[str, float]) -> PublishedTable:
+    env, size = Bandit(arms=arms, horizon=pulls), pulls // _PARTS
     memory = preset("bandit/rl2-ppo-long" if pulls > 10 else "bandit/rl2-ppo")
     entries = {
         "RL²": replace(memory, env=Trial(env, 1), evaluation=replace(memory.evaluation, steps=0)),
-        "MAML": _maml("bandit", Bandit(arms=arms, horizon=1), parts, size, 10.0),
+        "MAML": _maml("bandit", Bandit(arms=arms, horizon=1), size, 10.0),
         "Gittins index": Agent(GittinsIndex(), env, 1),
         "Thompson sampling": Agent(ThompsonSampling(), env, 1),
         "UCB1": Agent(UCB1(scale=0.2), env, 1),
@@ -90,21 +91,21 @@ def _bandits(pulls: int, arms: int, parts: int, published: dict[str, float]) -> 
     }
     return PublishedTable(
         f"RL² on bandits, {pulls} pulls of {arms} arms",
-        _DUAN.format(1, 1),
+        "Duan et al. (2016b), table 1; MAML: Mishra et al. (2018), table 1",
         "total reward of a trial",
         tuple(Row(name, entry, (published.get(name),)) for name, entry in entries.items()),
-        _MAML_NOTE.format(parts, size, "pulls"),
+        _MAML_NOTE.format(size, "pulls"),
     )
 
 
-def _mdps(episodes: int, parts: int, published: dict[str, float]) -> PublishedTable:
-    env, size = TabularMDP(), episodes // parts
+def _mdps(episodes: int, published: dict[str, float]) -> PublishedTable:
+    env, size = TabularMDP(), episodes // _PARTS
     entries = {
         "RL²": with_options(
             preset("tabular-mdp/rl2-ppo-attention"),
             {"env.episodes": episodes, "evaluation.steps": episodes - 1},
         ),
-        "MAML": _maml("tabular-mdp", env, parts, size, 5.0),
+        "MAML": _maml("tabular-mdp", env, size, 5.0),
         "PSRL": Agent(PSRL(), env, episodes),
         "OPSRL": Agent(OptimisticPSRL(), env, episodes),
         "UCRL2": Agent(UCRL2(scale=0.03), env, episodes),
@@ -115,7 +116,7 @@ def _mdps(episodes: int, parts: int, published: dict[str, float]) -> PublishedTa
         "Duan et al. (2016b), table 2",
         "total reward of a trial",
         tuple(Row(name, entry, (published.get(name),)) for name, entry in entries.items()),
-        "RL² has attention, and sees whole transitions. " + _MAML_NOTE.format(parts, size, "episodes"),
+        "RL² has attention, and sees whole transitions. " + _MAML_NOTE.format(size, "episodes"),
     )
 
 
@@ -134,7 +135,8 @@ def _on_two_cores(name: str) -> Config:
 
 TABLES: dict[str, PublishedTable] = {
     "rl2-bandits-10-5": _bandits(
-        *(10, 5, 5),
+        10,
+        5,
         {
             "RL²": 6.7,
             "MAML": 6.5,
@@ -145,7 +147,8 @@ TABLES: dict[str, PublishedTable] = {
         },
     ),
     "rl2-bandits-100-5": _bandits(
-        *(100, 5, 5),
+        100,
+        5,
         {
             "RL²": 78.7,
             "MAML": 67.1,
@@ -156,7 +159,8 @@ TABLES: dict[str, PublishedTable] = {
         },
     ),
     "rl2-bandits-100-10": _bandits(
-        *(100, 10, 5),
+        100,
+        10,
         {
             "RL²": 83.5,
             "MAML": 70.1,
@@ -166,12 +170,8 @@ TABLES: dict[str, PublishedTable] = {
             "random": 49.9,
         },
     ),
-    "rl2-mdps-10": _mdps(
-        10, 5, {"RL²": 156.2, "PSRL": 138.1, "OPSRL": 144.1, "UCRL2": 146.6, "random": 100.1}
-    ),
-    "rl2-mdps-25": _mdps(
-        25, 5, {"RL²": 445.7, "PSRL": 408.8, "OPSRL": 425.2, "UCRL2": 424.1, "random": 250.2}
-    ),
+    "rl2-mdps-10": _mdps(10, {"RL²": 156.2, "PSRL": 138.1, "OPSRL": 144.1, "UCRL2": 146.6, "random": 100.1}),
+    "rl2-mdps-25": _mdps(25, {"RL²": 445.7, "PSRL": 408.8, "OPSRL": 425.2, "UCRL2": 424.1, "random": 250.2}),
     "maml-navigation-2d": PublishedTable(
         "MAML on 2-D navigation, over steps of adaptation",
         "Finn et al. (2017), figure 4 and appendix",

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree, UInt32
 
 from surefoot.policies.base import AbstractPolicy, act, initial_memory
-from surefoot.types import Keys, Observations
+from surefoot.types import Keys, Observations, where_rows
 
 _BLOCK = 32
 """Steps whose noise is drawn at once: hashing keys one by one takes longer than evaluating a small policy."""
@@ -55,12 +55,7 @@ class ActionSampler:
     def forget(self, rows: Bool[np.ndarray, " rows"]) -> None:
         """These rows begin a new episode."""
         fresh = self._fresh(self._arrays, self._keys)
-        chosen = rows.reshape(self._keys.shape[:2])
-
-        def choose(new: Array, old: Array) -> Array:
-            return jnp.where(np.expand_dims(chosen, tuple(range(2, new.ndim))), new, old)
-
-        self.memory = jax.tree.map(choose, fresh, self.memory)
+        self.memory = where_rows(rows.reshape(self._keys.shape[:2]), fresh, self.memory)
 
 
 def _hashable(static: AbstractPolicy) -> tuple[tuple[Any, ...], Any]:

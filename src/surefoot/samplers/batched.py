@@ -114,7 +114,7 @@ class AbstractHostStreams(AbstractCollector):
         if is_traced(policy, task, state, key):
             axes, finals = (self.streams, self.steps), finals_of_streams(self.env, self.steps)
             return state, empty_rollout(self.env, axes, finals, state.memory)
-        keys = map(np.asarray, _keys_of_streams(key, self.streams))
+        keys = map(np.asarray, keys_of_streams(key, self.streams))
         after, rollout = self.collect_on_host(policy, task, jax.tree.map(np.asarray, state), *keys)
         return after, eqx.tree_at(lambda r: r.memory, rollout, state.memory, is_leaf=lambda x: x is None)
 
@@ -196,7 +196,7 @@ def joined(parts: Sequence[PyTree]) -> PyTree:
 
 
 @partial(jax.jit, static_argnums=1)
-def _keys_of_streams(key: Key, streams: int) -> tuple[Array, Array]:
+def keys_of_streams(key: Key, streams: int) -> tuple[Array, Array]:
     """Raw keys of each stream's episodes, and of its actions."""
     keys = EpisodeKeys.of(key)
     begins, acts = (jax.random.split(k, streams) for k in (keys.reset, keys.actions))

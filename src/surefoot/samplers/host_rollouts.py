@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, PyTree, UInt32
 
-from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys
+from surefoot.envs.simulation import AbstractSimulator, EpisodeKeys, with_rows
 from surefoot.policies.base import AbstractPolicy
 from surefoot.samplers.action_sampler import ActionSampler
 from surefoot.samplers.record import Record
@@ -41,7 +41,7 @@ def rollout_episodes(
             now = jax.tree.map(lambda x, which=going: x[which], now)
             actions, log_probs = actions[going], log_probs[going]
         outcome, times = simulator.step(going, actions), np.full(len(going), time, np.int32)
-        seen = _with_rows(seen, going, outcome.observations)
+        seen = with_rows(seen, going, outcome.observations)
         cut = (times == last) | outcome.truncated
         going_on = going[~(outcome.terminated | cut)]
         if len(going_on):
@@ -77,26 +77,13 @@ def rollout_steps(
         if ended.any():
             again = np.flatnonzero(ended)
             first = simulator.renew(again, renewal_keys(keys, step)[again])
-            observations = _with_rows(observations, again, first)
+            observations = with_rows(observations, again, first)
             times[again] = 0
             action_sampler.forget(ended)
         if step < last:
             decided = action_sampler.act(observations, step + 1)
         record.add(step, rows, seen, actions, log_probs, outcome, cut, began)
     return observations, times
-
-
-def _with_rows(old: Observations, which: Int[np.ndarray, " n"], new: Observations) -> Observations:
-    """With some rows replaced. The old array stays as it is, since JAX may still read it."""
-
-    def replace(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        if len(new) == len(old):
-            return new
-        changed = old.copy()
-        changed[which] = new
-        return changed
-
-    return jax.tree.map(replace, old, new)
 
 
 @jax.jit

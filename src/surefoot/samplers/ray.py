@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from surefoot.envs.base import AbstractFamily
-from surefoot.options import UserError, import_extra
+from surefoot.options import UserError, first_line, import_extra
 from surefoot.samplers.messages import READY, answers, awaited
 from surefoot.samplers.remote import AbstractRemoteSampler, WorkerSetup
 from surefoot.samplers.workers import AbstractWorkerBackend, LostError
@@ -74,7 +74,7 @@ class Connection:
                     try:
                         ray.init(self._address, **self._options)
                     except (OSError, RuntimeError, ValueError) as error:
-                        why = _first_line(error)
+                        why = first_line(str(error))
                         raise UserError(
                             f"No Ray cluster is reached at {self._address!r}: {why}. Start one there, name "
                             "another address, or none for a cluster on this machine."
@@ -134,7 +134,7 @@ class RayBackend(AbstractWorkerBackend):
             # Not to be cancelled: that would cost the process, and the programs that it has compiled.
             self._running = None
         except (self._ray.exceptions.RayError, StopIteration) as error:
-            why = f"{type(error).__name__}: {_first_line(error)}"
+            why = f"{type(error).__name__}: {first_line(str(error))}"
             raise LostError(f"was lost by Ray: {why}", started=started) from None
         finally:
             self._cancel()
@@ -157,10 +157,6 @@ class RayBackend(AbstractWorkerBackend):
             if self._running is not None:
                 self._ray.cancel(self._running, force=True)
                 self._running = None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0].rstrip(".")
 
 
 def serve(setup: WorkerSetup, message: bytes) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, PyTree, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from surefoot.envs.base import AbstractFamily
 from surefoot.envs.simulation import Outcome, selection
@@ -72,12 +72,12 @@ class Record:
         """Accepts no more steps, so that other threads stop."""
         self._closed = True
 
-    def rollout(self, axes: tuple[int, ...], memory: PyTree = None) -> Rollout:
+    def rollout(self, axes: tuple[int, ...]) -> Rollout:
         """The rollout, its rows divided into `axes`: `[*axes time ...]`. Nothing can be added afterwards."""
         self.give_up()
         fields = (*self._fields, self._final_observations())
         divided = jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), fields)
-        return Rollout(*jax.device_put(divided), memory=memory)
+        return Rollout(*jax.device_put(divided))
 
     def _final_observations(self) -> Observations:
         """Those after truncated steps, and after each row's last one."""

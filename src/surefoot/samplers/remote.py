@@ -65,13 +65,6 @@ class WorkerSetup(NamedTuple):
         return lru_cache(maxsize=1)(lambda: pickle.loads(self.factory)())
 
 
-def worker_setup(env: AbstractFamily) -> WorkerSetup:
-    """The setup of workers that make a `HostRunner` with one thread: there is a worker for each core. Raises
-    `UserError` if the environment cannot be sent."""
-    factory = partial(HostRunner, env, threads=1, in_halves=False)
-    return WorkerSetup.of(packed(factory, f"The environment {type(env).__name__}"))
-
-
 class AbstractRemoteSampler(AbstractHostSampler):
     """Whole episodes, one task for each call of a worker: the part that is common to all kinds of workers."""
 
@@ -91,8 +84,10 @@ class AbstractRemoteSampler(AbstractHostSampler):
     ) -> None:
         check(episodes >= 1, "episodes", episodes, "1 or more")
         self.env, self.episodes = env, episodes
+        factory = partial(HostRunner, env, threads=1, in_halves=False)  # there is a worker for each core
+        setup = WorkerSetup.of(packed(factory, f"The environment {type(env).__name__}"))
         self.workers = Workers(
-            partial(self.backend(), worker_setup(env)),
+            partial(self.backend(), setup),
             workers=workers,
             attempts=attempts,
             time_limit=time_limit,
@@ -189,12 +184,9 @@ def described(task: Task) -> str:
 def _stacked(futures: list[Future[Rollout]]) -> Rollout:
     """All rollouts with a leading axis of tasks. Those that have arrived are copied while others are
     sampled."""
-
-    def put(i: int, rows: np.ndarray, row: jax.Array) -> None:
-        rows[i] = row
-
     first = futures[0].result()
     stacked = jax.tree.map(lambda x: aligned_zeros((len(futures), *x.shape), x.dtype), first)
     for i, future in enumerate(futures):
-        jax.tree.map(partial(put, i), stacked, future.result())
+        for rows, row in zip(*map(jax.tree.leaves, (stacked, future.result())), strict=True):
+            rows[i] = row
     return jax.device_put(stacked)

@@ -22,7 +22,7 @@ from surefoot.samplers.base import (
     indexed_keys,
     initial_memories,
 )
-from surefoot.types import Key, Observations, Rollout, Task
+from surefoot.types import Key, Observations, Rollout, Task, where_rows
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _episode(env: Any, policy: AbstractPolicy, task: Task, key: Key) -> Rollout:
         )
         following = _EpisodeState(step.state, step.observation, memory, now.running & ~terminated)
         padding = jax.tree.map(jnp.zeros_like, fields)
-        return _where(now.running, following, now), _where(now.running, fields, padding)
+        return where_rows(now.running, following, now), where_rows(now.running, fields, padding)
 
     env_state, observation = env.reset(keys.reset, task)
     start = _EpisodeState(env_state, observation, initial_memory(policy), jnp.ones((), bool))
@@ -173,19 +173,10 @@ class StreamSampler(AbstractCollector, Options):
         )
         following = StreamState(step.state, step.observation, times, memory)
         new = self._reset(policy, task, env_keys[:, 1])
-        return _where(step.terminated | truncated, new, following), fields, step.observation
+        return where_rows(step.terminated | truncated, new, following), fields, step.observation
 
     def _reset(self, policy: AbstractPolicy, task: Task, keys: Array) -> StreamState:
         """A new episode in every stream."""
         env_state, observations = jax.vmap(lambda k: self.env.reset(k, task))(keys)
         times = jnp.zeros(self.streams, jnp.int32)
         return StreamState(env_state, observations, times, initial_memories(policy, self.streams))
-
-
-def _where(condition: Array, yes: Any, no: Any) -> Any:
-    """One or the other of two pytrees, for each row of `condition`, which may be a scalar."""
-
-    def choose(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(*condition.shape, *(1,) * (a.ndim - condition.ndim)), a, b)
-
-    return jax.tree.map(choose, yes, no)

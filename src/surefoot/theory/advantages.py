@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from surefoot.theory.averages import valid_mean
 from surefoot.theory.returns import reward_to_go
+from surefoot.theory.statistics import EPSILON
 from surefoot.theory.values import td_targets
 
 _ROUNDING = 100
@@ -74,25 +75,21 @@ def k_step_advantages(
     return jax.lax.fori_loop(1, min(k, len(rewards)), extend, residuals)
 
 
-def normalise(
-    advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"], epsilon: float = 1e-8
-) -> Float[Array, "*axes"]:
+def normalise(advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"]) -> Float[Array, "*axes"]:
     """(A − mean) / (standard deviation + ε) over valid steps; padding becomes zero, and so do advantages that
     do not vary.
 
     Use it within one task: it removes the scale, also that between tasks.
     """
-    scale = advantage_scale(advantages, valid, epsilon)
+    scale = advantage_scale(advantages, valid)
     return jnp.where(valid, (advantages - valid_mean(advantages, valid)) / scale, 0.0)
 
 
-def advantage_scale(
-    advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"], epsilon: float = 1e-8
-) -> Float[Array, ""]:
+def advantage_scale(advantages: Float[Array, "*axes"], valid: Bool[Array, "*axes"]) -> Float[Array, ""]:
     """√(Σ (A − mean)² / n) + ε over the n valid steps, by which `normalise` divides. It is infinite where
     they differ by no more than rounding, so that whatever is measured in it is zero there."""
     variance = _variance(advantages, valid)
-    return jnp.where(variance > 0, jnp.sqrt(variance) + epsilon, jnp.inf)
+    return jnp.where(variance > 0, jnp.sqrt(variance) + EPSILON, jnp.inf)
 
 
 def explained_variance(

@@ -18,7 +18,8 @@ from surefoot.theory.objectives import AbstractObjective, OnPart
 from surefoot.types import Batch, MetaBatch
 
 Split = Callable[[PyTree], tuple[PyTree, PyTree]]
-"""From a policy to the part of it that the inner steps change, and the rest; None for no rest."""
+"""From a policy to the part of it that the inner steps change, and the rest: `eqx.combine` makes the policy
+of both."""
 
 
 @runtime_checkable
@@ -30,9 +31,9 @@ class InnerRule(Protocol):
     def step(self, objective: Any, policy: Any, batch: Any, state: Any, /) -> tuple[Any, Any, Any]: ...
 
 
-def whole(policy: PyTree) -> tuple[PyTree, None]:
+def whole(policy: PyTree) -> tuple[PyTree, PyTree]:
     """The split of a policy of which the inner steps change every parameter."""
-    return policy, None
+    return policy, jax.tree.map(lambda _: None, policy)
 
 
 def inner_step(
@@ -53,13 +54,11 @@ def inner_step(
     the value is the same, and any rule will do, differentiable or not.
     """
     part, rest = split(policy)
-    if rest is not None:
-        objective = OnPart(objective, rest)
     start = _stop_gradient(part) if first_order else part
-    moved, state, _ = inner.step(objective, start, batch, state)
+    moved, state, _ = inner.step(OnPart(objective, rest), start, batch, state)
     if first_order:
         moved = jax.tree.map(_with_identity_slope, moved, part)
-    return (moved if rest is None else eqx.combine(moved, rest)), state
+    return eqx.combine(moved, rest), state
 
 
 def adapt(

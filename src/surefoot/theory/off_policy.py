@@ -37,6 +37,10 @@ class OffPolicyObjective(AbstractObjective):
     normalised: bool = eqx.field(static=True, default=False)
     """Whether the weights are divided by their mean over the episodes."""
 
+    @property
+    def uses_transitions(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.weighting == "per-decision"
+
     def predict(self, policy: PyTree, batch: Batch) -> PyTree:
         return policy(batch.observations)
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from surefoot.types import masked
+
 
 def score(policy: Any, observations: PyTree, actions: Array, valid: Bool[Array, " time"]) -> PyTree:
     """ψ = Σ_t ∇log π(a_t|s_t) over the valid steps of one trajectory, shaped like the policy's floating-point
@@ -21,12 +23,8 @@ def score(policy: Any, observations: PyTree, actions: Array, valid: Bool[Array, 
     `observations` are `[time ...]`, whatever the policy accepts, and `actions` `[time]` or `[time act]`.
     Padding may hold anything.
     """
-
-    def mask(x: Array) -> Array:
-        # Before the policy sees them and not after: zero times the slope at a NaN is a NaN.
-        return jnp.where(jnp.expand_dims(valid, range(1, x.ndim)), x, jnp.zeros_like(x))
-
-    known, taken = jax.tree.map(mask, observations), mask(actions)
+    # Before the policy sees them and not after: zero times the slope at a NaN is a NaN.
+    known, taken = masked((observations, actions), valid)
 
     def log_likelihood(policy: Any) -> Array:
         return jnp.sum(jnp.where(valid, policy(known).log_prob(taken), 0.0))

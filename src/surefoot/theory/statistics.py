@@ -60,10 +60,10 @@ def statistics_of(values: Float[Array, "..."], valid: Bool[Array, "*axes"]) -> R
 
 
 def standardise(
-    values: Float[Array, "..."], statistics: RunningStatistics, limit: float, epsilon: float = EPSILON
+    values: Float[Array, "..."], statistics: RunningStatistics, limit: float
 ) -> Float[Array, "..."]:
     """(x − mean) / √(variance + ε), clipped to ±`limit`."""
-    scaled = (values - statistics.mean) / jnp.sqrt(statistics.variance + epsilon)
+    scaled = (values - statistics.mean) / jnp.sqrt(statistics.variance + EPSILON)
     return jnp.clip(scaled, -limit, limit)
 
 

@@ -1,11 +1,10 @@
 """Import of MuJoCo and its models. MuJoCo is an extra, so it is imported when it is first used."""
 
-import importlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from surefoot.options import UserError
+from surefoot.options import UserError, import_extra
 
 
 @lru_cache
@@ -30,12 +29,9 @@ def load_model(xml: str) -> Any:
 
 def _import(name: str) -> Any:
     try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"This environment needs MuJoCo and Gymnasium, and importing {name} failed: {error}. "
-            "Install them: pip install 'surefoot[mujoco]'."
-        ) from error
+        return import_extra(name, "This environment needs MuJoCo and Gymnasium", "mujoco")
+    except UserError:
+        raise
     except Exception as error:  # MuJoCo's errors for a MUJOCO_GL that it cannot use vary
         raise UserError(
             f"Importing {name} failed: {type(error).__name__}: {error}. If MUJOCO_GL is set, it must be one "

@@ -54,9 +54,9 @@ class AbstractParams(AbstractMujocoFamily):
             models.append(made[content])
         return models
 
-    def describe(self, task: dict[str, Float[np.ndarray, "..."]], model: Any) -> str:
-        del task
-        return f"{model.body_mass.sum() / self.model.body_mass.sum():.2f} × the mass"
+    def describe(self, task: dict[str, Float[np.ndarray, "..."]]) -> str:
+        masses = self.model.body_mass
+        return f"{(task['body_mass'] * masses).sum() / masses.sum():.2f} × the mass"
 
 
 def multiplied(model: Any, task: dict[str, Float[np.ndarray, "..."]]) -> Any:

@@ -52,9 +52,8 @@ class AbstractMujocoFamily(Options, AbstractFamily):
         del tasks
         return [self.model] * rows
 
-    def describe(self, task: Task, model: Any) -> str:
-        """One task in a few words, for a picture; empty if there is only one. `model` is the task's."""
-        del model
+    def describe(self, task: Task) -> str:
+        """One task in a few words, for a picture; empty if there is only one."""
         numbers = np.concatenate([np.ravel(x) for x in jax.tree.leaves(task)])
         shown = ", ".join(f"{number:.2f}" for number in numbers[:3])
         return f"task {shown}{' …' * (len(numbers) > 3)}" if shown else ""
@@ -126,8 +125,7 @@ class AbstractDirections(AbstractRunning):
     def progress(self, before: Snapshot, after: Snapshot, tasks: Scalars) -> Scalars:
         return self.body.velocity_weight * (tasks * self.body.velocity(before, after)[:, 0])
 
-    def describe(self, task: Float[np.ndarray, ""], model: Any) -> str:
-        del model
+    def describe(self, task: Float[np.ndarray, ""]) -> str:
         return "run forward →" if task > 0 else "← run backward"
 
     def view(self, task: Float[np.ndarray, ""], model: Any) -> View:
@@ -153,8 +151,7 @@ class AbstractVelocities(AbstractRunning):
         distance = np.abs(self.body.velocity(before, after)[:, 0] - tasks)
         return self.at_speed + self.at_speed_per_max * self.max_speed - distance
 
-    def describe(self, task: Float[np.ndarray, ""], model: Any) -> str:
-        del model
+    def describe(self, task: Float[np.ndarray, ""]) -> str:
         return f"run at {float(task):.2f} m/s"
 
 
@@ -169,8 +166,7 @@ class AbstractHeadings(AbstractRunning):
     def progress(self, before: Snapshot, after: Snapshot, tasks: Float[np.ndarray, "rows 2"]) -> Scalars:
         return self.body.velocity_weight * np.sum(tasks * self.body.velocity(before, after), axis=1)
 
-    def describe(self, task: Float[np.ndarray, " 2"], model: Any) -> str:
-        del model
+    def describe(self, task: Float[np.ndarray, " 2"]) -> str:
         return f"run towards {np.degrees(np.arctan2(task[1], task[0])) % 360:.0f}°"
 
     def view(self, task: Float[np.ndarray, " 2"], model: Any) -> View:
@@ -195,8 +191,7 @@ class AbstractGoals(AbstractRunning):
         del before
         return self.at_goal - np.abs(self.body.position(after) - tasks).sum(axis=1)
 
-    def describe(self, task: Float[np.ndarray, " 2"], model: Any) -> str:
-        del model
+    def describe(self, task: Float[np.ndarray, " 2"]) -> str:
         return f"go to ({task[0]:.1f}, {task[1]:.1f})".replace("-", "−")
 
     def view(self, task: Float[np.ndarray, " 2"], model: Any) -> View:

@@ -111,9 +111,12 @@ class Screen:
         self._model, self._scene = model, library.MjvScene(model, maxgeom=model.ngeom + _SPARE_GEOMS)
         self._frame = library.MjrRect(0, 0, width, height)
 
-    def draw(self, data: Any, view: View) -> UInt8[np.ndarray, "height width 3"]:
-        """The model as it is in `data`, whose positions are up to date (`mj_fwdPosition`)."""
+    def draw(self, qpos: np.ndarray, view: View) -> UInt8[np.ndarray, "height width 3"]:
+        """The model in the position `qpos`."""
         library = mujoco()
+        data = library.MjData(self._model)
+        data.qpos[:] = qpos
+        library.mj_fwdPosition(self._model, data)
         everything = library.mjtCatBit.mjCAT_ALL.value
         library.mjv_updateScene(
             self._model, data, library.MjvOption(), None, view.camera, everything, self._scene

@@ -13,7 +13,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Int, UInt8, UInt32
 
-from surefoot.envs.mujoco.binding import mujoco
 from surefoot.envs.mujoco.family import AbstractMujocoFamily
 from surefoot.envs.mujoco.rendering import Screen
 from surefoot.options import UserError, check, fits, shown
@@ -105,7 +104,7 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
         mask = self._mask(options["reset_mask"]) if "reset_mask" in options else np.ones(self.num_envs, bool)
         tasks = self._checked(options["tasks"]) if "tasks" in options else None
         if tasks is not None and not mask.all():
-            raise UserError("Tasks are changed for all rows at once; leave reset_mask away.")
+            raise UserError("Tasks are changed for all rows at once; leave out reset_mask.")
         rows = np.flatnonzero(mask)
         self._choose_tasks(self._seed(seed, rows), tasks)
         self._times[rows], self._ended[rows] = 0, False
@@ -188,7 +187,7 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
         wanted = f"a NumPy array of {self.num_envs} booleans, at least one of them true"
         check(fits and bool(mask.any()), "reset_mask", mask, wanted)
         if self._episodes[0] < 0 and not mask.all():
-            raise ResetNeeded("The first reset() must reset every row: leave reset_mask away.")
+            raise ResetNeeded("The first reset() must reset every row: leave out reset_mask.")
         return mask
 
     def _seed(self, seed: Any, rows: Rows) -> Int[np.ndarray, " new"]:
@@ -246,11 +245,9 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
         return np.column_stack([self._episodes[rows], seeds]).astype(np.uint32)
 
     def _frame(self, screen: Screen, row: int) -> Frame:
-        model, task = self.family.model, jax.tree.map(lambda x: np.asarray(x[row]), self.tasks)
-        data = mujoco().MjData(model)
-        data.qpos[:] = self._simulator.snapshot(np.array([row])).qpos[0]
-        mujoco().mj_fwdPosition(model, data)
-        return screen.draw(data, self.family.view(task, model))
+        task = jax.tree.map(lambda x: np.asarray(x[row]), self.tasks)
+        view = self.family.view(task, self.family.model)
+        return screen.draw(self._simulator.snapshot(np.array([row])).qpos[0], view)
 
 
 _MOST_PIXELS = 4096
