@@ -60,6 +60,8 @@ def test_every_environment_that_is_named_has_presets_and_every_part_exists() -> 
             ["CartPole-v1"],
             "Here it is surefoot train cartpole/ppo, or gym:CartPole-v1/ppo for Gymnasium's own.",
         ),
+        (["Acrobot-v1"], "Gymnasium's environment of this name is surefoot train gym:Acrobot-v1/ppo;"),
+        (["Blackjack-v1/trpo"], "surefoot train gym:Blackjack-v1/trpo; gymnax's, in JAX, gymnax:"),
         (["HalfCheetah-v4/ppo"], "surefoot train half-cheetah/ppo, or gym:HalfCheetah-v4/ppo for"),
         (["HalfCheetahDir-v1"], "Here it is surefoot train half-cheetah-dir/maml-trpo."),
         (["HalfCheetahRandDirecEnv"], "Here it is surefoot train half-cheetah-dir/maml-trpo."),

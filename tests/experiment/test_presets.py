@@ -5,7 +5,7 @@ from pathlib import Path
 import equinox as eqx
 import pytest
 
-from surefoot.envs import Bandit, Gymnasium, Trial
+from surefoot.envs import Bandit, Gymnasium, Gymnax, Trial
 from surefoot.experiment import PRESETS, parts, preset
 from surefoot.experiment.learner import Learner, compiled_initial_state
 from surefoot.experiment.serialise import check_round_trip, load_config, save_config
@@ -152,6 +152,14 @@ def test_any_environment_of_gymnasium_has_presets() -> None:
     assert isinstance(preset("gym:CartPole-v1").policy, CategoricalMLP)
 
 
+def test_any_environment_of_gymnax_has_presets() -> None:
+    config = preset("gymnax:Acrobot-v1/trpo")
+    assert config.env == Gymnax("Acrobot-v1")
+    assert isinstance(config.sampler, InProcess)
+    assert isinstance(config.policy, CategoricalMLP)
+    assert preset("gymnax:Pendulum-v1").preset == "gymnax:Pendulum-v1/ppo"
+
+
 def test_a_class_of_ones_own_has_presets_too() -> None:
     assert preset("surefoot.envs:Bandit/ppo").env == Bandit()
     assert isinstance(preset("surefoot.envs:Bandit/ppo").sampler, InProcess)
@@ -163,6 +171,7 @@ def test_a_class_of_ones_own_has_presets_too() -> None:
     ("name", "said"),
     [
         ("gym:CartPol-v1", "Did you mean 'CartPole-v1'"),
+        ("gymnax:Acrobat-v1", "gymnax has no environment 'Acrobat-v1'. Did you mean 'Acrobot-v1'"),
         ("surefoot.envs:Bandt/ppo", "has no 'Bandt'"),
         ("no_such_module:Env/ppo", "no_such_module"),
     ],

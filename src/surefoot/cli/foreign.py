@@ -154,6 +154,12 @@ def refuse_foreign_env(name: str) -> None:
         found = f"{ours}/{algorithm}" if f"{ours}/{algorithm}" in known else known[0]
         own = f", or gym:{env}/ppo for Gymnasium's own" if bare in GYMNASIUM and env != bare else ""
         raise UserError(f"{name} is another library's name. Here it is surefoot train {found}{own}.")
+    if re.fullmatch(r"[^:]+-v\d+", env):
+        its = f"{env}/{algorithm or 'ppo'}"
+        raise UserError(
+            f"There is no preset {name}. Gymnasium's environment of this name is surefoot train gym:{its}; "
+            f"gymnax's, in JAX, gymnax:{its}."
+        )
 
 
 def has_option(config: Config, option: str) -> bool:

@@ -143,7 +143,7 @@ Finds mistakes in a part of yours, in a module or a file.py. A class is built wi
 
 def _base_problems(kind: str, name: str) -> Iterator[Problem]:
     """That the class of a part of one's own is not derived from what the command line takes."""
-    if kind == "sampler" or ":" not in name or name.startswith(("gym:", "atari:")):
+    if kind == "sampler" or ":" not in name or name.partition(":")[0] in parts.LIBRARIES:
         return
     plural = {"policy": "policies"}.get(kind, f"{kind}s")
     found, base = load(name), parts.KINDS[plural][1]

@@ -20,6 +20,8 @@ KINDS: dict[str, tuple[ModuleType, type]] = {
     "samplers": (samplers, samplers.SamplerOptions),
 }
 """Each kind of part: the package that exports the parts, and the class from which they derive."""
+LIBRARIES = {"gym": envs.Gymnasium, "gymnax": envs.Gymnax, "atari": envs.Atari}
+"""The class for environments that are written LIBRARY:NAME."""
 
 
 def kebab(name: str) -> str:
@@ -66,12 +68,11 @@ def find(kind: str, name: str) -> type:
 
 
 def make(kind: str, name: str) -> Any:
-    """A part with its defaults, by the name of its class. Environments may also follow Gymnasium's interface:
-    `gym:ID`, or a class of the user's; `atari:GAME` is a game. Raises `UserError`."""
-    if kind == "envs" and name.startswith("gym:"):
-        return envs.Gymnasium(name.removeprefix("gym:"))
-    if kind == "envs" and name.startswith("atari:"):
-        return envs.Atari(name.removeprefix("atari:"))
+    """A part with its defaults, by the name of its class. An environment may also be `gym:ID`, `gymnax:ID` or
+    `atari:GAME`, or a class of the user's with Gymnasium's interface. Raises `UserError`."""
+    library, _, its_name = name.partition(":")
+    if kind == "envs" and library in LIBRARIES:
+        return LIBRARIES[library](its_name)
     if kind == "envs" and ":" in name and makes_gymnasium(load(name)):
         return envs.Gymnasium(name)
     cls = find(kind, name)

@@ -45,6 +45,7 @@ _ANY = {
 OPEN_PRESETS: dict[str, tuple[dict[str, Config], str]] = {
     "atari:GAME": (ATARI, "Any game of the Atari 2600, such as atari:Pong-v5/ppo."),
     "gym:ID": (_ANY, "Any environment that is registered with Gymnasium."),
+    "gymnax:ID": (_ANY, "Any environment of gymnax, in JAX, such as gymnax:Acrobot-v1/ppo."),
     "MODULE:NAME": (
         _ANY,
         "An environment of your own, or a function that makes one of Gymnasium's.",
@@ -65,7 +66,7 @@ PRESETS = {name: replace(config, preset=name) for name, config in PRESETS.items(
 
 def preset(name: str) -> Config:
     """The preset of that name; an environment alone means the first of its presets. For any other
-    environment, `gym:ID/ALGORITHM` or `MODULE:CLASS/ALGORITHM`. Raises `UserError`."""
+    environment, `gym:ID/ALGORITHM` or another of `OPEN_PRESETS`. Raises `UserError`."""
     if ":" in name:
         return _of_any(name)
     first = {key.split("/")[0]: key for key in reversed(PRESETS)}
