@@ -38,6 +38,8 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
 
     tasks: Task
     """The task of each row, the same in all its episodes; None before the first `reset`."""
+    _simulator: Any = None  # of one that could not be made: Gymnasium closes it too
+    _screen: Screen | None = None
 
     def __init__(
         self,
@@ -78,9 +80,8 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
         self._times = np.zeros(num_envs, int)
         self._ended = np.zeros(num_envs, bool)
         self._observations = np.zeros((num_envs, *family.observation_space.shape), np.float32)
-        self._simulator: Any = family.simulator(threads)
+        self._simulator = family.simulator(threads)
         self._size = width, height
-        self._screen: Screen | None = None
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -151,9 +152,9 @@ class MujocoVectorEnv(VectorEnv[Observations, Any, np.ndarray]):
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the simulator's threads, and frees what pictures are drawn with."""
         del kwargs
-        self._simulator.close()
-        if self._screen is not None:
-            self._screen.close()
+        for held in (self._simulator, self._screen):
+            if held is not None:
+                held.close()
 
     def _check_open(self) -> None:
         if self.closed:
