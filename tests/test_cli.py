@@ -367,6 +367,21 @@ def test_check_knows_every_kind(kind: str, name: str, code: int, capsys: pytest.
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gymnax:Cotch-bsuite", "gymnax has no environment 'Cotch-bsuite'. Did you mean 'Catch-bsuite'"),
+        ("atari:Pomg-v5", "There is no game 'Pomg-v5'. Did you mean"),
+    ],
+)
+def test_check_says_that_there_is_no_such_environment(
+    name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, errors = run(capsys, "check", "env", name)
+    assert (code, out) == (2, "")
+    assert message in " ".join(errors.split())
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         [],

@@ -104,14 +104,16 @@ def describe(cls: type) -> str:
 
 def _check_env(name: str) -> list[Problem]:
     """The problems of an environment; of a family that is stepped from the host, those of its episodes."""
-    kind, colon, _ = name.partition(":")
-    if kind == "gym" or (colon and kind != "atari" and parts.makes_gymnasium(load(name))):
+    library, colon, _ = name.partition(":")
+    of_the_user = bool(colon) and library not in parts.LIBRARIES
+    if library == "gym" or (of_the_user and parts.makes_gymnasium(load(name))):
         return check_gymnasium(parts.make("envs", name))
-    if colon and kind != "atari":
+    if of_the_user:
         env = load_object(name)
     else:
         known = name in {preset.partition("/")[0] for preset in PRESETS}
         env = preset(name).env if known else parts.make("envs", name)
+        _ = env.action_space  # an error where there is none of this name
     if isinstance(env, AbstractFamily) and not env.is_traceable:
         with closing(BatchedSampler(with_time_limit(env, _STEPS), episodes=2, threads=1)) as sampler:
             return check_sampler(sampler)
