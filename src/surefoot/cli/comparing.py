@@ -54,7 +54,7 @@ def command_compare(
         folder = Path("comparisons") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if folder is not None:
         must_not_exist(folder)
-    named = [*([] if against is None else [against]), *runs]
+    named = runs if against is None else [against, *runs]
     groups = group_runs([FinishedRun.read(path) for path in find_runs(named)])
     comparison = Comparison(groups, step=step, seed=seed)
     pictures = [] if folder is None else _leave_pictures(comparison, folder)

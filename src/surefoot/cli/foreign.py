@@ -158,7 +158,7 @@ def refuse_foreign_env(name: str) -> None:
         its = f"{env}/{algorithm or 'ppo'}"
         raise UserError(
             f"There is no preset {name}. Gymnasium's environment of this name is surefoot train gym:{its}; "
-            f"gymnax's, in JAX, gymnax:{its}."
+            f"gymnax's, in JAX, gymnax:{its}, if it has one."
         )
 
 

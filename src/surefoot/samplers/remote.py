@@ -187,6 +187,7 @@ def _stacked(futures: list[Future[Rollout]]) -> Rollout:
     first = futures[0].result()
     stacked = jax.tree.map(lambda x: aligned_zeros((len(futures), *x.shape), x.dtype), first)
     for i, future in enumerate(futures):
-        for rows, row in zip(*map(jax.tree.leaves, (stacked, future.result())), strict=True):
+        leaves = zip(jax.tree.leaves(stacked), jax.tree.leaves(future.result()), strict=True)
+        for rows, row in leaves:
             rows[i] = row
     return jax.device_put(stacked)
